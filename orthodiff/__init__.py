@@ -1,0 +1,29 @@
+"""Personalise and control diffusion models with orthogonal adapters."""
+
+from orthodiff.adapters import ADAPTERS, BOFT, HRA, OFT, LoRA
+from orthodiff.checkpoint import load
+from orthodiff.errors import UserError
+from orthodiff.inject import (
+    ALL_LINEAR,
+    ATTENTION,
+    ATTENTION_AND_GEGLU,
+    TEXT_ATTENTION,
+    Adapter,
+    attach,
+)
+
+__all__ = [
+    "ADAPTERS",
+    "ALL_LINEAR",
+    "ATTENTION",
+    "ATTENTION_AND_GEGLU",
+    "BOFT",
+    "HRA",
+    "OFT",
+    "TEXT_ATTENTION",
+    "Adapter",
+    "LoRA",
+    "UserError",
+    "attach",
+    "load",
+]

@@ -1,0 +1,96 @@
+"""The one contract of all methods: an orthogonal map of the rows of a frozen weight."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from orthodiff.adapters.layer import AdaptedLayer
+
+Parameters = Mapping[str, Tensor]
+Factors = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Settings of a method and the pure functions that define it.
+
+    A layer computes `y = x W^T + bias`, W of shape (out, d). A method replaces W by `diag(s) W R` with
+    R orthogonal and never built, so rotating the rows of x by R^T before the layer is the same thing.
+
+    A method is four functions. `start` gives the parameters of one layer. `prepare` does the solves on
+    which R depends and works under any number of leading batch axes, so that layers can share one call.
+    `rotate` multiplies rows by R. `scale` gives the optional s. Everything else follows from them.
+    """
+
+    name: ClassVar[str]
+    """Name in `ADAPTERS`, on the command line and in saved recipes."""
+    title: ClassVar[str]
+    """Full name for people, with its source."""
+    peft_type: ClassVar[str]
+    """PEFT's name of the method."""
+
+    def start(
+        self, d: int, out: int, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return the float32 parameters of a layer of shape (out, d) at the start of training.
+
+        Raises:
+            UserError: if the settings do not fit the width d; the sentence lists what fits.
+        """
+        raise NotImplementedError
+
+    def prepare(self, parameters: Parameters) -> Factors:
+        """Return what `rotate` needs, from parameters of shape (*batch, *shape at start)."""
+        raise NotImplementedError
+
+    def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
+        """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d), in the dtype of the rows."""
+        raise NotImplementedError
+
+    def scale(self, parameters: Parameters) -> Tensor | None:
+        """Return the learned output scale s (out, 1), or None for a method that only rotates."""
+        return None
+
+    def penalty(self, factors: Factors) -> Tensor | None:
+        """Return the weighted scalar this layer adds to the loss, or None for nothing."""
+        return None
+
+    def wrap(self, layer: nn.Module, *, generator: torch.Generator | None = None) -> AdaptedLayer:
+        """Return `layer` wrapped with fresh parameters; the layer itself stays as it is."""
+        from orthodiff.adapters.layer import AdaptedLinear
+
+        return AdaptedLinear(layer, self, generator=generator)
+
+    # PEFT's folder layout. `pack` and `unpack` are inverse to each other, bit for bit.
+
+    def peft_config(self) -> dict[str, Any]:
+        """Return the method's own entries of PEFT's adapter_config.json."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_peft(cls, config: Mapping[str, Any], tensors: Parameters) -> Method:
+        """Return the settings described by PEFT's adapter_config.json and one layer's tensors.
+
+        Raises:
+            UserError: if the file asks for something this method does not do.
+        """
+        raise NotImplementedError
+
+    def pack(self, parameters: Parameters, out: int) -> dict[str, Tensor]:
+        """Return the tensors of one layer of `out` outputs under PEFT's names."""
+        return dict(parameters)
+
+    def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return one layer's parameters from PEFT's tensors, saved with PEFT's `config`."""
+        return dict(tensors)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings as plain values, as saved in the recipe."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,98 @@
+"""HRA: a chain of Householder reflections (Yuan et al., 2405.17484)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from orthodiff.adapters.base import Factors, Method, Parameters
+from orthodiff.adapters.checks import require_at_least_zero, require_positive
+from orthodiff.errors import UserError
+from orthodiff.orthogonal import compact_wy, mirror, reflect
+
+
+@dataclass(frozen=True)
+class HRA(Method):
+    """R = H_1 ... H_r with H_i = I - 2 u_i u_i^T; d * r parameters a layer, at LoRA's cost.
+
+    Raises:
+        UserError: for an odd rank, or settings out of range.
+    """
+
+    name: ClassVar[str] = "hra"
+    title: ClassVar[str] = "Householder reflection adaptation (2405.17484)"
+    peft_type: ClassVar[str] = "HRA"
+
+    rank: int = field(
+        default=8,
+        metadata={
+            "help": "Number of reflections; even, so that training starts at the base model."
+        },
+    )
+    regularization: float = field(
+        default=0.0,
+        metadata={"help": "Weight of ||I - V^T V||^2, which pulls the reflections apart."},
+    )
+    strict: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep the reflections exactly orthogonal (infinite regularization); starts away from the base model."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        require_positive("rank", self.rank, example=8)
+        require_at_least_zero("regularization", self.regularization)
+
+    def start(
+        self, d: int, out: int, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return `hra_u` (d, r): adjacent twin columns, whose reflections cancel (strict: independent ones).
+
+        Raises:
+            UserError: for an odd rank, which cannot start at the identity, or one larger than d.
+        """
+        if self.rank % 2 and not self.strict:
+            raise UserError(
+                f"`rank` is {self.rank}, but HRA starts at the identity only when reflections come in "
+                f"pairs. Use an even rank, for example {self.rank + 1}."
+            )
+        if self.rank > d:
+            raise UserError(
+                f"`rank` is {self.rank}, but the layer is only {d} wide. Use a rank of at most {d}."
+            )
+        bound = 1 / math.sqrt(self.rank if self.strict else self.rank // 2)
+        columns = self.rank if self.strict else self.rank // 2
+        half = torch.empty(d, columns).uniform_(-bound, bound, generator=generator)
+        return {"hra_u": half if self.strict else half.repeat_interleave(2, dim=1)}
+
+    def prepare(self, parameters: Parameters) -> Factors:
+        """Return V and Y, both (*batch, d, r), with R = I - Y V^T."""
+        return (mirror if self.strict else compact_wy)(parameters["hra_u"])
+
+    def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
+        """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d)."""
+        return reflect(rows, *factors, inverse=inverse)
+
+    def penalty(self, factors: Factors) -> Tensor | None:
+        """Return lambda ||I_r - V^T V||_F^2 (eq. 6), or None when it is switched off."""
+        if self.strict or not self.regularization:
+            return None
+        V = factors[0]
+        gram = V.mT @ V
+        identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        return self.regularization * (gram - identity).square().sum()
+
+    def peft_config(self) -> dict[str, Any]:
+        """Return PEFT's `r` and `apply_GS`."""
+        return {"r": self.rank, "apply_GS": self.strict}
+
+    @classmethod
+    def from_peft(cls, config: Mapping[str, Any], tensors: Parameters) -> HRA:
+        """Return the settings of a PEFT HRA folder."""
+        return cls(rank=config.get("r", 8), strict=bool(config.get("apply_GS", False)))

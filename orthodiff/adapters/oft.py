@@ -1,0 +1,104 @@
+"""OFT: block-diagonal Cayley rotations (Qiu et al., 2306.07280)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from orthodiff.adapters.base import Factors, Method, Parameters
+from orthodiff.adapters.checks import divisors, require_positive
+from orthodiff.errors import UserError
+from orthodiff.orthogonal import cayley, rotate_blocks, skew
+
+
+@dataclass(frozen=True)
+class OFT(Method):
+    """R = blockdiag(R_1 ... R_D), each a Cayley rotation of b numbers; d (b - 1) / 2 parameters a layer.
+
+    Raises:
+        UserError: for settings out of range.
+    """
+
+    name: ClassVar[str] = "oft"
+    title: ClassVar[str] = "Orthogonal finetuning (2306.07280)"
+    peft_type: ClassVar[str] = "OFT"
+
+    block_size: int = field(
+        default=32,
+        metadata={"help": "Width b of a block; must divide the width of every adapted layer."},
+    )
+
+    def __post_init__(self) -> None:
+        require_positive("block_size", self.block_size, example=32)
+        if self.block_size == 1:
+            raise UserError(
+                "`block_size` is 1, but a rotation needs at least 2 numbers. Use for example 32."
+            )
+
+    def start(
+        self, d: int, out: int, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return `oft_R` (D, b(b-1)/2): the upper triangles of the skew matrices, zero at the start.
+
+        Raises:
+            UserError: if the block size does not divide d; the sentence lists the sizes that do.
+        """
+        if d % self.block_size:
+            fits = ", ".join(map(str, divisors(d)))
+            raise UserError(
+                f"`block_size` is {self.block_size}, but blocks must divide the layer's width {d}. "
+                f"Use one of {fits}."
+            )
+        return {
+            "oft_R": torch.zeros(d // self.block_size, self.block_size * (self.block_size - 1) // 2)
+        }
+
+    def prepare(self, parameters: Parameters) -> Factors:
+        """Return the blocks (*batch, D, b, b) of R^T."""
+        return (cayley(skew(parameters["oft_R"], self.block_size)),)
+
+    def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
+        """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d)."""
+        return rotate_blocks(rows, factors[0], inverse=inverse)
+
+    def peft_config(self) -> dict[str, Any]:
+        """Return PEFT's entries; the exact Cayley form is the one without Neumann terms."""
+        return {
+            "r": 0,
+            "oft_block_size": self.block_size,
+            "use_cayley_neumann": False,
+            "coft": False,
+            "block_share": False,
+        }
+
+    @classmethod
+    def from_peft(cls, config: Mapping[str, Any], tensors: Parameters) -> OFT:
+        """Return the settings of a PEFT OFT folder.
+
+        Raises:
+            UserError: for shared blocks, or blocks given by their number instead of their size.
+        """
+        for flag in ("block_share", "fan_in_fan_out", "coft"):
+            if config.get(flag):
+                raise UserError(
+                    f"The adapter uses PEFT's `{flag}`, which orthodiff's OFT does not read yet. Load it with PEFT."
+                )
+        if not config.get("oft_block_size"):
+            raise UserError(
+                "The adapter gives the number of blocks (`r`) instead of their size, so its blocks "
+                "differ from layer to layer, which orthodiff does not read. Load it with PEFT."
+            )
+        return cls(block_size=config["oft_block_size"])
+
+    def pack(self, parameters: Parameters, out: int) -> dict[str, Tensor]:
+        """Return the triangles under PEFT's name `oft_R.weight`."""
+        return {"oft_R.weight": parameters["oft_R"]}
+
+    def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the triangles; PEFT's Neumann form turns the opposite way."""
+        sign = -1 if config.get("use_cayley_neumann", True) else 1
+        return {"oft_R" if k == "oft_R.weight" else k: sign * v for k, v in tensors.items()}
