@@ -1,0 +1,103 @@
+"""Base-model families: `load_base` opens any folder or hub id that one of them serves."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import torch
+
+from orthodiff.errors import UserError
+from orthodiff.families.base import Base, Recommended
+from orthodiff.families.sd import StableDiffusion
+
+__all__ = ["FAMILIES", "Base", "Recommended", "StableDiffusion", "load_base"]
+
+FAMILIES: dict[str, type[Base]] = {"sd": StableDiffusion}
+
+
+def load_base(
+    name: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> Base:
+    """Load the base model `name`: a diffusers-format folder, or an id on the hub.
+
+    Raises:
+        UserError: no such folder or id, no family serves it, or files are missing.
+    """
+    local = Path(name)
+    index = _read_index(local, name) if local.exists() else _hub_index(name, revision)
+    family = _family_of(index, name)
+    folder = local if local.exists() else _download(name, revision=revision, variant=variant)
+    return family.load(folder, name=name, variant=variant, dtype=dtype, device=device)
+
+
+def _read_index(folder: Path, name: str) -> dict:
+    path = folder / "model_index.json"
+    if not path.is_file():
+        raise UserError(
+            f"`{name}` holds no model_index.json, so it is not a diffusers-format base model. "
+            "Give the folder that contains model_index.json, unet/, vae/ and text_encoder/."
+        )
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"`{path}` is not valid JSON ({error}). Download the base model again."
+        ) from error
+
+
+def _hub_index(name: str, revision: str | None) -> dict:
+    from huggingface_hub import hf_hub_download
+
+    if not _looks_like_hub_id(name):
+        raise UserError(
+            f"The base model folder `{name}` does not exist. Check the path, or give a hub id "
+            "such as stable-diffusion-v1-5/stable-diffusion-v1-5."
+        )
+    try:
+        path = hf_hub_download(name, "model_index.json", revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The base model `{name}` is neither a folder here nor a model reachable on the hub "
+            f"({type(error).__name__}). Check the path, or download the model first."
+        ) from error
+    return json.loads(Path(path).read_text("utf-8"))
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    """`owner/model`, unless a folder `owner` lies here: then a path was meant."""
+    match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)/[\w.-]+", name)
+    return match is not None and not Path(match[1]).is_dir()
+
+
+def _download(name: str, *, revision: str | None, variant: str | None) -> Path:
+    from diffusers import DiffusionPipeline
+
+    try:
+        folder = DiffusionPipeline.download(
+            name, revision=revision, variant=variant, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The base model `{name}` could not be downloaded ({type(error).__name__}). Check the "
+            "connection and that it offers safetensors weights."
+        ) from error
+    return Path(folder)
+
+
+def _family_of(index: dict, name: str) -> type[Base]:
+    pipeline = index.get("_class_name", "nothing")
+    for family in FAMILIES.values():
+        if pipeline in family.pipelines:
+            return family
+    served = ", ".join(p for family in FAMILIES.values() for p in family.pipelines)
+    raise UserError(
+        f"The base model `{name}` is a {pipeline}, which is not supported. Use a model of kind "
+        f"{served} (Stable Diffusion 1.x or 2.x)."
+    )

@@ -1,0 +1,116 @@
+"""Sheets of pictures: a contact sheet, and the grid that sets base against adapted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+PAPER = (250, 250, 248)
+INK = (32, 33, 36)
+MUTED = (110, 112, 118)
+ACCENT = (176, 58, 46)
+GAP = 8
+MARGIN = 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a comparison: a label in the left margin and one picture per column."""
+
+    label: str
+    pictures: Sequence[Image.Image]
+    is_adapted: bool = False
+
+
+def contact_sheet(pictures: Sequence[Image.Image], *, cell: int = 192) -> Image.Image:
+    """All pictures in a near-square sheet; small ones are enlarged to `cell` pixels a side."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    step = _cell_side(pictures, cell) + GAP
+    sheet = Image.new("RGB", (columns * step + GAP, rows * step + GAP), PAPER)
+    for number, picture in enumerate(pictures):
+        place = (GAP + number % columns * step, GAP + number // columns * step)
+        sheet.paste(fit(picture, step - GAP), place)
+    return sheet
+
+
+def comparison(
+    *,
+    title: str,
+    subtitle: str,
+    photos: Sequence[Image.Image],
+    prompts: Sequence[str],
+    rows: Sequence[Row],
+    cell: int = 144,
+) -> Image.Image:
+    """The subject's photos on top; below, a column per prompt and a row per model and seed."""
+    cell = _cell_side([picture for row in rows for picture in row.pictures], cell)
+    step, label_width = cell + GAP, 112
+    header, prompt_height = 78, 60
+    width = max(label_width + len(prompts) * step, 900) + 2 * MARGIN
+    groups = sum(1 for row in rows[1:] if not row.is_adapted)
+    height = header + 3 * GAP + step + prompt_height + len(rows) * step + groups * GAP + 2 * MARGIN
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), title, INK, _font(26))
+    draw.text((MARGIN, MARGIN + 38), subtitle, MUTED, _font(15))
+    top = MARGIN + header
+    left = MARGIN + label_width
+    _label(draw, "the subject", top, cell)
+    for number, photo in enumerate(photos[: len(prompts)]):
+        sheet.paste(fit(photo, cell), (left + number * step, top))
+    top += step + 2 * GAP
+    draw.line((MARGIN, top, width - MARGIN, top), fill=(214, 214, 210))
+    for number, prompt in enumerate(prompts):
+        _caption(draw, prompt, left + number * step, top + GAP, cell)
+    top += prompt_height + GAP
+    for index, row in enumerate(rows):
+        top += GAP if index and not row.is_adapted else 0
+        _label(draw, row.label, top, cell, colour=ACCENT if row.is_adapted else INK)
+        for number, picture in enumerate(row.pictures):
+            sheet.paste(fit(picture, cell), (left + number * step, top))
+        top += step
+    return sheet
+
+
+def fit(picture: Image.Image, side: int) -> Image.Image:
+    """Scale to `side` x `side` with Lanczos, cropping the longer side to the middle."""
+    short = min(picture.size)
+    left, top = (picture.width - short) // 2, (picture.height - short) // 2
+    square = picture.convert("RGB").crop((left, top, left + short, top + short))
+    return square.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def _cell_side(pictures: Sequence[Image.Image], least: int) -> int:
+    largest = max(max(picture.size) for picture in pictures)
+    return max(min(largest, 256), least)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    top: int,
+    cell: int,
+    *,
+    colour: tuple[int, int, int] = INK,
+) -> None:
+    draw.multiline_text((MARGIN, top + cell // 2), text, colour, _font(15), anchor="lm", spacing=3)
+
+
+def _caption(draw: ImageDraw.ImageDraw, text: str, left: int, top: int, width: int) -> None:
+    """Write `text` in at most three lines of `width` pixels."""
+    font, lines = _font(14), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    draw.multiline_text((left, top), "\n".join(lines[:3]), INK, font, spacing=3)

@@ -1,0 +1,144 @@
+"""A tiny Stable Diffusion folder with random weights: real parts, made in about a second.
+
+`python -m tests.tiny OUT` writes it; `--sd15` writes Stable Diffusion 1.5's sizes instead (about
+4 GB of random weights), `--prediction_type v_prediction` another objective.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+TINY_UNET = {
+    "sample_size": 8,
+    "block_out_channels": (16, 32),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "attention_head_dim": 8,
+    "cross_attention_dim": 32,
+}
+TINY_VAE = {
+    "block_out_channels": (8, 8, 8),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "latent_channels": 4,
+    "sample_size": 32,
+}
+SD15_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 512,
+}
+TINY_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+SD15_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
+SPECIAL = ("<|startoftext|>", "<|endoftext|>")
+
+
+def make_tiny(folder: Path, *, prediction_type: str = "epsilon", sd15: bool = False) -> Path:
+    """Write a StableDiffusionPipeline folder, with a CLIP `scorer/` in the tiny one."""
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextModel
+
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer(length=77 if sd15 else 32)
+    text = CLIPTextModel(_text_config(tokenizer, SD15_TEXT if sd15 else TINY_TEXT))
+    unet = {"sample_size": 64, "cross_attention_dim": 768} if sd15 else TINY_UNET
+    StableDiffusionPipeline(
+        vae=AutoencoderKL(**(SD15_VAE if sd15 else TINY_VAE)),
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel(**unet),
+        scheduler=DDIMScheduler(
+            beta_schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            clip_sample=False,
+            prediction_type=prediction_type,
+            steps_offset=1,
+            timestep_spacing="trailing",
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    if not sd15:
+        make_scorer(folder / "scorer", tokenizer=tokenizer)
+        advice = {"guidance_scale": 2.0, "num_inference_steps": 3, "resolution": 32}
+        (folder / "generation_config.json").write_text(json.dumps(advice), "utf-8")
+    return folder
+
+
+def make_scorer(folder: Path, *, tokenizer) -> Path:
+    """Write a random CLIPModel with its image processor and tokenizer."""
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisionConfig
+
+    vision = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+    )
+    text = _text_config(tokenizer, TINY_TEXT)
+    config = CLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16
+    )
+    CLIPModel(config).save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def byte_tokenizer(*, length: int):
+    """A CLIPTokenizer whose words are their bytes: nothing is unknown to it."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    letters = sorted(ByteLevel.alphabet())
+    words = [*SPECIAL, *letters, *(letter + "</w>" for letter in letters)]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
+
+
+def _text_config(tokenizer, sizes: dict):
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        num_attention_heads=max(sizes["hidden_size"] // 64, 4),
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        projection_dim=16,
+        **sizes,
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sd15", action="store_true", help="Stable Diffusion 1.5's sizes")
+    parser.add_argument("--prediction_type", default="epsilon")
+    arguments = parser.parse_args()
+    made = make_tiny(
+        arguments.folder, prediction_type=arguments.prediction_type, sd15=arguments.sd15
+    )
+    print(made)

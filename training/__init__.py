@@ -1,0 +1,1 @@
+"""Training of adapters: `python -m training dreambooth --help`."""

@@ -1,0 +1,135 @@
+"""`python -m training TASK ...`: train an adapter. Exit codes: 0 done, 2 bad request, 1 failed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from orthodiff.errors import UserError
+from orthodiff.flags import nearest
+from training.events import Event, EventLog, Failed, ProgressBar, Report, Started, Step
+
+if TYPE_CHECKING:
+    from training.config import DreamBoothConfig
+    from training.prepare import Parts
+
+TASKS = ("dreambooth",)
+USAGE = """usage: python -m training TASK [--FLAG VALUE ...]
+
+tasks:
+  dreambooth   personalise a base model on a handful of pictures of one subject
+
+See `python -m training dreambooth --help` for all flags.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    try:
+        return dreambooth(_task(words[0]), words[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def dreambooth(task: str, arguments: Sequence[str]) -> int:
+    """Personalise a base on one subject.
+
+    Raises:
+        UserError: the request cannot be carried out; nothing has been written.
+    """
+    from training.config import read_config
+
+    config = read_config(arguments, prog=f"python -m training {task}")
+    _hush()
+    from training.prepare import prepare
+    from training.state import open_run
+
+    parts = prepare(config)
+    if not parts.accelerator.is_main_process:
+        return _run(parts, _Narrator([]))
+    with open_run(config.output_dir, overwrite=config.overwrite_output_dir):
+        return _run(parts, _Narrator(_listeners(config)))
+
+
+def _listeners(config: DreamBoothConfig) -> list[Report]:
+    listeners: list[Report] = [EventLog(config.output_dir / "events.jsonl"), ProgressBar()]
+    if config.report_to == "tensorboard":
+        from training.trackers import TensorBoard
+
+        listeners.append(TensorBoard(config.output_dir, folder=config.logging_dir))
+    return listeners
+
+
+class _Narrator:
+    """Passes events on, and remembers how far the run has come."""
+
+    def __init__(self, listeners: Sequence[Report]) -> None:
+        self.listeners = listeners
+        self.step = 0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.step = event.start_step
+        elif isinstance(event, Step):
+            self.step = event.step
+        for listener in self.listeners:
+            listener(event)
+
+
+def _run(parts: Parts, tell: _Narrator) -> int:
+    """Train; whatever goes wrong is said in the events before the process ends."""
+    from training.loop import train
+    from training.signals import Interrupted
+
+    try:
+        train(parts, tell)
+    except Interrupted as stop:
+        tell(Failed(tell.step, str(stop)))
+        print(str(stop), file=sys.stderr)
+        return 128 + stop.number
+    except Exception as error:
+        reason = explain(error)
+        tell(Failed(tell.step, reason))
+        print(f"failed: {reason}", file=sys.stderr)
+        return 1
+    if tell.listeners:
+        print(f"adapter written to {parts.config.output_dir}")
+    return 0
+
+
+def explain(error: Exception) -> str:
+    """One sentence that names the cause, and for memory the switches that help."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return (
+            "out of memory: add --gradient_checkpointing, lower --train_batch_size, use "
+            "--mixed_precision bf16, or lower --resolution"
+        )
+    if isinstance(error, UserError | FloatingPointError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _task(word: str) -> str:
+    if word not in TASKS:
+        raise UserError(f"`{word}` is not a task.{nearest(word, TASKS)}")
+    return word
+
+
+def _hush() -> None:
+    """Loading bars of single files would bury our own."""
+    import diffusers
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

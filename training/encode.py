@@ -1,0 +1,92 @@
+"""Latents and prompt embeddings, computed once and kept by content: training only looks them up."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from orthodiff.families import Base
+from training.dataset import Example
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A stack of training samples.
+
+    `latents` `(N, 2, C, h, w)` holds mean and standard deviation; sample `i` is trained under
+    `embeddings[captions[i]]`, `embeddings` being `(different captions, tokens, width)`.
+    """
+
+    latents: Tensor
+    captions: Tensor
+    embeddings: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def at(self, indices: Sequence[int], posterior: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents sampled with unit noise `posterior` `(B, C, h, w)`, and their embeddings."""
+        chosen = self.latents[list(indices)]
+        return chosen[:, 0] + chosen[:, 1] * posterior, self.embeddings[
+            self.captions[list(indices)]
+        ]
+
+
+class Cache:
+    """Tensors by key in a folder; with no folder nothing is kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor kept under `key`, else `make()`, kept from now on."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file, save_file
+
+        if self.folder is None:
+            return make().cpu()
+        path = self.folder / f"{key}.safetensors"
+        try:
+            return load_file(path)["value"]
+        except (OSError, SafetensorError):
+            value = make().cpu().contiguous()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}.tmp")
+        save_file({"value": value}, aside)
+        aside.replace(path)
+        return value
+
+
+def encode(base: Base, examples: Sequence[Example], cache: Cache) -> Encoded:
+    """Encode every picture and every different caption of `examples`."""
+    vae, text = base.fingerprint("vae"), base.fingerprint("text_encoder")
+    captions = list(dict.fromkeys(example.caption for example in examples))
+    latents = [
+        cache.get(_key(vae, base.dtype, e.image.tobytes()), lambda e=e: base.encode(e.pixels()))
+        for e in examples
+    ]
+    embeddings = [
+        cache.get(_key(text, base.dtype, c.encode()), lambda c=c: base.embed(c)[0])
+        for c in captions
+    ]
+    return Encoded(
+        latents=torch.stack(latents).float().to(base.device),
+        captions=torch.tensor([captions.index(e.caption) for e in examples], device=base.device),
+        embeddings=torch.stack(embeddings).to(base.device, base.dtype),
+    )
+
+
+def _key(weights: str, dtype: torch.dtype, content: bytes) -> str:
+    return hashlib.sha256(f"{weights}/{dtype}/".encode() + content).hexdigest()
+
+
+def default_cache() -> Path:
+    """`$XDG_CACHE_HOME/orthodiff`, usually `~/.cache/orthodiff`."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "orthodiff"

@@ -1,0 +1,228 @@
+"""The one training loop, for every method and task."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.batches import Batch, Stream, join
+from training.config import DreamBoothConfig
+from training.encode import Cache, default_cache, encode
+from training.events import Finished, Report, Saved, Started, Step
+from training.objective import (
+    NoiseSchedule,
+    add_noise,
+    derive,
+    snr_weights,
+    target,
+    weighted_error,
+)
+from training.optimise import make_optimizer, make_schedule
+from training.prepare import Parts, attach
+from training.prior import class_examples
+from training.signals import Interrupted, StopSignal
+from training.state import save_checkpoint
+from training.validation import is_due, make_samples, prompts_used
+
+
+def train(parts: Parts, report: Report) -> None:
+    """Train the adapter and write it to the output folder, telling `report` what happens.
+
+    Raises:
+        Interrupted: a signal asked to stop; a checkpoint was saved.
+        FloatingPointError: the loss is no longer a finite number.
+    """
+    config, begun = parts.config, time.monotonic()
+    if parts.accelerator.is_main_process:
+        (config.output_dir / "config.yaml").write_text(config.to_yaml(), "utf-8")
+    report(_started(parts))
+    trainer = Trainer(parts, report)
+    with StopSignal() as stop:
+        trainer.run(stop)
+    if parts.accelerator.is_main_process:
+        seconds = time.monotonic() - begun
+        metadata = describe(parts, steps=config.max_train_steps, seconds=seconds)
+        trainer.adapter.save(config.output_dir, base=parts.base.name, metadata=metadata)
+        report(Finished(config.max_train_steps, seconds))
+    parts.accelerator.wait_for_everyone()
+
+
+class Trainer:
+    """Holds what changes from step to step: the adapter, its optimizer and the rate's course."""
+
+    def __init__(self, parts: Parts, report: Report) -> None:
+        self.config, self.accelerator, self.base = parts.config, parts.accelerator, parts.base
+        self.parts, self.report = parts, report
+        self.streams = _streams(parts)
+        self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.base.device)
+        for prompt in prompts_used(self.config):
+            self.base.embed(prompt)
+        self.base.park_encoders()
+        self.adapter = attach(self.config, self.base)
+        if self.config.gradient_checkpointing:
+            self.base.unet.enable_gradient_checkpointing()
+        self.base.unet.train()
+        optimizer = make_optimizer(
+            self.config, self.adapter.parameters(), processes=self.accelerator.num_processes
+        )
+        self.rates = make_schedule(self.config, optimizer)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        if parts.checkpoint:
+            self._restore(parts.checkpoint)
+
+    def run(self, stop: StopSignal) -> None:
+        """Every step from the start or the checkpoint to `max_train_steps`."""
+        config, first = self.config, self.parts.start_step
+        if first == 0:
+            self._sample(0)
+        begun, away = time.monotonic(), 0.0
+        for step in range(first + 1, config.max_train_steps + 1):
+            loss = self._step(step)
+            pace = (time.monotonic() - begun - away) / (step - first)
+            left = pace * (config.max_train_steps - step)
+            self.report(Step(step, loss, self.rates.get_last_lr()[0], pace, left))
+            self.rates.step()
+            paused = time.monotonic()
+            if step % config.checkpointing_steps == 0 or stop.received:
+                self._save(step)
+            self._sample(step)
+            away += time.monotonic() - paused
+            if stop.received and step < config.max_train_steps:
+                raise Interrupted(stop.received, step=step)
+
+    def _step(self, step: int) -> float:
+        """One optimizer step; the mean loss of its batches. All chance comes from (seed, step)."""
+        torch.manual_seed(derive(self.config.seed, "step", step))
+        losses = []
+        for batch in self._batches(step):
+            loss = self._loss(batch)
+            self.accelerator.backward(loss / self.config.gradient_accumulation_steps)
+            losses.append(loss.detach())
+        mean = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"the loss became {mean} at step {step}; lower --learning_rate "
+                f"(it was {self.config.rate:g})"
+            )
+        self._share_gradients()
+        if self.config.max_grad_norm:
+            parameters = self.adapter.parameters()
+            self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return mean
+
+    def _loss(self, batch: Batch) -> Tensor:
+        count = self.config.train_batch_size
+        noisy = add_noise(self.schedule, batch.latents, batch.noise, batch.timesteps)
+        wanted = target(self.schedule, batch.latents, batch.noise, batch.timesteps)
+        weights = snr_weights(self.schedule, batch.timesteps, self.config.snr_gamma)
+        with self.accelerator.autocast():
+            output = self.base.predict(noisy.to(self.base.dtype), batch.timesteps, batch.embeddings)
+            penalty = self.adapter.regularizer()
+        loss = weighted_error(output[:count], wanted[:count], weights[:count])
+        if len(output) > count:
+            prior = weighted_error(output[count:], wanted[count:], weights[count:])
+            loss = loss + self.config.prior_loss_weight * prior
+        return loss + penalty
+
+    def _batches(self, step: int) -> Iterator[Batch]:
+        """This process's share of the step: subject samples, then as many of the class."""
+        size, rounds = self.config.train_batch_size, self.config.gradient_accumulation_steps
+        processes, mine = self.accelerator.num_processes, self.accelerator.process_index
+        for number in range(rounds):
+            start = (((step - 1) * rounds + number) * processes + mine) * size
+            batches = [stream.batch(start, size, self.schedule) for stream in self.streams]
+            yield batches[0] if len(batches) == 1 else join(*batches)
+
+    def _share_gradients(self) -> None:
+        """Average over processes: adapters are small, so no model wrapper is needed."""
+        if self.accelerator.num_processes > 1:
+            for parameter in self.adapter.parameters():
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+    def _sample(self, step: int) -> None:
+        if is_due(self.config, step) and self.accelerator.is_main_process:
+            resolution = self.parts.resolution
+            self.report(make_samples(self.config, self.base, step, resolution=resolution))
+
+    def _save(self, step: int) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        folder = save_checkpoint(
+            self.config.output_dir,
+            step,
+            adapter=self.adapter,
+            state=self._state(),
+            base=self.base.name,
+            metadata=describe(self.parts, steps=step),
+            limit=self.config.checkpoints_total_limit,
+        )
+        self.report(Saved(step, folder.name))
+
+    def _state(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
+        return {
+            "adapter": self.adapter.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rates": self.rates.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "config": json.dumps(self.config.model_dump(mode="json")),
+        }
+
+    def _restore(self, state: Any) -> None:
+        self.adapter.load_state_dict(state["adapter"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rates.load_state_dict(state["rates"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+
+def describe(parts: Parts, *, steps: int, seconds: float | None = None) -> dict[str, str]:
+    """The recipe that goes into the adapter's file."""
+    config = parts.config
+    recipe = {
+        "instance_prompt": config.instance_prompt,
+        "steps": str(steps),
+        "seed": str(config.seed),
+        "learning_rate": f"{config.rate:g}",
+        "train_batch_size": str(config.train_batch_size),
+        "resolution": str(parts.resolution),
+        "base_sha256": parts.base.fingerprint("unet"),
+    }
+    if config.class_prompt:
+        recipe["class_prompt"] = config.class_prompt
+    return recipe if seconds is None else {**recipe, "seconds": f"{seconds:.1f}"}
+
+
+def _streams(parts: Parts) -> list[Stream]:
+    """The subject's pictures, and the class's with prior preservation; all encoded."""
+    config = parts.config
+    cache = Cache((config.cache_dir or default_cache()) / "encoded")
+    streams = [Stream("subject", encode(parts.base, parts.examples, cache), config.seed)]
+    if config.with_prior_preservation:
+        with parts.accelerator.main_process_first():
+            examples = class_examples(config, parts.base, resolution=parts.resolution)
+        streams.append(Stream("class", encode(parts.base, examples, cache), config.seed))
+    return streams
+
+
+def _started(parts: Parts) -> Started:
+    config: DreamBoothConfig = parts.config
+    return Started(
+        pid=os.getpid(),
+        method=config.method,
+        parameters=parts.num_parameters,
+        steps=config.max_train_steps,
+        start_step=parts.start_step,
+        output_dir=str(config.output_dir),
+        instance_prompt=config.instance_prompt,
+        base=parts.base.name,
+    )
