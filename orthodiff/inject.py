@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from orthodiff.adapters.base import Method
-from orthodiff.adapters.layer import AdaptedLayer
+from orthodiff.adapters.checks import check_tensors, naming
+from orthodiff.adapters.layer import AdaptedLayer, AdaptedLinear
+from orthodiff.adapters.shared import SharedSolves
 from orthodiff.errors import UserError
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -28,8 +30,8 @@ ALL_LINEAR = ("*",)
 class Adapter:
     """The adapted layers of a model: their parameters, and the ways to keep or remove them.
 
-    Made by `attach` and `load`. Pickling or deep-copying needs nothing special; copy the pair
-    `(model, adapter)` together to get a handle on the copy.
+    Made by `attach` and `load`. Pickle or deep-copy the pair `(model, adapter)` together to get a
+    handle on the copy.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class Adapter:
         self.model = model
         self.method = method
         self.layers = dict(layers)
+        own = [layer for layer in self.layers.values() if isinstance(layer, AdaptedLinear)]
+        self._shared = SharedSolves(model, own)
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by `layer.parameter` name."""
@@ -57,9 +61,9 @@ class Adapter:
         return sum(parameter.numel() for parameter in self.parameters())
 
     def regularizer(self) -> Tensor:
-        """Return what the method adds to the loss, a weighted scalar: zero unless it is switched on."""
+        """Return what the method adds to the loss: a weighted scalar, zero unless switched on."""
         penalties = [p for layer in self.layers.values() if (p := layer.penalty()) is not None]
-        return torch.stack(penalties).sum() if penalties else self.parameters()[0].new_zeros(())
+        return torch.stack(penalties).sum() if penalties else torch.zeros(())
 
     @property
     def merged(self) -> bool:
@@ -80,11 +84,15 @@ class Adapter:
             layer.unmerge()
 
     def detach(self) -> None:
-        """Give the model its original layers back: the same objects with the same weights."""
+        """Give the model its original layers back: the same objects with the same weights.
+
+        The handle keeps the parameters and can still be saved.
+        """
         self.unmerge()
+        self._shared.remove()
         for name, layer in self.layers.items():
-            _replace(self.model, name, layer.base_layer)
-        self.layers = {}
+            if self.model.get_submodule(name) is layer:
+                _replace(self.model, name, layer.base_layer)
 
     def save(
         self,
@@ -93,7 +101,7 @@ class Adapter:
         base: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Write PEFT's `adapter_config.json` and `adapter_model.safetensors` to `folder`; see `checkpoint.save`."""
+        """Write the adapter to `folder` in PEFT's layout; see `orthodiff.checkpoint.save`."""
         from orthodiff.checkpoint import save
 
         save(self, folder, base=base, metadata=metadata)
@@ -104,13 +112,15 @@ class Adapter:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Set all parameters from `state_dict`'s form; nothing is changed if anything does not fit.
+        """Set all parameters from `state_dict`'s form; nothing changes if anything does not fit.
 
         Raises:
-            UserError: if names or shapes differ, naming the first that does.
+            UserError: if the adapter is merged, or names or shapes differ, naming the first.
         """
+        if self.merged:
+            raise UserError("The adapter is merged. Call `unmerge()` before loading a state.")
         parameters = self.named_parameters()
-        check_same_tensors(state, parameters, what="The saved state")
+        check_tensors(state, {k: tuple(p.shape) for k, p in parameters.items()}, "The saved state")
         for name, parameter in parameters.items():
             parameter.copy_(state[name])
 
@@ -124,39 +134,64 @@ def attach(
 ) -> Adapter:
     """Freeze `model`, adapt the linear layers that `targets` name, and return the handle on them.
 
-    A target is the end of a layer's dotted name (`to_q`, `attn1.to_q`, `mid_block.attentions.0.proj_in`) or
-    a glob pattern (`down_blocks.*.to_q`); presets are `ATTENTION`, `ATTENTION_AND_GEGLU`,
-    `TEXT_ATTENTION` and `ALL_LINEAR`. The start is drawn from `generator`, else from torch's global
-    one, on the CPU in float32 and in the order of the layers: the same seed gives the same bits.
+    A target is the end of a layer's dotted name (`to_q`, `attn1.to_q`) or a glob pattern
+    (`down_blocks.*.to_q`); presets are `ATTENTION`, `ATTENTION_AND_GEGLU`, `TEXT_ATTENTION` and
+    `ALL_LINEAR`. The start is drawn from `generator`, else from torch's global one, on the CPU, in
+    float32 and in the order of the layers: the same seed gives the same bits.
 
     Raises:
-        UserError: if a target names no linear layer, or the settings do not fit a layer. The model is
-            left untouched then.
+        UserError: if a target names no linear layer, or the settings do not fit a layer. The model
+            is left untouched then.
     """
-    names = find_targets(model, targets)
-    return install(model, method, wrap_layers(model, method, names, generator=generator))
+    layers = {}
+    for name in find_targets(model, targets):
+        layer = cast(nn.Linear, model.get_submodule(name))
+        with naming(name):
+            start = method.start(layer.in_features, layer.out_features, generator=generator)
+            layers[name] = method.wrap(layer, start)
+    return install(model, method, layers)
+
+
+def install(model: nn.Module, method: Method, layers: Mapping[str, AdaptedLayer]) -> Adapter:
+    """Freeze `model`, put wrapped twins of its layers into it, and return the handle on them."""
+    model.requires_grad_(False)
+    for name, layer in layers.items():
+        _replace(model, name, cast(nn.Module, layer))
+    return Adapter(model, method, layers)
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    module.train(model.get_submodule(name).training)
+    setattr(model.get_submodule(parent), child, module)
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the linear layers of `model` by name.
+
+    Raises:
+        UserError: if the model is adapted already.
+    """
+    modules = dict(model.named_modules())
+    if any(hasattr(module, "adapter_parameters") for module in modules.values()):
+        raise UserError("The model is adapted already. Call `detach()` on its adapter first.")
+    return {name: m for name, m in modules.items() if name and isinstance(m, nn.Linear)}
 
 
 def find_targets(model: nn.Module, targets: str | Iterable[str]) -> list[str]:
     """Return the names of the linear layers that `targets` select, in the model's order.
 
     Raises:
-        UserError: if a target selects nothing (close names are listed) or the model is adapted already.
+        UserError: if a target selects nothing (close names are listed) or there is none.
     """
     patterns = (targets,) if isinstance(targets, str) else tuple(targets)
-    modules = dict(model.named_modules())
-    if any(hasattr(module, "adapter_parameters") for module in modules.values()):
-        raise UserError("The model is adapted already. Call `detach()` on its adapter first.")
-    linear = [name for name, module in modules.items() if name and isinstance(module, nn.Linear)]
+    names = list(linear_layers(model))
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in linear):
-            raise UserError(_unknown_target(pattern, linear))
-    found = [name for name in linear if any(_matches(name, pattern) for pattern in patterns)]
-    if not found:
-        raise UserError(
-            "`targets` is empty, so there is nothing to adapt. Name at least one layer."
-        )
-    return found
+        if not any(_matches(name, pattern) for name in names):
+            raise UserError(_unknown_target(pattern, names))
+    if not patterns:
+        raise UserError("`targets` is empty, so there is nothing to adapt. Name a layer.")
+    return [name for name in names if any(_matches(name, pattern) for pattern in patterns)]
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -167,71 +202,6 @@ def _unknown_target(pattern: str, names: list[str]) -> str:
     ends = {".".join(name.split(".")[-k:]) for name in names for k in (1, 2)}
     close = difflib.get_close_matches(pattern, sorted(ends), n=3, cutoff=0.5)
     remedy = (
-        f"Did you mean {' or '.join(close)}?"
-        if close
-        else f"Linear layers are for example {', '.join(names[:3])}."
+        f"Did you mean {' or '.join(close)}?" if close else f"It has {', '.join(names[:3])} ..."
     )
     return f"`targets` has {pattern!r}, but the model has no linear layer of that name. {remedy}"
-
-
-def wrap_layers(
-    model: nn.Module,
-    method: Method,
-    names: Iterable[str],
-    *,
-    generator: torch.Generator | None = None,
-) -> dict[str, AdaptedLayer]:
-    """Return adapted twins of the named layers without putting them into the model.
-
-    Raises:
-        UserError: if the settings do not fit a layer, naming it.
-    """
-    layers = {}
-    for name in names:
-        try:
-            layers[name] = method.wrap(model.get_submodule(name), generator=generator)
-        except UserError as error:
-            raise UserError(f"Layer {name}: {error}") from None
-    return layers
-
-
-def install(model: nn.Module, method: Method, layers: Mapping[str, AdaptedLayer]) -> Adapter:
-    """Freeze `model`, put the adapted layers into it, and return the handle on them."""
-    model.requires_grad_(False)
-    for name, layer in layers.items():
-        _replace(model, name, cast(nn.Module, layer))
-    return Adapter(model, method, layers)
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    module.train(model.training)
-    setattr(model.get_submodule(parent), child, module)
-
-
-def check_same_tensors(
-    given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, what: str
-) -> None:
-    """Refuse tensors whose names or shapes differ from what is wanted, or that are not finite.
-
-    Raises:
-        UserError: naming the first tensor that differs, and both shapes.
-    """
-    if missing := sorted(wanted.keys() - given.keys()):
-        raise UserError(
-            f"{what} lacks {missing[0]} (and {len(missing) - 1} more). It is not complete, or belongs to another model."
-        )
-    if extra := sorted(given.keys() - wanted.keys()):
-        raise UserError(
-            f"{what} has {extra[0]} (and {len(extra) - 1} more), which fits nothing here. It belongs to another model or method."
-        )
-    for name, tensor in wanted.items():
-        if given[name].shape != tensor.shape:
-            raise UserError(
-                f"{what} has {name} of shape {tuple(given[name].shape)}, but this model needs "
-                f"{tuple(tensor.shape)}. It belongs to another base model."
-            )
-        if not torch.isfinite(given[name]).all():
-            raise UserError(
-                f"{what} has numbers that are not finite in {name}. It is damaged: train or download it again."
-            )

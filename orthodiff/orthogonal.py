@@ -1,10 +1,10 @@
 """Orthogonal maps as tensor functions: reflections in compact WY form, Cayley blocks, butterflies.
 
-Rows are multiplied from the right: `rows R`, with `rows` of shape (..., d). No function here builds a
-d x d matrix, and every function takes any number of leading (batch) axes, so that the small solves
-of many layers can be done in one call.
+Rows are multiplied from the right: `rows R`, with `rows` of shape (..., d). No function here builds
+a d x d matrix, and the solves take any number of leading (batch) axes, so that those of many layers
+can be done in one call.
 
-Legend: d width of a row, r number of reflections, b block size, D = d / b blocks, m butterfly factors.
+Legend: d width of a row, r reflections, b block size, D = d / b blocks, m butterfly factors.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 
 
 def compact_wy(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `V, Y` with `H_1 H_2 ... H_r = I - Y V^T`, for the reflections `H_i = I - 2 v_i v_i^T`.
+    """Return `V, Y` with `H_1 H_2 ... H_r = I - Y V^T`, where `H_i = I - 2 v_i v_i^T` reflects.
 
-    `vectors` (..., d, r) need not be normalised; a zero column stands for no reflection. `V` holds the
-    unit columns and `Y = V T` with `T^{-1} = I/2 + striu(V^T V)` (Puglisi 1992; exact, no loop over r).
+    `vectors` (..., d, r) need not be normalised; a zero column stands for no reflection. `V` holds
+    the unit columns and `Y = V T` with `T^{-1} = I/2 + striu(V^T V)` (Puglisi 1992; exact).
     """
     V = F.normalize(vectors, dim=-2)
     identity = torch.eye(V.shape[-1], dtype=V.dtype, device=V.device)
@@ -28,19 +28,19 @@ def compact_wy(vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mirror(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `V, Y` with `I - Y V^T = I - 2 V V^T`, `V` an orthonormal basis of the columns (..., d, r)."""
+    """Return `V, Y` with `I - Y V^T = I - 2 V V^T`, V a basis of `vectors` (..., d, r)."""
     V, _ = torch.linalg.qr(vectors)
     return V, 2 * V
 
 
 def reflect(rows: Tensor, V: Tensor, Y: Tensor, *, inverse: bool = False) -> Tensor:
-    """Return `rows (I - Y V^T)`, or `rows (I - V Y^T)` with `inverse`; two thin products, 4 d r flop a row."""
+    """Return `rows (I - Y V^T)`, or `rows (I - V Y^T)` with `inverse`; 4 d r flop a row."""
     left, right = (V, Y) if inverse else (Y, V)
     return rows - (rows @ left.to(rows.dtype)) @ right.to(rows.dtype).mT
 
 
 def skew(triangle: Tensor, block_size: int) -> Tensor:
-    """Return the skew matrices (..., b, b) whose strict upper triangles are `triangle` (..., b(b-1)/2)."""
+    """Return skew matrices (..., b, b) with strict upper triangles `triangle` (..., b(b-1)/2)."""
     row, column = torch.triu_indices(block_size, block_size, 1, device=triangle.device)
     upper = triangle.new_zeros(*triangle.shape[:-1], block_size, block_size)
     upper[..., row, column] = triangle
@@ -48,7 +48,7 @@ def skew(triangle: Tensor, block_size: int) -> Tensor:
 
 
 def triangle(matrix: Tensor) -> Tensor:
-    """Return the strict upper triangles (..., b(b-1)/2) of the antisymmetric parts of `matrix` (..., b, b)."""
+    """Return the upper triangles (..., b(b-1)/2) of the skew parts of `matrix` (..., b, b)."""
     row, column = torch.triu_indices(*matrix.shape[-2:], 1, device=matrix.device)
     return (0.5 * (matrix - matrix.mT))[..., row, column]
 
@@ -63,7 +63,7 @@ def cayley(S: Tensor) -> Tensor:
 
 
 def rotate_blocks(rows: Tensor, blocks: Tensor, *, inverse: bool = False) -> Tensor:
-    """Return `rows blockdiag(blocks)^T`, or without the transpose if `inverse`; rows (..., d), blocks (D, b, b)."""
+    """Return `rows blockdiag(blocks)^T`, or untransposed if `inverse`; blocks (D, b, b)."""
     blocks = blocks.to(rows.dtype)
     split = rows.unflatten(-1, blocks.shape[:2])
     equation = "...ki,kij->...kj" if inverse else "...ki,kji->...kj"
@@ -71,29 +71,21 @@ def rotate_blocks(rows: Tensor, blocks: Tensor, *, inverse: bool = False) -> Ten
 
 
 def butterfly(rows: Tensor, factors: Tensor, *, inverse: bool = False) -> Tensor:
-    """Return `rows R` with `R = (B_{m-1} ... B_1 B_0)^T`, or `rows R^T` if `inverse` (2311.06243, eq. 6).
+    """Return `rows R` with `R = (B_{m-1} ... B_1 B_0)^T`, or `rows R^T` (2311.06243, eq. 6).
 
-    `factors` (m, D, b, b) holds the blocks of each `B_i`, which couples the half-blocks k and k + 2^i
-    within groups of 2^(i+1). The transpose is PEFT's convention.
+    `factors` (m, D, b, b) holds the blocks of each `B_i`, which couples the half-blocks k and
+    k + 2^i within groups of 2^(i+1). The transpose is PEFT's convention.
     """
+    half = factors.shape[-1] // 2
     levels = range(len(factors))
     for level in reversed(levels) if inverse else levels:
-        near = _couple(rows, level, factors.shape[-1])
-        rows = _uncouple(
-            rotate_blocks(near, factors[level], inverse=inverse), level, factors.shape[-1]
-        )
+        coupled = _swap(rows, 2, 2**level, half)
+        rows = _swap(rotate_blocks(coupled, factors[level], inverse=inverse), 2**level, 2, half)
     return rows
 
 
-def _couple(rows: Tensor, level: int, block_size: int) -> Tensor:
-    """Move the half-blocks that factor `level` couples next to each other; rows (..., d)."""
-    if level == 0:
+def _swap(rows: Tensor, first: int, second: int, width: int) -> Tensor:
+    """Read rows as (..., first, second, width) in turn and swap the first two of these axes."""
+    if first == 1 or second == 1:
         return rows
-    return rows.unflatten(-1, (-1, 2, 2**level, block_size // 2)).transpose(-3, -2).flatten(-4)
-
-
-def _uncouple(rows: Tensor, level: int, block_size: int) -> Tensor:
-    """Undo `_couple`."""
-    if level == 0:
-        return rows
-    return rows.unflatten(-1, (-1, 2**level, 2, block_size // 2)).transpose(-3, -2).flatten(-4)
+    return rows.unflatten(-1, (-1, first, second, width)).transpose(-3, -2).flatten(-4)

@@ -21,12 +21,13 @@ Factors = tuple[Tensor, ...]
 class Method:
     """Settings of a method and the pure functions that define it.
 
-    A layer computes `y = x W^T + bias`, W of shape (out, d). A method replaces W by `diag(s) W R` with
-    R orthogonal and never built, so rotating the rows of x by R^T before the layer is the same thing.
+    A layer computes `y = x W^T + bias`, W of shape (out, d). A method replaces W by
+    `diag(s) W R` with R orthogonal and never built, so rotating the rows of x by R^T before the
+    layer is the same.
 
-    A method is four functions. `start` gives the parameters of one layer. `prepare` does the solves on
-    which R depends and works under any number of leading batch axes, so that layers can share one call.
-    `rotate` multiplies rows by R. `scale` gives the optional s. Everything else follows from them.
+    A method is four functions. `shapes` and `start` give the parameters of one layer. `prepare`
+    does the solves on which R depends; it works under any number of leading batch axes, so that
+    layers can share one call. `rotate` multiplies rows by R. Everything else follows from them.
     """
 
     name: ClassVar[str]
@@ -36,22 +37,28 @@ class Method:
     peft_type: ClassVar[str]
     """PEFT's name of the method."""
 
-    def start(
-        self, d: int, out: int, *, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Return the float32 parameters of a layer of shape (out, d) at the start of training.
+    def shapes(self, d: int, out: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the parameters of a layer of shape (out, d), by name.
 
         Raises:
             UserError: if the settings do not fit the width d; the sentence lists what fits.
         """
         raise NotImplementedError
 
+    def start(self, d: int, out: int, *, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Return the float32 parameters of a layer of shape (out, d) at the start of training.
+
+        Raises:
+            UserError: if the settings do not fit the width d; the sentence lists what fits.
+        """
+        return {name: torch.zeros(shape) for name, shape in self.shapes(d, out).items()}
+
     def prepare(self, parameters: Parameters) -> Factors:
-        """Return what `rotate` needs, from parameters of shape (*batch, *shape at start)."""
+        """Return what `rotate` needs, from parameters of shape (*batch, *shape)."""
         raise NotImplementedError
 
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
-        """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d), in the dtype of the rows."""
+        """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d), whose dtype is kept."""
         raise NotImplementedError
 
     def scale(self, parameters: Parameters) -> Tensor | None:
@@ -59,14 +66,14 @@ class Method:
         return None
 
     def penalty(self, factors: Factors) -> Tensor | None:
-        """Return the weighted scalar this layer adds to the loss, or None for nothing."""
+        """Return the weighted scalar one layer adds to the loss, or None for nothing."""
         return None
 
-    def wrap(self, layer: nn.Module, *, generator: torch.Generator | None = None) -> AdaptedLayer:
-        """Return `layer` wrapped with fresh parameters; the layer itself stays as it is."""
+    def wrap(self, layer: nn.Module, parameters: Parameters) -> AdaptedLayer:
+        """Return `layer` wrapped with these parameters; the layer itself stays as it is."""
         from orthodiff.adapters.layer import AdaptedLinear
 
-        return AdaptedLinear(layer, self, generator=generator)
+        return AdaptedLinear(layer, self, parameters)
 
     # PEFT's folder layout. `pack` and `unpack` are inverse to each other, bit for bit.
 

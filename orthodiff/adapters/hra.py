@@ -30,9 +30,7 @@ class HRA(Method):
 
     rank: int = field(
         default=8,
-        metadata={
-            "help": "Number of reflections; even, so that training starts at the base model."
-        },
+        metadata={"help": "Number of reflections; even, so that training starts at the base."},
     )
     regularization: float = field(
         default=0.0,
@@ -41,35 +39,47 @@ class HRA(Method):
     strict: bool = field(
         default=False,
         metadata={
-            "help": "Keep the reflections exactly orthogonal (infinite regularization); starts away from the base model."
+            "help": "Keep the reflections orthogonal to each other (infinite regularization). "
+            "Such a chain is never the identity, so training starts away from the base model."
         },
     )
 
     def __post_init__(self) -> None:
         require_positive("rank", self.rank, example=8)
         require_at_least_zero("regularization", self.regularization)
+        self._require_pairs()
 
-    def start(
-        self, d: int, out: int, *, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Return `hra_u` (d, r): adjacent twin columns, whose reflections cancel (strict: independent ones).
-
-        Raises:
-            UserError: for an odd rank, which cannot start at the identity, or one larger than d.
-        """
+    def _require_pairs(self) -> None:
         if self.rank % 2 and not self.strict:
             raise UserError(
-                f"`rank` is {self.rank}, but HRA starts at the identity only when reflections come in "
-                f"pairs. Use an even rank, for example {self.rank + 1}."
+                f"`rank` is {self.rank}, but HRA starts at the identity only when reflections come "
+                f"in pairs. Use an even rank, for example {self.rank + 1}."
             )
+
+    def shapes(self, d: int, out: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape (d, r) of `hra_u`.
+
+        Raises:
+            UserError: if there are more reflections than directions.
+        """
         if self.rank > d:
             raise UserError(
-                f"`rank` is {self.rank}, but the layer is only {d} wide. Use a rank of at most {d}."
+                f"`rank` is {self.rank}, but the layer is {d} wide, and more reflections than that "
+                f"turn it no further. Use a rank of at most {d - d % 2}."
             )
-        bound = 1 / math.sqrt(self.rank if self.strict else self.rank // 2)
-        columns = self.rank if self.strict else self.rank // 2
-        half = torch.empty(d, columns).uniform_(-bound, bound, generator=generator)
-        return {"hra_u": half if self.strict else half.repeat_interleave(2, dim=1)}
+        return {"hra_u": (d, self.rank)}
+
+    def start(self, d: int, out: int, *, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Return adjacent twin columns, whose reflections cancel (strict: independent columns).
+
+        Raises:
+            UserError: if there are more reflections than directions.
+        """
+        ((name, shape),) = self.shapes(d, out).items()
+        twins = 1 if self.strict else 2
+        bound = math.sqrt(twins / self.rank)
+        columns = torch.empty(d, self.rank // twins).uniform_(-bound, bound, generator=generator)
+        return {name: columns.repeat_interleave(twins, dim=1).reshape(shape)}
 
     def prepare(self, parameters: Parameters) -> Factors:
         """Return V and Y, both (*batch, d, r), with R = I - Y V^T."""
@@ -85,7 +95,7 @@ class HRA(Method):
             return None
         V = factors[0]
         gram = V.mT @ V
-        identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        identity = torch.eye(self.rank, dtype=gram.dtype, device=gram.device)
         return self.regularization * (gram - identity).square().sum()
 
     def peft_config(self) -> dict[str, Any]:
@@ -94,5 +104,17 @@ class HRA(Method):
 
     @classmethod
     def from_peft(cls, config: Mapping[str, Any], tensors: Parameters) -> HRA:
-        """Return the settings of a PEFT HRA folder."""
-        return cls(rank=config.get("r", 8), strict=bool(config.get("apply_GS", False)))
+        """Return the settings of a PEFT HRA folder, whose rank may be odd."""
+        rank, strict = config.get("r", 8), bool(config.get("apply_GS", False))
+        odd = isinstance(rank, int) and rank % 2
+        return (OddHRA if odd else HRA)(rank=rank, strict=strict)
+
+
+class OddHRA(HRA):
+    """HRA of an odd rank, as found in PEFT's folders: it can be loaded but not started.
+
+    Its determinant is -1, so it has no real powers: its strength is 0 or 1.
+    """
+
+    def _require_pairs(self) -> None:
+        pass

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orthodiff.adapters.base import Factors, Method
+from orthodiff.adapters.base import Factors, Method, Parameters
 
 
 class AdaptedLayer(Protocol):
     """What a handle needs from an adapted layer, whoever made it."""
 
-    base_layer: nn.Module
+    base_layer: Any
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters under the method's own names."""
@@ -36,58 +36,65 @@ class AdaptedLayer(Protocol):
 class AdaptedLinear(nn.Module):
     """`y = x (diag(s) W R)^T + bias` around a frozen `nn.Linear` with weight W (out, d).
 
-    The parameters are float32 whatever the base layer is; the maths that R depends on runs in float32
-    (float64 parameters: float64), outside of autocast, and is applied in the activations' dtype.
+    The parameters are float32 whatever the base layer is. What R depends on is solved in float32
+    (float64 for float64 parameters), outside of autocast, and applied in the activations' dtype.
     """
 
     base_layer: nn.Linear
 
-    def __init__(
-        self, base_layer: nn.Module, method: Method, *, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, base_layer: nn.Module, method: Method, parameters: Parameters) -> None:
         super().__init__()
         assert isinstance(base_layer, nn.Linear)
         self.base_layer = base_layer
         self.method = method
         self.original_weight: Tensor | None = None
-        out, d = base_layer.weight.shape
-        start = method.start(d, out, generator=generator)
-        self.parameter_names = tuple(start)
-        for name, value in start.items():
+        self.shared: SharedFactors | None = None
+        self.parameter_names = tuple(parameters)
+        for name, value in parameters.items():
             self.register_parameter(name, nn.Parameter(value.to(base_layer.weight.device)))
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters under the method's own names."""
         return {name: self.get_parameter(name) for name in self.parameter_names}
 
-    def prepared(self) -> tuple[Factors, Tensor | None]:
-        """Return the method's factors and output scale, solved in at least float32."""
-        parameters = {name: at_least_float32(p) for name, p in self.adapter_parameters().items()}
-        with torch.autocast(self.weight.device.type, enabled=False):
-            return self.method.prepare(parameters), self.method.scale(parameters)
-
-    def penalty(self) -> Tensor | None:
-        """Return the weighted scalar this layer adds to the loss, or None for nothing."""
-        return self.method.penalty(self.prepared()[0])
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the adapted layer's output (..., out) for x (..., d)."""
         if self.merged:
             return self.base_layer(x)
-        factors, scale = self.prepared()
-        if scale is None and x.numel() // x.shape[-1] <= self.out_features:
-            return self.base_layer(self.method.rotate(x, factors, inverse=True))
-        return F.linear(x, self._adapted(self.weight, factors, scale), self.bias)
+        factors, scale = self.factors(), self.scale()
+        if x.numel() // x.shape[-1] > self.out_features:
+            return F.linear(x, self._adapt(self.weight, factors, scale), self.bias)
+        rotated = self.method.rotate(x, factors, inverse=True)
+        if scale is None:
+            return self.base_layer(rotated)
+        output = F.linear(rotated, self.weight)
+        output = output * scale.to(output.dtype).mT
+        return output if self.bias is None else output + self.bias.to(output.dtype)
 
-    def _adapted(self, weight: Tensor, factors: Factors, scale: Tensor | None) -> Tensor:
+    def factors(self) -> Factors:
+        """Return what `rotate` needs: from this pass's shared solve, else solved here."""
+        if self.shared is not None and self.shared.hold_for(self):
+            return self.shared.factors
+        return solve(self.method, self.adapter_parameters())
+
+    def scale(self) -> Tensor | None:
+        """Return the learned output scale (out, 1), or None."""
+        return self.method.scale(self.adapter_parameters())
+
+    def penalty(self) -> Tensor | None:
+        """Return the weighted scalar this layer adds to the loss, or None for nothing."""
+        return self.method.penalty(self.factors())
+
+    def _adapt(self, weight: Tensor, factors: Factors, scale: Tensor | None) -> Tensor:
         rotated = self.method.rotate(weight, factors)
         return rotated if scale is None else scale.to(rotated.dtype) * rotated
 
     @torch.no_grad()
     def adapted_weight(self) -> Tensor:
-        """Return `diag(s) W R` (out, d), computed in at least float32 and rounded once to W's dtype."""
+        """Return `diag(s) W R` (out, d), computed in at least float32 and rounded once."""
         weight = self.weight if self.original_weight is None else self.original_weight
-        return self._adapted(at_least_float32(weight), *self.prepared()).to(weight.dtype)
+        factors = solve(self.method, self.adapter_parameters())
+        return self._adapt(at_least_float32(weight), factors, self.scale()).to(weight.dtype)
 
     @property
     def merged(self) -> bool:
@@ -106,7 +113,7 @@ class AdaptedLinear(nn.Module):
             self.weight.data = self.original_weight.to(self.weight.device, self.weight.dtype)
             self.original_weight = None
 
-    # Callers look at these on a plain linear layer.
+    # What callers look at on a plain linear layer.
 
     @property
     def weight(self) -> nn.Parameter:
@@ -132,7 +139,40 @@ class AdaptedLinear(nn.Module):
         """Show the settings when the model is printed."""
         return repr(self.method)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave this pass's factors out of pickles and deep copies."""
+        return {**self.__dict__, "shared": None}
 
-def at_least_float32(tensor: Any) -> Any:
+
+class SharedFactors:
+    """One layer's part of the solve that all layers of a model share during one pass."""
+
+    def __init__(self, factors: Factors, layer: AdaptedLinear, state: dict[str, bool]) -> None:
+        self.factors = factors
+        self.state = state
+        self.versions = _versions(layer)
+
+    def hold_for(self, layer: AdaptedLinear) -> bool:
+        """Whether the factors still belong to the layer's parameters and can be used.
+
+        After a backward pass their graph is gone. Only a checkpointed block that is computed again
+        within that very pass may still read them, for their values.
+        """
+        spent = self.state["spent"] and torch._C._current_graph_task_id() == -1
+        return not spent and self.versions == _versions(layer)
+
+
+def _versions(layer: AdaptedLinear) -> list[int]:
+    return [parameter._version for parameter in layer.adapter_parameters().values()]
+
+
+def solve(method: Method, parameters: Parameters) -> Factors:
+    """Return the method's factors, solved in at least float32 and outside of autocast."""
+    device = next(iter(parameters.values())).device.type
+    with torch.autocast(device, enabled=False):
+        return method.prepare({name: at_least_float32(p) for name, p in parameters.items()})
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
     """Return the tensor in float32, or as it is in float32 and float64."""
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orthodiff.adapters.base import Method, Parameters
-from orthodiff.adapters.checks import require_positive
+from orthodiff.adapters.checks import refuse_flags, require_positive
 from orthodiff.errors import UserError
 
 if TYPE_CHECKING:
     from orthodiff.adapters.layer import AdaptedLayer
+
+VARIANTS = (
+    "use_dora",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "fan_in_fan_out",
+    "target_parameters",
+    "trainable_token_indices",
+    "layer_replication",
+)
+"""Entries of PEFT's config that make a LoRA layer compute something else."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +42,10 @@ class LoRA(Method):
     title: ClassVar[str] = "Low-rank adaptation, by PEFT (2106.09685)"
     peft_type: ClassVar[str] = "LORA"
 
-    rank: int = field(default=8, metadata={"help": "Rank r of the added matrix."})
+    rank: int = field(default=8, metadata={"help": "Rank of the added matrix."})
     alpha: float | None = field(
         default=None,
-        metadata={
-            "help": "Scale of the added matrix times the rank; the rank itself if not given."
-        },
+        metadata={"help": "The added matrix is scaled by alpha / rank; the rank if not given."},
     )
 
     def __post_init__(self) -> None:
@@ -44,11 +55,22 @@ class LoRA(Method):
                 f"`alpha` is {self.alpha!r}, but it must be above 0. Leave it out to use the rank."
             )
 
-    def wrap(self, layer: nn.Module, *, generator: torch.Generator | None = None) -> AdaptedLayer:
+    def shapes(self, d: int, out: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of A (r, d) and B (out, r) under PEFT's names."""
+        return {"lora_A.weight": (self.rank, d), "lora_B.weight": (out, self.rank)}
+
+    def start(self, d: int, out: int, *, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Return PEFT's start: A uniform within 1 / sqrt(d), B zero."""
+        parameters = super().start(d, out, generator=generator)
+        bound = 1 / math.sqrt(d)
+        parameters["lora_A.weight"].uniform_(-bound, bound, generator=generator)
+        return parameters
+
+    def wrap(self, layer: nn.Module, parameters: Parameters) -> AdaptedLayer:
         """Return PEFT's LoRA layer around `layer`."""
         from orthodiff.adapters.lora_layer import LoRALinear
 
-        return LoRALinear(layer, self, generator=generator)
+        return LoRALinear(layer, self, parameters)
 
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's `r` and `lora_alpha`."""
@@ -59,20 +81,8 @@ class LoRA(Method):
         """Return the settings of a PEFT LoRA folder.
 
         Raises:
-            UserError: for variants of LoRA whose layers compute something else.
+            UserError: for variants whose layers compute something else.
         """
-        for flag in (
-            "use_dora",
-            "lora_bias",
-            "rank_pattern",
-            "alpha_pattern",
-            "fan_in_fan_out",
-            "use_qalora",
-            "use_bdlora",
-        ):
-            if config.get(flag):
-                raise UserError(
-                    f"The adapter uses PEFT's `{flag}`, which orthodiff does not read. Load it with PEFT."
-                )
+        refuse_flags(config, *VARIANTS)
         rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
         return cls(rank=rank, alpha=alpha * rank**0.5 if config.get("use_rslora") else alpha)

@@ -1,14 +1,16 @@
-"""PEFT's LoRA layer with the few extra words a handle needs; apart because importing PEFT takes seconds."""
+"""PEFT's LoRA layer behind the words a handle needs; apart, as importing PEFT takes seconds."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
+
+from orthodiff.adapters.base import Parameters
+from orthodiff.adapters.layer import at_least_float32
 
 if TYPE_CHECKING:
     from orthodiff.adapters.lora import LoRA
@@ -20,24 +22,23 @@ ADAPTER = "default"
 class LoRALinear(Linear):  # type: ignore[misc]
     """PEFT's LoRA around a frozen `nn.Linear`, with float32 parameters."""
 
-    def __init__(
-        self, base_layer: nn.Module, method: LoRA, *, generator: torch.Generator | None = None
-    ) -> None:
+    original_weight: Tensor | None = None
+
+    def __init__(self, base_layer: nn.Module, method: LoRA, parameters: Parameters) -> None:
         alpha = method.rank if method.alpha is None else method.alpha
-        config = LoraConfig(r=method.rank, lora_alpha=alpha)  # type: ignore[arg-type]
+        config = LoraConfig(
+            r=method.rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]
+            init_lora_weights=False,
+        )
         super().__init__(base_layer, ADAPTER, config, r=method.rank, lora_alpha=alpha)
-        self.original_weight: Tensor | None = None
-        A, B = self.lora_A[ADAPTER].float().weight, self.lora_B[ADAPTER].float().weight
-        start = torch.empty(A.shape)
-        A.data.copy_(nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator))
-        B.data.zero_()
+        for name, parameter in self.adapter_parameters().items():
+            parameter.data = parameters[name].to(parameter.device)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """Return A (r, d) and B (out, r) under PEFT's names."""
-        return {
-            "lora_A.weight": self.lora_A[ADAPTER].weight,
-            "lora_B.weight": self.lora_B[ADAPTER].weight,
-        }
+        A, B = self.lora_A[ADAPTER], self.lora_B[ADAPTER]
+        return {"lora_A.weight": A.weight, "lora_B.weight": B.weight}
 
     def penalty(self) -> Tensor | None:
         """Return None: LoRA adds nothing to the loss."""
@@ -49,13 +50,12 @@ class LoRALinear(Linear):  # type: ignore[misc]
         return self.original_weight is not None
 
     @torch.no_grad()
-    def merge(self) -> None:
+    def merge(self) -> None:  # type: ignore[override]
         """Put the adapted weight into the base layer, keeping the original aside."""
         if not self.merged:
             weight = self.base_layer.weight
-            adapted = weight.float() if weight.dtype.itemsize < 4 else weight
-            delta = self.get_delta_weight(ADAPTER).to(adapted.dtype)
-            self.original_weight, weight.data = weight.data, (adapted + delta).to(weight.dtype)
+            adapted = at_least_float32(weight) + self.get_delta_weight(ADAPTER)
+            self.original_weight, weight.data = weight.data, adapted.to(weight.dtype)
 
     def unmerge(self) -> None:
         """Put the original weight back, bit for bit."""

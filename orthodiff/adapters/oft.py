@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from orthodiff.adapters.base import Factors, Method, Parameters
-from orthodiff.adapters.checks import divisors, require_positive
+from orthodiff.adapters.checks import divisors, refuse_flags, require_positive
 from orthodiff.errors import UserError
 from orthodiff.orthogonal import cayley, rotate_blocks, skew
 
 
 @dataclass(frozen=True)
 class OFT(Method):
-    """R = blockdiag(R_1 ... R_D), each a Cayley rotation of b numbers; d (b - 1) / 2 parameters a layer.
+    """R = blockdiag(R_1 ... R_D), each a Cayley rotation; d (b - 1) / 2 parameters a layer.
 
     Raises:
         UserError: for settings out of range.
@@ -29,33 +28,28 @@ class OFT(Method):
 
     block_size: int = field(
         default=32,
-        metadata={"help": "Width b of a block; must divide the width of every adapted layer."},
+        metadata={"help": "Width of a block; must divide the width of every adapted layer."},
     )
 
     def __post_init__(self) -> None:
         require_positive("block_size", self.block_size, example=32)
         if self.block_size == 1:
             raise UserError(
-                "`block_size` is 1, but a rotation needs at least 2 numbers. Use for example 32."
+                "`block_size` is 1, but a rotation needs at least 2. Use for example 32."
             )
 
-    def start(
-        self, d: int, out: int, *, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Return `oft_R` (D, b(b-1)/2): the upper triangles of the skew matrices, zero at the start.
+    def shapes(self, d: int, out: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape (D, b(b-1)/2) of `oft_R`: upper triangles of skew matrices.
 
         Raises:
             UserError: if the block size does not divide d; the sentence lists the sizes that do.
         """
         if d % self.block_size:
-            fits = ", ".join(map(str, divisors(d)))
             raise UserError(
                 f"`block_size` is {self.block_size}, but blocks must divide the layer's width {d}. "
-                f"Use one of {fits}."
+                f"Use one of {', '.join(map(str, divisors(d)))}."
             )
-        return {
-            "oft_R": torch.zeros(d // self.block_size, self.block_size * (self.block_size - 1) // 2)
-        }
+        return {"oft_R": (d // self.block_size, self.block_size * (self.block_size - 1) // 2)}
 
     def prepare(self, parameters: Parameters) -> Factors:
         """Return the blocks (*batch, D, b, b) of R^T."""
@@ -80,17 +74,13 @@ class OFT(Method):
         """Return the settings of a PEFT OFT folder.
 
         Raises:
-            UserError: for shared blocks, or blocks given by their number instead of their size.
+            UserError: for variants we do not have.
         """
-        for flag in ("block_share", "fan_in_fan_out", "coft"):
-            if config.get(flag):
-                raise UserError(
-                    f"The adapter uses PEFT's `{flag}`, which orthodiff's OFT does not read yet. Load it with PEFT."
-                )
+        refuse_flags(config, "block_share", "coft", "fan_in_fan_out")
         if not config.get("oft_block_size"):
             raise UserError(
-                "The adapter gives the number of blocks (`r`) instead of their size, so its blocks "
-                "differ from layer to layer, which orthodiff does not read. Load it with PEFT."
+                "The adapter gives the number of blocks (`r`), not their size, so blocks differ "
+                "from layer to layer, which orthodiff does not read. Load it with PEFT."
             )
         return cls(block_size=config["oft_block_size"])
 
@@ -99,6 +89,9 @@ class OFT(Method):
         return {"oft_R.weight": parameters["oft_R"]}
 
     def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the triangles; PEFT's Neumann form turns the opposite way."""
+        """Return the triangles; PEFT's truncated Neumann form turns the opposite way.
+
+        Its five terms are not quite orthogonal. We load the exact rotation with the same generator.
+        """
         sign = -1 if config.get("use_cayley_neumann", True) else 1
         return {"oft_R" if k == "oft_R.weight" else k: sign * v for k, v in tensors.items()}

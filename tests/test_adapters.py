@@ -1,0 +1,161 @@
+"""Every method satisfies the laws; settings that do not fit are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+import orthodiff
+from orthodiff.adapters import Method
+from orthodiff.errors import UserError
+from tests import laws
+from tests.laws import AT_IDENTITY, CASES, ROTATIONS
+
+
+def over(cases: dict[str, Method]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("method", cases.values(), ids=cases.keys())
+
+
+def test_every_method_is_under_the_laws() -> None:
+    assert {method.name for method in CASES.values()} == set(orthodiff.ADAPTERS)
+
+
+# float64: a few dozen roundings of 1e-16 in outputs of size one. float32: likewise of 6e-8.
+@over(AT_IDENTITY)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 2e-6)])
+def test_starts_at_the_identity(method: Method, dtype: torch.dtype, tolerance: float) -> None:
+    laws.starts_at_the_identity(method, dtype, tolerance)
+
+
+def test_strict_reflections_start_away_from_the_identity() -> None:
+    with pytest.raises(AssertionError):
+        laws.starts_at_the_identity(CASES["hra-strict"], torch.float64, 1e-2)
+
+
+@over(ROTATIONS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 3e-6)])
+def test_rotates(method: Method, dtype: torch.dtype, tolerance: float) -> None:
+    laws.rotates(method, dtype, tolerance)
+
+
+@over(CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 5e-6)])
+def test_merges(method: Method, dtype: torch.dtype, tolerance: float) -> None:
+    laws.merges(method, dtype, tolerance)
+
+
+@over(CASES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_unmerges(method: Method, dtype: torch.dtype) -> None:
+    laws.unmerges(method, dtype)
+
+
+@over(CASES)
+@pytest.mark.parametrize("rows", [3, 100])
+def test_matches_the_naive_twin(method: Method, rows: int) -> None:
+    laws.matches_the_naive_twin(method, rows, 1e-13)
+
+
+@over(CASES)
+def test_moves_nothing_else(method: Method) -> None:
+    laws.moves_nothing_else(method)
+
+
+@over(CASES)
+def test_saves(method: Method, tmp_path: Path) -> None:
+    laws.saves(method, tmp_path)
+
+
+@over(CASES)
+def test_repeats(method: Method) -> None:
+    laws.repeats(method)
+
+
+@over(CASES)
+def test_copies(method: Method) -> None:
+    laws.copies(method)
+
+
+# Three roundings to 8 (bfloat16) or 11 (float16) bits of values up to 4, times a spread of 3.
+@over(CASES)
+@pytest.mark.parametrize("autocast", [False, True], ids=["whole", "autocast"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.08), (torch.float16, 0.01)])
+def test_works_in_half_precision(
+    method: Method, dtype: torch.dtype, autocast: bool, tolerance: float
+) -> None:
+    laws.works_in(method, dtype, autocast=autocast, tolerance=tolerance)
+
+
+def test_regularizer_is_the_weighted_distance_from_orthogonal_reflections() -> None:
+    _, adapter = laws.adapted(orthodiff.HRA(rank=4, regularization=0.5))
+    expected = 0.0
+    for parameter in adapter.parameters():
+        V = parameter.detach() / parameter.detach().norm(dim=0)
+        expected += 0.5 * float((torch.eye(4) - V.T @ V).square().sum())
+    penalty = adapter.regularizer()
+    penalty.backward()
+    assert penalty.item() == pytest.approx(expected, rel=1e-5)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adapter.parameters())
+
+
+@over(CASES)
+def test_regularizer_is_zero_unless_switched_on(method: Method) -> None:
+    assert laws.adapted(method)[1].regularizer().item() == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: orthodiff.HRA(rank=7), "`rank` is 7, but .* come in pairs. Use an even .* 8"),
+        (lambda: orthodiff.HRA(rank=0), "`rank` is 0, but it must be a whole number"),
+        (lambda: orthodiff.HRA(rank=True), "`rank` is True, but it must be a whole number"),
+        (lambda: orthodiff.HRA(regularization=-1), "`regularization` is -1"),
+        (lambda: orthodiff.HRA(regularization=float("nan")), "`regularization` is nan"),
+        (lambda: orthodiff.OFT(block_size=1), "`block_size` is 1, but a rotation needs"),
+        (lambda: orthodiff.BOFT(block_size=5), "`block_size` is 5, .* must be even. .* 6"),
+        (lambda: orthodiff.BOFT(factors=0), "`factors` is 0"),
+        (lambda: orthodiff.LoRA(rank=-1), "`rank` is -1"),
+        (lambda: orthodiff.LoRA(alpha=0), "`alpha` is 0"),
+    ],
+)
+def test_refuses_settings_with_a_remedy(make: object, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (orthodiff.HRA(rank=40), "Layer first: `rank` is 40, .* 32 wide.* at most 32"),
+        (orthodiff.OFT(block_size=12), "Layer first: .* width 32. Use one of 2, 4, 8, 16, 32"),
+        (
+            orthodiff.BOFT(block_size=8, factors=4),
+            "Layer first: .* = 64 must divide .* 32. Use at most 3 factors or .* size of 2, 4",
+        ),
+        (orthodiff.BOFT(block_size=6, factors=2), "Layer first: .* size of 2, 4, 8, 16"),
+    ],
+)
+def test_refuses_what_does_not_fit_a_layer(method: Method, sentence: str) -> None:
+    model = laws.Stack()
+    with pytest.raises(UserError, match=sentence):
+        orthodiff.attach(model, method, targets="first")
+    assert type(model.first) is torch.nn.Linear
+    assert model.first.weight.requires_grad
+
+
+@pytest.mark.parametrize(("width", "most"), [(320, 4), (640, 5), (768, 6), (1280, 6)])
+def test_butterflies_reach_as_far_as_the_papers_say(width: int, most: int) -> None:
+    assert orthodiff.BOFT(block_size=8, factors=most).shapes(width, 1)
+    with pytest.raises(UserError, match=f"at most {most} factors"):
+        orthodiff.BOFT(block_size=8, factors=most + 1).shapes(width, 1)
+
+
+@pytest.mark.parametrize("cls", orthodiff.ADAPTERS.values(), ids=orthodiff.ADAPTERS.keys())
+def test_settings_make_a_form(cls: type[Method]) -> None:
+    assert cls().title
+    for field in dataclasses.fields(cls):
+        assert field.metadata["help"].endswith(".")
+        assert field.default is not dataclasses.MISSING
