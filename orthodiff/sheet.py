@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from orthodiff.pictures import square
+
 PAPER = (250, 250, 248)
 INK = (32, 33, 36)
 MUTED = (110, 112, 118)
@@ -33,7 +35,7 @@ def contact_sheet(pictures: Sequence[Image.Image], *, cell: int = 192) -> Image.
     sheet = Image.new("RGB", (columns * step + GAP, rows * step + GAP), PAPER)
     for number, picture in enumerate(pictures):
         place = (GAP + number % columns * step, GAP + number // columns * step)
-        sheet.paste(fit(picture, step - GAP), place)
+        sheet.paste(square(picture, step - GAP), place)
     return sheet
 
 
@@ -61,7 +63,7 @@ def comparison(
     left = MARGIN + label_width
     _label(draw, "the subject", top, cell)
     for number, photo in enumerate(photos[: len(prompts)]):
-        sheet.paste(fit(photo, cell), (left + number * step, top))
+        sheet.paste(square(photo, cell), (left + number * step, top))
     top += step + 2 * GAP
     draw.line((MARGIN, top, width - MARGIN, top), fill=(214, 214, 210))
     for number, prompt in enumerate(prompts):
@@ -71,17 +73,9 @@ def comparison(
         top += GAP if index and not row.is_adapted else 0
         _label(draw, row.label, top, cell, colour=ACCENT if row.is_adapted else INK)
         for number, picture in enumerate(row.pictures):
-            sheet.paste(fit(picture, cell), (left + number * step, top))
+            sheet.paste(square(picture, cell), (left + number * step, top))
         top += step
     return sheet
-
-
-def fit(picture: Image.Image, side: int) -> Image.Image:
-    """Scale to `side` x `side` with Lanczos, cropping the longer side to the middle."""
-    short = min(picture.size)
-    left, top = (picture.width - short) // 2, (picture.height - short) // 2
-    square = picture.convert("RGB").crop((left, top, left + short, top + short))
-    return square.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def _cell_side(pictures: Sequence[Image.Image], least: int) -> int:

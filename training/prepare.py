@@ -14,8 +14,9 @@ import orthodiff
 from orthodiff import Adapter
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
+from orthodiff.pictures import find_pictures
 from training.config import DreamBoothConfig
-from training.dataset import Example, find_pictures, load_examples
+from training.dataset import Example, load_examples
 from training.state import check_output, find_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:

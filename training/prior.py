@@ -7,8 +7,9 @@ from pathlib import Path
 
 from orthodiff.families import Base
 from orthodiff.generate import GenerateRequest, generate
+from orthodiff.pictures import SUFFIXES
 from training.config import DreamBoothConfig
-from training.dataset import SUFFIXES, Example, load_examples
+from training.dataset import Example, load_examples
 from training.encode import default_cache
 
 

@@ -1,0 +1,255 @@
+"""Base against adapted with the same seeds over many prompts: `grid.png` and `report.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pydantic import Field
+
+import orthodiff
+from orthodiff.checkpoint import read_metadata
+from orthodiff.commands import Options, make_folder, progress
+from orthodiff.errors import UserError
+from orthodiff.families import Base
+from orthodiff.generate import OnStep, generate
+from orthodiff.metrics import (
+    Scorer,
+    default_scorer,
+    load_scorer,
+    prompt_similarity,
+    real_against_real,
+    subject_similarity,
+)
+from orthodiff.pictures import find_pictures, open_picture, square
+from orthodiff.sheet import Row, comparison
+
+PROMPTS = (
+    "a photo of {} in the jungle",
+    "a photo of {} in the snow",
+    "a photo of {} on the beach",
+    "a photo of {} on a wooden floor",
+    "a photo of {} with a city in the background",
+    "a photo of {} at night",
+    "a red {}",
+    "a purple {}",
+    "a photo of {} wearing a red hat",
+)
+"""Contexts, colours and an accessory; `{}` is the subject, or its class word for the base."""
+
+
+class EvaluateOptions(Options):
+    """Compare base and adapted over many prompts: grid.png and report.json."""
+
+    adapter: Path = Field(description="adapter folder")
+    subject: Path = Field(description="folder with the subject's photos (and subject.json)")
+    instance_prompt: str | None = Field(
+        None, description="prompt of the training [from the adapter or subject.json]"
+    )
+    class_word: str | None = Field(
+        None, description="the subject's class [from subject.json or the instance prompt]"
+    )
+    prompt: tuple[str, ...] = Field(
+        PROMPTS, min_length=1, description="prompt with {} for the subject; may be repeated"
+    )
+    num_images: int = Field(2, ge=1, description="pictures per prompt and model")
+    scorer: str | None = Field(None, description="CLIP folder or hub id [the base's scorer/]")
+    output_dir: Path = Field(Path("runs/evaluate"), description="folder for grid and report")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is evaluated: `phrase` with the rare token ("sks dog"), `class_word` without it."""
+
+    phrase: str
+    class_word: str
+    photos: list[Image.Image]
+
+
+def evaluate(options: EvaluateOptions) -> dict[str, Any]:
+    """Make the pictures, write grid and report; the report.
+
+    Raises:
+        UserError: base, adapter, subject or scorer cannot be used; nothing has been written.
+    """
+    recipe = read_metadata(options.adapter)
+    subject = read_subject(options, recipe)
+    base = options.open_base()
+    adapter = orthodiff.load(base.unet, options.adapter)
+    parameters, settings = adapter.num_parameters, adapter.method.settings()
+    scorer = _scorer(options, base)
+    make_folder(options.output_dir)
+    plain = [prompt.format(subject.class_word) for prompt in options.prompt]
+    with progress() as on_step:
+        if options.merge:
+            adapter.merge()
+        named = [prompt.format(subject.phrase) for prompt in options.prompt]
+        adapted = _pictures(base, options, named, on_step)
+        adapter.detach()
+        before = _pictures(base, options, plain, on_step)
+    report = {
+        "method": adapter.method.name,
+        "settings": settings,
+        "parameters": parameters,
+        "steps": _number(recipe.get("steps")),
+        "seconds": _number(recipe.get("seconds")),
+        "base_model": base.name,
+        "subject": subject.phrase,
+        **_scores(scorer, subject, plain, before, adapted, options.num_images),
+        "prompts": named,
+        "seeds": _seeds(options),
+    }
+    _draw(options, report, subject, before, adapted).save(options.output_dir / "grid.png")
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    (options.output_dir / "report.json").write_text(text + "\n", "utf-8")
+    print(_summary(options, report))
+    return report
+
+
+def read_subject(options: EvaluateOptions, recipe: dict[str, str]) -> Subject:
+    """The subject's photos and words, from subject.json, the adapter's recipe and the flags.
+
+    Raises:
+        UserError: no photos, or nothing says what the subject is called.
+    """
+    photos = [square(open_picture(path), 512) for path in find_pictures(options.subject)]
+    path = options.subject / "subject.json"
+    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    prompt = (
+        options.instance_prompt or recipe.get("instance_prompt") or known.get("instance_prompt")
+    )
+    if not prompt:
+        raise UserError(
+            f"Neither the adapter nor `{path}` says how the subject is called. "
+            'Add --instance_prompt, for example "a photo of sks dog".'
+        )
+    phrase = phrase_of(prompt)
+    class_word = options.class_word or known.get("class") or phrase.partition(" ")[2] or phrase
+    return Subject(phrase, class_word, photos)
+
+
+def phrase_of(instance_prompt: str) -> str:
+    """The words that name the subject: "a photo of sks dog" -> "sks dog"."""
+    phrase = instance_prompt.strip()
+    for opening in ("a photo of ", "photo of ", "a picture of ", "an image of "):
+        if phrase.lower().startswith(opening):
+            phrase = phrase[len(opening) :]
+            break
+    for article in ("a ", "an ", "the "):
+        if phrase.lower().startswith(article):
+            return phrase[len(article) :]
+    return phrase
+
+
+def _pictures(
+    base: Base, options: EvaluateOptions, prompts: Sequence[str], on_step: OnStep
+) -> list[Image.Image]:
+    """`num_images` pictures of each prompt, prompt by prompt."""
+    repeated = [prompt for prompt in prompts for _ in range(options.num_images)]
+    seeds = _seeds(options) * len(prompts)
+    return generate(base, options.request(repeated, seeds), on_step=on_step)
+
+
+def _seeds(options: EvaluateOptions) -> list[int]:
+    return list(range(options.seed, options.seed + options.num_images))
+
+
+def _scorer(options: EvaluateOptions, base: Base) -> Scorer | None:
+    name = options.scorer or default_scorer(base.folder)
+    return load_scorer(name, device=base.device) if name else None
+
+
+def _scores(
+    scorer: Scorer | None,
+    subject: Subject,
+    prompts: Sequence[str],
+    before: Sequence[Image.Image],
+    adapted: Sequence[Image.Image],
+    per_prompt: int,
+) -> dict[str, Any]:
+    """Both similarities of both models. Prompts are scored with the class word alone."""
+    if scorer is None:
+        return {"scorer": None}
+    texts = [prompt for prompt in prompts for _ in range(per_prompt)]
+    return {
+        "scorer": scorer.name,
+        "subject_similarity": {
+            "base": subject_similarity(scorer, before, subject.photos),
+            "adapted": subject_similarity(scorer, adapted, subject.photos),
+            "real_against_real": real_against_real(scorer, subject.photos),
+        },
+        "prompt_similarity": {
+            "base": prompt_similarity(scorer, before, texts),
+            "adapted": prompt_similarity(scorer, adapted, texts),
+        },
+    }
+
+
+def _draw(
+    options: EvaluateOptions,
+    report: dict[str, Any],
+    subject: Subject,
+    before: Sequence[Image.Image],
+    adapted: Sequence[Image.Image],
+) -> Image.Image:
+    rows = []
+    for number, seed in enumerate(_seeds(options)):
+        columns = slice(number, None, options.num_images)
+        rows.append(Row(f"base\nseed {seed}", before[columns]))
+        rows.append(Row(f"adapted\nseed {seed}", adapted[columns], is_adapted=True))
+    return comparison(
+        title=f"{subject.phrase}: {report['method'].upper()} on {Path(report['base_model']).name}",
+        subtitle=_subtitle(report),
+        photos=subject.photos,
+        prompts=[prompt.format(subject.phrase) for prompt in options.prompt],
+        rows=rows,
+    )
+
+
+def _subtitle(report: dict[str, Any]) -> str:
+    parts = [f"{report['parameters']:,} parameters"]
+    if report["steps"] is not None:
+        parts.append(f"{report['steps']:g} steps")
+    if report["seconds"] is not None:
+        parts.append(f"{report['seconds']:.0f} s")
+    if report["scorer"]:
+        for name in ("subject", "prompt"):
+            scores = report[f"{name}_similarity"]
+            parts.append(f"{name} similarity {scores['base']:.3f} → {scores['adapted']:.3f}")
+        parts.append(report["scorer"])
+    return "  ·  ".join(parts)
+
+
+def _summary(options: EvaluateOptions, report: dict[str, Any]) -> str:
+    lines = []
+    if report["scorer"]:
+        subject, prompt = report["subject_similarity"], report["prompt_similarity"]
+        lines += [
+            f"subject similarity: base {subject['base']:.3f}, adapted {subject['adapted']:.3f}, "
+            f"real against real {subject['real_against_real']:.3f}",
+            f"prompt similarity:  base {prompt['base']:.3f}, adapted {prompt['adapted']:.3f}",
+            f"(scorer: {report['scorer']})",
+        ]
+    else:
+        lines.append("No scores: this base brings no scorer/; give a CLIP with --scorer.")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Look at  {options.output_dir / 'grid.png'}  (numbers: report.json)",
+            "Try next:",
+            "  python -m orthodiff generate --pretrained_model_name_or_path "
+            f"{options.pretrained_model_name_or_path} --adapter {options.adapter} "
+            f'--prompt "a photo of {report["subject"]} under water" --num_images 4 '
+            "--output_dir runs/pictures",
+            "  make studio",
+        ]
+    )
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None
