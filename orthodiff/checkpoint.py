@@ -205,8 +205,8 @@ def _method(
         if metadata.get("orthodiff.method") != cls.name:
             return method
         settings = json.loads(metadata.get("orthodiff.settings", "{}"))
-        names = [field.name for field in dataclasses.fields(cls)]
-        return dataclasses.replace(method, **{k: settings[k] for k in names if k in settings})
+        names = {field.name for field in dataclasses.fields(cls)}
+        return dataclasses.replace(method, **{k: v for k, v in settings.items() if k in names})
     except UserError:
         raise
     except (TypeError, ValueError, AttributeError):

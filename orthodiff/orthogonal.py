@@ -49,7 +49,8 @@ def skew(triangle: Tensor, block_size: int) -> Tensor:
 
 def triangle(matrix: Tensor) -> Tensor:
     """Return the upper triangles (..., b(b-1)/2) of the skew parts of `matrix` (..., b, b)."""
-    row, column = torch.triu_indices(*matrix.shape[-2:], 1, device=matrix.device)
+    size = matrix.shape[-1]
+    row, column = torch.triu_indices(size, size, 1, device=matrix.device)
     return (0.5 * (matrix - matrix.mT))[..., row, column]
 
 

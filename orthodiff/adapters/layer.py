@@ -116,12 +116,12 @@ class AdaptedLinear(nn.Module):
     # What callers look at on a plain linear layer.
 
     @property
-    def weight(self) -> nn.Parameter:
+    def weight(self) -> Tensor:
         """The base layer's weight (out, d)."""
         return self.base_layer.weight
 
     @property
-    def bias(self) -> nn.Parameter | None:
+    def bias(self) -> Tensor | None:
         """The base layer's bias (out,), if any."""
         return self.base_layer.bias
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from peft import LoraConfig
@@ -31,14 +31,23 @@ class LoRALinear(Linear):  # type: ignore[misc]
             lora_alpha=alpha,  # type: ignore[arg-type]
             init_lora_weights=False,
         )
-        super().__init__(base_layer, ADAPTER, config, r=method.rank, lora_alpha=alpha)
+        super().__init__(
+            base_layer,
+            ADAPTER,
+            config,
+            r=method.rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]
+        )
         for name, parameter in self.adapter_parameters().items():
             parameter.data = parameters[name].to(parameter.device)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """Return A (r, d) and B (out, r) under PEFT's names."""
-        A, B = self.lora_A[ADAPTER], self.lora_B[ADAPTER]
-        return {"lora_A.weight": A.weight, "lora_B.weight": B.weight}
+        A, B = cast(nn.Linear, self.lora_A[ADAPTER]), cast(nn.Linear, self.lora_B[ADAPTER])
+        return {
+            "lora_A.weight": cast(nn.Parameter, A.weight),
+            "lora_B.weight": cast(nn.Parameter, B.weight),
+        }
 
     def penalty(self) -> Tensor | None:
         """Return None: LoRA adds nothing to the loss."""
@@ -53,13 +62,13 @@ class LoRALinear(Linear):  # type: ignore[misc]
     def merge(self) -> None:  # type: ignore[override]
         """Put the adapted weight into the base layer, keeping the original aside."""
         if not self.merged:
-            weight = self.base_layer.weight
+            weight = cast(nn.Linear, self.base_layer).weight
             adapted = at_least_float32(weight) + self.get_delta_weight(ADAPTER)
             self.original_weight, weight.data = weight.data, adapted.to(weight.dtype)
 
     def unmerge(self) -> None:
         """Put the original weight back, bit for bit."""
         if self.original_weight is not None:
-            weight = self.base_layer.weight
+            weight = cast(nn.Linear, self.base_layer).weight
             weight.data = self.original_weight.to(weight.device, weight.dtype)
             self.original_weight = None
