@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from orthodiff.adapters.base import Method
 from orthodiff.adapters.checks import check_tensors, naming
-from orthodiff.adapters.layer import AdaptedLayer, AdaptedLinear
+from orthodiff.adapters.layer import AdaptedLayer, AdaptedLinear, solve
 from orthodiff.adapters.shared import SharedSolves
 from orthodiff.errors import UserError
 
@@ -42,6 +42,7 @@ class Adapter:
         self.layers = dict(layers)
         own = [layer for layer in self.layers.values() if isinstance(layer, AdaptedLinear)]
         self._shared = SharedSolves(model, own)
+        self._strength = 1.0
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by `layer.parameter` name."""
@@ -64,6 +65,41 @@ class Adapter:
         """Return what the method adds to the loss: a weighted scalar, zero unless switched on."""
         penalties = [p for layer in self.layers.values() if (p := layer.penalty()) is not None]
         return torch.stack(penalties).sum() if penalties else torch.zeros(())
+
+    @property
+    def strength(self) -> float:
+        """How far the layers turn: every angle times this number, orthogonal at every value.
+
+        0 is the base model, 1 the adapter as trained, -1 its inverse (for BOFT only with a single
+        factor). LoRA's matrix is multiplied by it. Train at 1: other strengths carry no gradient.
+        """
+        return self._strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self.method.check_strength(strength)
+        merged = self.merged
+        self.unmerge()
+        self._strength = float(strength)
+        for layer in self.layers.values():
+            layer.strength = self._strength
+        self._shared.forget()
+        if merged:
+            self.merge()
+
+    @torch.no_grad()
+    def rotation_angles(self) -> dict[str, Tensor]:
+        """Return by layer the angles it turns by at full strength, in radians, largest first.
+
+        HRA: of R within the span of its reflections. OFT and BOFT: of every block.
+
+        Raises:
+            UserError: for LoRA, which does not rotate.
+        """
+        return {
+            name: self.method.angles(solve(self.method, dict(layer.adapter_parameters())))
+            for name, layer in self.layers.items()
+        }
 
     @property
     def merged(self) -> bool:

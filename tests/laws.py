@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import orthodiff
 from orthodiff.adapters import Method
-from orthodiff.adapters.layer import solve
+from orthodiff.adapters.layer import AdaptedLinear, solve
 from tests import reference
 
 CASES: dict[str, Method] = {
@@ -209,3 +209,46 @@ def works_in(method: Method, dtype: torch.dtype, *, autocast: bool, tolerance: f
         assert all(
             p.grad is not None and p.grad.dtype == torch.float32 for p in adapter.parameters()
         )
+
+
+def follows_the_rotation_group(method: Method, dtype: torch.dtype, tolerance: float) -> None:
+    """R(0) = I, R(1) = R, orthogonal throughout; R(a) R(b) = R(a + b) unless it is a butterfly."""
+    _, adapter = adapted(method, dtype=dtype)
+    identity = torch.eye(WIDTH, dtype=dtype)
+    butterfly = isinstance(method, orthodiff.BOFT) and method.factors > 1
+
+    def turn(layer: AdaptedLinear, strength: float) -> Tensor:
+        adapter.strength = strength
+        return method.rotate(identity, layer.factors()).detach()
+
+    for layer in adapter.layers.values():
+        assert isinstance(layer, AdaptedLinear)
+        torch.testing.assert_close(turn(layer, 0), identity, rtol=0, atol=tolerance)
+        trained = method.rotate(identity, solve(method, layer.adapter_parameters())).detach()
+        assert torch.equal(turn(layer, 1), trained)
+        for strength in (-2.0, -1.0, 0.3, 0.7, 0.999999, 2.5):
+            R = turn(layer, strength)
+            torch.testing.assert_close(R @ R.T, identity, rtol=0, atol=tolerance)
+        if not butterfly:
+            torch.testing.assert_close(turn(layer, -1), trained.T, rtol=0, atol=tolerance)
+            product = turn(layer, 0.3) @ turn(layer, 0.7)
+            torch.testing.assert_close(product, trained, rtol=0, atol=tolerance)
+            square = turn(layer, 2.0)
+            torch.testing.assert_close(square, trained @ trained, rtol=0, atol=tolerance)
+
+
+def merges_at_every_strength(method: Method, tolerance: float) -> None:
+    """Merged and apart agree at every strength; setting it while merged merges anew."""
+    x = inputs(5, torch.float64)
+    model, adapter = adapted(method, dtype=torch.float64)
+    trained, base = model(x), Stack(torch.float64)(x)
+    for strength in (0.5, -1.5, 0.0, 1.0):
+        adapter.strength = strength
+        apart = model(x)
+        adapter.merge()
+        torch.testing.assert_close(model(x), apart, rtol=0, atol=tolerance)
+        adapter.strength = 0.0
+        torch.testing.assert_close(model(x), base, rtol=0, atol=tolerance)
+        adapter.unmerge()
+    adapter.strength = 1.0
+    assert torch.equal(model(x), trained)

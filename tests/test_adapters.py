@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import orthodiff
-from orthodiff.adapters import Method
+from orthodiff.adapters import HRA, Method
 from orthodiff.errors import UserError
-from tests import laws
+from orthodiff.inject import install
+from tests import laws, reference
 from tests.laws import AT_IDENTITY, CASES, ROTATIONS
 
 
@@ -87,6 +88,53 @@ def test_works_in_half_precision(
     method: Method, dtype: torch.dtype, autocast: bool, tolerance: float
 ) -> None:
     laws.works_in(method, dtype, autocast=autocast, tolerance=tolerance)
+
+
+@over(ROTATIONS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 5e-6)])
+def test_follows_the_rotation_group(method: Method, dtype: torch.dtype, tolerance: float) -> None:
+    laws.follows_the_rotation_group(method, dtype, tolerance)
+
+
+@over(CASES)
+def test_merges_at_every_strength(method: Method) -> None:
+    laws.merges_at_every_strength(method, 1e-13)
+
+
+@over(ROTATIONS)
+def test_angles_are_those_of_the_dense_rotation(method: Method) -> None:
+    _, adapter = laws.adapted(method, dtype=torch.float64)
+    for name, angles in adapter.rotation_angles().items():
+        assert angles.min() >= 0
+        assert (angles.diff() <= 0).all()
+        if isinstance(method, orthodiff.BOFT) and method.factors > 1:
+            continue
+        parameters = adapter.layers[name].adapter_parameters()
+        dense = torch.linalg.eigvals(reference.rotation(method, parameters)).angle().abs()
+        wanted = dense.sort(descending=True).values[::2][: len(angles)]
+        torch.testing.assert_close(angles, wanted.detach(), rtol=0, atol=1e-7)
+
+
+def test_an_odd_rank_has_no_strength_in_between() -> None:
+    model = laws.Stack()
+    odd = HRA.from_peft({"r": 3}, {})
+    layer = odd.wrap(model.first, {"hra_u": torch.randn(laws.WIDTH, 3)})
+    adapter = install(model, odd, {"first": layer})
+    with pytest.raises(
+        UserError, match=r"`strength` is 0.5, but an odd .* \(3\) has determinant -1"
+    ):
+        adapter.strength = 0.5
+    adapter.strength = 0
+    expected = laws.Stack()(laws.inputs(3))
+    torch.testing.assert_close(model(laws.inputs(3)), expected, rtol=0, atol=2e-6)
+
+
+def test_strength_must_be_finite_and_lora_has_no_angles() -> None:
+    _, adapter = laws.adapted(CASES["lora"])
+    with pytest.raises(UserError, match="`strength` is nan"):
+        adapter.strength = float("nan")
+    with pytest.raises(UserError, match="no angles"):
+        adapter.rotation_angles()
 
 
 def test_regularizer_is_the_weighted_distance_from_orthogonal_reflections() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from orthodiff.errors import UserError
 
 if TYPE_CHECKING:
     from orthodiff.adapters.layer import AdaptedLayer
@@ -60,6 +63,27 @@ class Method:
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d), whose dtype is kept."""
         raise NotImplementedError
+
+    def power(self, factors: Factors, strength: float) -> Factors:
+        """Return the factors with every angle times `strength`: orthogonal at every value."""
+        raise NotImplementedError
+
+    def angles(self, factors: Factors) -> Tensor:
+        """Return the angles of one layer in radians, from 0 to pi, largest first.
+
+        Raises:
+            UserError: if the method does not rotate.
+        """
+        raise NotImplementedError
+
+    def check_strength(self, strength: float) -> None:
+        """Refuse a strength the method cannot have.
+
+        Raises:
+            UserError: if it is not a finite number.
+        """
+        if not math.isfinite(strength):
+            raise UserError(f"`strength` is {strength}, but it must be finite. Use for example 1.")
 
     def scale(self, parameters: Parameters) -> Tensor | None:
         """Return the learned output scale s (out, 1), or None for a method that only rotates."""

@@ -13,7 +13,14 @@ from torch import Tensor
 from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import divisors, refuse_flags, require_positive
 from orthodiff.errors import UserError
-from orthodiff.orthogonal import butterfly, cayley, skew, triangle
+from orthodiff.orthogonal import (
+    butterfly,
+    cayley,
+    rotation_angles,
+    rotation_power,
+    skew,
+    triangle,
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,17 @@ class BOFT(Method):
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d)."""
         return butterfly(rows, factors[0], inverse=inverse)
+
+    def power(self, factors: Factors, strength: float) -> Factors:
+        """Return real powers of each factor's blocks.
+
+        Factors do not commute, so R(a) R(b) is not R(a + b) for more than one factor.
+        """
+        return (rotation_power(factors[0], strength),)
+
+    def angles(self, factors: Factors) -> Tensor:
+        """Return the angles of all blocks of all factors in radians, largest first."""
+        return rotation_angles(factors[0]).flatten().sort(descending=True).values
 
     def scale(self, parameters: Parameters) -> Tensor | None:
         """Return `boft_s` (out, 1) if the scale is switched on."""

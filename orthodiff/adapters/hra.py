@@ -13,7 +13,7 @@ from torch import Tensor
 from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import require_at_least_zero, require_positive
 from orthodiff.errors import UserError
-from orthodiff.orthogonal import compact_wy, mirror, reflect
+from orthodiff.orthogonal import compact_wy, mirror, reflect, rotation_angles, rotation_power
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,43 @@ class HRA(Method):
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d)."""
         return reflect(rows, *factors, inverse=inverse)
+
+    def power(self, factors: Factors, strength: float) -> Factors:
+        """Return V and Y of R^strength, which differs from I only on the span of the reflections.
+
+        Strict reflections turn r/2 planes by pi, which leaves the planes open: columns are paired
+        in order.
+        """
+        V, Y = factors
+        if strength == 0:
+            return V, torch.zeros_like(Y)
+        basis, M = self._within(V, Y)
+        return basis, basis - basis @ rotation_power(M, strength)
+
+    def angles(self, factors: Factors) -> Tensor:
+        """Return the angles of R on the span of the reflections, in radians, largest first."""
+        return rotation_angles(self._within(*factors)[1])
+
+    def _within(self, V: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return an orthonormal basis (d, r) of the reflections' span and R within it (r, r)."""
+        identity = torch.eye(V.shape[-1], dtype=V.dtype, device=V.device)
+        if self.strict:
+            return V, -identity
+        basis, _ = torch.linalg.qr(V)
+        return basis, identity - (basis.mT @ Y) @ (V.mT @ basis)
+
+    def check_strength(self, strength: float) -> None:
+        """Refuse a strength the method cannot have.
+
+        Raises:
+            UserError: if it is not finite, or in between for an odd rank.
+        """
+        super().check_strength(strength)
+        if self.rank % 2 and strength not in (0, 1):
+            raise UserError(
+                f"`strength` is {strength}, but an odd number of reflections ({self.rank}) has "
+                "determinant -1 and so no real powers. Use 0 or 1, or train with an even rank."
+            )
 
     def penalty(self, factors: Factors) -> Tensor | None:
         """Return lambda ||I_r - V^T V||_F^2 (eq. 6), or None when it is switched off."""

@@ -15,6 +15,7 @@ class AdaptedLayer(Protocol):
     """What a handle needs from an adapted layer, whoever made it."""
 
     base_layer: Any
+    strength: float
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters under the method's own names."""
@@ -49,6 +50,7 @@ class AdaptedLinear(nn.Module):
         self.method = method
         self.original_weight: Tensor | None = None
         self.shared: SharedFactors | None = None
+        self.strength = 1.0
         self.parameter_names = tuple(parameters)
         for name, value in parameters.items():
             self.register_parameter(name, nn.Parameter(value.to(base_layer.weight.device)))
@@ -75,11 +77,21 @@ class AdaptedLinear(nn.Module):
         """Return what `rotate` needs: from this pass's shared solve, else solved here."""
         if self.shared is not None and self.shared.hold_for(self):
             return self.shared.factors
-        return solve(self.method, self.adapter_parameters())
+        factors = solve(self.method, self.adapter_parameters())
+        return factors if self.strength == 1 else self._power(factors)
+
+    @torch.no_grad()
+    def _power(self, factors: Factors) -> Factors:
+        """Return the factors at this layer's strength, kept until parameters or strength change."""
+        dtype = factors[0].dtype
+        power = self.method.power(tuple(f.double() for f in factors), self.strength)
+        self.shared = SharedFactors(tuple(f.to(dtype) for f in power), self, {"spent": False})
+        return self.shared.factors
 
     def scale(self) -> Tensor | None:
-        """Return the learned output scale (out, 1), or None."""
-        return self.method.scale(self.adapter_parameters())
+        """Return the learned output scale (out, 1) at this layer's strength, or None."""
+        scale = self.method.scale(self.adapter_parameters())
+        return scale if scale is None or self.strength == 1 else 1 + self.strength * (scale - 1)
 
     def penalty(self) -> Tensor | None:
         """Return the weighted scalar this layer adds to the loss, or None for nothing."""
@@ -93,8 +105,8 @@ class AdaptedLinear(nn.Module):
     def adapted_weight(self) -> Tensor:
         """Return `diag(s) W R` (out, d), computed in at least float32 and rounded once."""
         weight = self.weight if self.original_weight is None else self.original_weight
-        factors = solve(self.method, self.adapter_parameters())
-        return self._adapt(at_least_float32(weight), factors, self.scale()).to(weight.dtype)
+        self.shared = None
+        return self._adapt(at_least_float32(weight), self.factors(), self.scale()).to(weight.dtype)
 
     @property
     def merged(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.base import Method, Parameters
+from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import refuse_flags, require_positive
 from orthodiff.errors import UserError
 
@@ -65,6 +65,18 @@ class LoRA(Method):
         bound = 1 / math.sqrt(d)
         parameters["lora_A.weight"].uniform_(-bound, bound, generator=generator)
         return parameters
+
+    def prepare(self, parameters: Parameters) -> Factors:
+        """Return nothing: PEFT's layer needs no solve."""
+        return ()
+
+    def angles(self, factors: Factors) -> Tensor:
+        """Refuse: LoRA does not rotate.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("LoRA adds to the weights and does not rotate them, so it has no angles.")
 
     def wrap(self, layer: nn.Module, parameters: Parameters) -> AdaptedLayer:
         """Return PEFT's LoRA layer around `layer`."""

@@ -23,6 +23,7 @@ class LoRALinear(Linear):  # type: ignore[misc]
     """PEFT's LoRA around a frozen `nn.Linear`, with float32 parameters."""
 
     original_weight: Tensor | None = None
+    _strength = 1.0
 
     def __init__(self, base_layer: nn.Module, method: LoRA, parameters: Parameters) -> None:
         alpha = method.rank if method.alpha is None else method.alpha
@@ -48,6 +49,16 @@ class LoRALinear(Linear):  # type: ignore[misc]
             "lora_A.weight": cast(nn.Parameter, A.weight),
             "lora_B.weight": cast(nn.Parameter, B.weight),
         }
+
+    @property
+    def strength(self) -> float:
+        """What the added matrix is multiplied by."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self._strength = strength
+        self.set_scale(ADAPTER, strength)
 
     def penalty(self) -> Tensor | None:
         """Return None: LoRA adds nothing to the loss."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import divisors, refuse_flags, require_positive
 from orthodiff.errors import UserError
-from orthodiff.orthogonal import cayley, rotate_blocks, skew
+from orthodiff.orthogonal import cayley, rotate_blocks, rotation_angles, rotation_power, skew
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,14 @@ class OFT(Method):
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d)."""
         return rotate_blocks(rows, factors[0], inverse=inverse)
+
+    def power(self, factors: Factors, strength: float) -> Factors:
+        """Return real powers of the blocks."""
+        return (rotation_power(factors[0], strength),)
+
+    def angles(self, factors: Factors) -> Tensor:
+        """Return the angles of all blocks in radians, largest first."""
+        return rotation_angles(factors[0]).flatten().sort(descending=True).values
 
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's entries; the exact Cayley form is the one without Neumann terms."""

@@ -32,7 +32,7 @@ class SharedSolves:
         """Take the hooks off the model."""
         for handle in self.handles:
             handle.remove()
-        self._forget()
+        self.forget()
 
     def before(self, model: nn.Module, inputs: Any) -> None:
         """Solve for all layers at the start of a pass."""
@@ -40,7 +40,7 @@ class SharedSolves:
             return
         groups: dict[Any, list[AdaptedLinear]] = defaultdict(list)
         for layer in self.layers:
-            if not layer.merged:
+            if not layer.merged and layer.strength == 1:
                 groups[_kind(layer)].append(layer)
         for layers in groups.values():
             _solve_together(layers)
@@ -48,9 +48,12 @@ class SharedSolves:
     def after(self, model: nn.Module, inputs: Any, output: Any) -> None:
         """Forget the factors of a pass that nothing can go back through."""
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            self._forget()
+            for layer in self.layers:
+                if layer.strength == 1:
+                    layer.shared = None
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Forget all factors."""
         for layer in self.layers:
             layer.shared = None
 
