@@ -219,7 +219,7 @@ def _subtitle(report: dict[str, Any]) -> str:
     if report["scorer"]:
         for name in ("subject", "prompt"):
             scores = report[f"{name}_similarity"]
-            parts.append(f"{name} similarity {scores['base']:.3f} → {scores['adapted']:.3f}")
+            parts.append(f"{name} similarity {scores['base']:.3f} to {scores['adapted']:.3f}")
         parts.append(report["scorer"])
     return "  ·  ".join(parts)
 

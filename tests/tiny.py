@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -81,6 +82,15 @@ def make_tiny(folder: Path, *, prediction_type: str = "epsilon", sd15: bool = Fa
         advice = {"guidance_scale": 2.0, "num_inference_steps": 3, "resolution": 32}
         (folder / "generation_config.json").write_text(json.dumps(advice), "utf-8")
     return folder
+
+
+def with_prediction(folder: Path, copy: Path, prediction_type: str) -> Path:
+    """Copy `folder` with another objective in its scheduler."""
+    shutil.copytree(folder, copy)
+    path = copy / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**config, "prediction_type": prediction_type}), "utf-8")
+    return copy
 
 
 def make_scorer(folder: Path, *, tokenizer) -> Path:

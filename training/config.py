@@ -62,7 +62,7 @@ class DreamBoothConfig(BaseModel):
     resolution: int | None = Field(
         None, ge=8, description="side of the square pictures in pixels [the base's own]"
     )
-    center_crop: Literal[True] = Field(True, description="cut the middle square of each picture")
+    center_crop: bool = Field(True, description="cut the middle square of each picture")
     train_batch_size: int = Field(4, ge=1, description="subject pictures per step and process")
     gradient_accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step")
     gradient_checkpointing: bool = Field(
@@ -122,6 +122,11 @@ class DreamBoothConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> DreamBoothConfig:
         self.adapter()
+        if not self.center_crop:
+            raise ValueError(
+                "`center_crop` is off, but pictures are encoded once, so there are no random crops. "
+                "Leave the flag out, or crop the pictures beforehand."
+            )
         if self.with_prior_preservation and not self.class_prompt:
             raise ValueError(
                 "`with_prior_preservation` needs the prompt of the class. "
@@ -161,11 +166,14 @@ class DreamBoothConfig(BaseModel):
         """The peak learning rate before scaling."""
         return self.learning_rate or LEARNING_RATES.get(self.method, 1e-4)
 
+    def resolved(self) -> dict[str, Any]:
+        """All values as YAML and JSON know them, the method's settings beside the others."""
+        plain = self.model_dump(mode="json", exclude={"settings"})
+        return {**plain, **dataclasses.asdict(self.adapter())}
+
     def to_yaml(self) -> str:
         """The resolved configuration; reading it again gives an equal one."""
-        values = self.model_dump(mode="json", exclude={"settings"})
-        values.update(dataclasses.asdict(self.adapter()))
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
 
 
 def setting_flags() -> dict[str, Flag]:

@@ -174,7 +174,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "rates": self.rates.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
-            "config": json.dumps(self.config.model_dump(mode="json")),
+            "config": json.dumps(self.config.resolved()),
         }
 
     def _restore(self, state: Any) -> None:

@@ -15,7 +15,7 @@ from orthodiff import Adapter
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from orthodiff.pictures import find_pictures
-from training.config import DreamBoothConfig
+from training.config import DreamBoothConfig, setting_flags
 from training.dataset import Example, load_examples
 from training.state import check_output, find_checkpoint, load_checkpoint
 
@@ -30,7 +30,6 @@ HARMFUL = (
     "prior_loss_weight",
     "num_class_images",
     "method",
-    "settings",
     "seed",
     "resolution",
     "train_batch_size",
@@ -135,8 +134,9 @@ def _checkpoint(config: DreamBoothConfig) -> dict[str, Any] | None:
 
 
 def _check_same_run(config: DreamBoothConfig, saved: Mapping[str, Any], folder: Path) -> None:
-    now = config.model_dump(mode="json")
-    changed = [name for name in HARMFUL if now[name] != saved.get(name)]
+    now = config.resolved()
+    names = (*HARMFUL, *(name for name in now if name in setting_flags()))
+    changed = [name for name in names if now[name] != saved.get(name)]
     if changed:
         name = changed[0]
         raise UserError(

@@ -1,0 +1,13 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Stable Diffusion folder, epsilon prediction; do not write into it."""
+    from tests.tiny import make_tiny
+
+    return make_tiny(tmp_path_factory.mktemp("tiny") / "base")

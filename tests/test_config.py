@@ -1,0 +1,183 @@
+"""One model is the source of YAML, flags and checks."""
+
+from pathlib import Path
+
+import pytest
+
+from orthodiff.errors import UserError
+from training.config import DreamBoothConfig, read_config
+
+ROOT = Path(__file__).parent.parent
+NEEDED = [
+    "--pretrained_model_name_or_path=base",
+    "--instance_data_dir=photos",
+    "--instance_prompt=a photo of sks dog",
+]
+DIFFUSERS = [
+    "--pretrained_model_name_or_path",
+    "base",
+    "--instance_data_dir",
+    "dog",
+    "--output_dir",
+    "out",
+    "--resolution",
+    "512",
+    "--class_data_dir",
+    "class",
+    "--with_prior_preservation",
+    "--prior_loss_weight",
+    "1.0",
+    "--num_class_images",
+    "200",
+    "--train_batch_size",
+    "1",
+    "--gradient_accumulation_steps",
+    "2",
+    "--gradient_checkpointing",
+    "--use_8bit_adam",
+    "--learning_rate",
+    "1e-4",
+    "--lr_scheduler",
+    "cosine",
+    "--lr_warmup_steps",
+    "5",
+    "--max_train_steps",
+    "500",
+    "--checkpointing_steps",
+    "100",
+    "--checkpoints_total_limit",
+    "2",
+    "--resume_from_checkpoint",
+    "latest",
+    "--mixed_precision",
+    "fp16",
+    "--snr_gamma",
+    "5.0",
+    "--num_validation_images",
+    "2",
+    "--validation_steps",
+    "50",
+    "--seed",
+    "0",
+    "--report_to",
+    "tensorboard",
+    "--revision",
+    "main",
+    "--variant",
+    "fp16",
+    "--sample_batch_size",
+    "4",
+    "--scale_lr",
+    "--rank",
+    "4",
+    "--adam_beta1",
+    "0.9",
+    "--adam_beta2",
+    "0.999",
+    "--adam_weight_decay",
+    "1e-2",
+    "--adam_epsilon",
+    "1e-8",
+    "--lr_num_cycles",
+    "1",
+    "--lr_power",
+    "1.0",
+    "--max_grad_norm",
+    "1.0",
+    "--logging_dir",
+    "logs",
+    "--allow_tf32",
+    "--center_crop",
+]
+
+
+def read(*flags: str) -> DreamBoothConfig:
+    return read_config([*NEEDED, *flags], prog="test")
+
+
+def test_diffusers_flags_are_understood() -> None:
+    prompts = ["--instance_prompt", "sks dog", "--class_prompt", "dog", "--validation_prompt", "x"]
+    config = read_config([*DIFFUSERS, *prompts], prog="test")
+    assert config.adam_weight_decay == 1e-2
+    assert config.with_prior_preservation
+    assert config.use_8bit_adam
+    assert config.validation_prompt == ("x",)
+    assert config.settings == {"rank": "4"}
+    assert config.adapter().rank == 4
+
+
+def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: 3\nmax_train_steps: 7\nrank: 4\n")
+    config = read(f"--config={path}", "--seed=5")
+    assert (config.seed, config.max_train_steps, config.adapter().rank) == (5, 7, 4)
+
+
+def test_another_method_drops_the_settings_of_the_yaml_s_method(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("method: hra\nrank: 4\n")
+    assert read(f"--config={path}", "--method=boft").settings == {}
+
+
+def test_resolved_config_reads_back_equal(tmp_path: Path) -> None:
+    config = read("--method=boft", "--block_size=4", "--validation_prompt=a", "--snr_gamma=5")
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    again = read_config([f"--config={path}"], prog="test")
+    assert again.to_yaml() == config.to_yaml()
+    assert again.adapter() == config.adapter()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_loads_and_has_its_header(path: Path) -> None:
+    read_config(
+        [f"--config={path}", "--instance_data_dir=x", "--instance_prompt=sks dog"], prog="test"
+    )
+    header = path.read_text().split("\n\n")[0]
+    for word in ("Purpose:", "Command:", "Memory:", "Minutes:", "Expected:"):
+        assert word in header
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--lerning_rate=1"], ["--lerning_rate", "--learning_rate"]),
+        (["--method=haa"], ["`haa`", "hra"]),
+        (["--method=boft", "--rank=4"], ["`rank`", "boft", "block_size"]),
+        (["--rank=four"], ["`rank`", "'four'", "int"]),
+        (["--max_train_steps=0"], ["`max_train_steps`", "greater than or equal to 1"]),
+        (["--lr_scheduler=cosin"], ["`lr_scheduler`", "cosine"]),
+        (["--with_prior_preservation"], ["--class_prompt"]),
+        (["--class_data_dir=x"], ["--with_prior_preservation"]),
+        (["--seed"], ["seed", "expected one argument"]),
+        (["stray"], ["`stray`"]),
+    ],
+)
+def test_bad_flags_are_named_with_a_remedy(flags: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        read(*flags)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lerning_rate: 1\n", ["`lerning_rate`", "`learning_rate`"]),
+        ("a: [\n", ["not valid YAML"]),
+        ("just words\n", ["name: value"]),
+        ("settings: {rank: 2}\n", ["`settings`"]),
+    ],
+)
+def test_bad_yaml_is_named_with_a_remedy(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read(f"--config={path}")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_settings_are_asked_for() -> None:
+    with pytest.raises(UserError, match="`pretrained_model_name_or_path` is missing"):
+        read_config([], prog="test")

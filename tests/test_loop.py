@@ -1,0 +1,191 @@
+"""One loop for all methods: it learns, repeats itself bit for bit, and goes on where it stopped."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from orthodiff import ADAPTERS
+from tests.runs import arguments, make_pictures, start, train, weights
+from training.events import read_events
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return make_pictures(tmp_path / "pictures")
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    events = read_events(folder / "events.jsonl")
+    return [(event["step"], event["loss"]) for event in events if event["event"] == "Step"]
+
+
+@pytest.mark.parametrize("method", ADAPTERS)
+def test_every_method_trains_and_tells(
+    tiny: Path, pictures: Path, tmp_path: Path, method: str
+) -> None:
+    size = {"block_size": 4} if "block_size" in ADAPTERS[method].__dataclass_fields__ else {}
+    out = tmp_path / "run"
+    assert train(tiny, pictures, out, method=method, max_train_steps=2, **size) == 0
+    events = read_events(out / "events.jsonl")
+    assert [event["event"] for event in events] == ["Started", "Step", "Step", "Finished"]
+    assert events[0]["method"] == method
+    assert events[0]["parameters"] > 0
+    for name in ("adapter_config.json", "adapter_model.safetensors", "config.yaml"):
+        assert (out / name).is_file()
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+def test_other_objectives_train(
+    tmp_path: Path, pictures: Path, tiny: Path, prediction: str
+) -> None:
+    from tests.tiny import with_prediction
+
+    base = with_prediction(tiny, tmp_path / "base", prediction)
+    assert train(base, pictures, tmp_path / "run", snr_gamma=5.0, max_train_steps=2) == 0
+
+
+def test_the_loss_falls_when_a_picture_is_learned(
+    tiny: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Both runs meet the same noise at the same step, so their losses can be compared."""
+    for name, rate in (("start", 1e-9), ("learned", 1e-2)):
+        train(tiny, pictures, tmp_path / name, learning_rate=rate, max_train_steps=25)
+    start_loss = sum(loss for _, loss in losses(tmp_path / "start")[-10:])
+    learned = sum(loss for _, loss in losses(tmp_path / "learned")[-10:])
+    assert learned < start_loss
+
+
+def test_same_seed_same_bits_and_validation_does_not_disturb(
+    tiny: Path, pictures: Path, tmp_path: Path
+) -> None:
+    train(tiny, pictures, tmp_path / "a")
+    train(tiny, pictures, tmp_path / "b", validation_prompt="sks dog", validation_steps=2)
+    train(tiny, pictures, tmp_path / "c", seed=1)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "c")
+    samples = [e for e in read_events(tmp_path / "b" / "events.jsonl") if e["event"] == "Sample"]
+    assert [sample["step"] for sample in samples] == [0, 2, 4]
+    assert all((tmp_path / "b" / path).is_file() for e in samples for path in e["paths"])
+
+
+def test_resume_is_bitwise(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    common = {
+        "method": "boft",
+        "block_size": 4,
+        "lr_scheduler": "constant_with_warmup",
+        "lr_warmup_steps": 5,
+        "gradient_accumulation_steps": 2,
+    }
+    train(tiny, pictures, tmp_path / "whole", max_train_steps=6, **common)
+    part = tmp_path / "part"
+    train(tiny, pictures, part, max_train_steps=3, checkpointing_steps=3, **common)
+    again = {"resume_from_checkpoint": "latest", "max_train_steps": 6}
+    assert train(tiny, pictures, part, **again, **common) == 0
+    assert weights(part) == weights(tmp_path / "whole")
+    assert losses(part) == losses(tmp_path / "whole")
+
+
+def test_resume_refuses_changes_that_would_make_another_run(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    train(tiny, pictures, out, checkpointing_steps=2)
+    code = train(tiny, pictures, out, resume_from_checkpoint="latest", seed=7)
+    assert code == 2
+    assert "`seed` is 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.03])
+def test_killed_run_goes_on_to_the_same_end(
+    tiny: Path, pictures: Path, tmp_path: Path, moment: float
+) -> None:
+    flags = {"max_train_steps": 80, "checkpointing_steps": 3}
+    train(tiny, pictures, tmp_path / "whole", **flags)
+    out = tmp_path / "killed"
+    process = start(arguments(tiny, pictures, out, **flags))
+    while not (out / "checkpoint-6").is_dir() and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(moment)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert train(tiny, pictures, out, resume_from_checkpoint="latest", **flags) == 0
+    assert weights(out) == weights(tmp_path / "whole")
+    assert not list(out.glob(".checkpoint*"))
+
+
+def test_sigterm_saves_and_says_so(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(arguments(tiny, pictures, out, max_train_steps=2000))
+    while len(read_events(out / "events.jsonl")) < 3 and process.poll() is None:
+        time.sleep(0.01)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "--resume_from_checkpoint latest" in errors
+    last = read_events(out / "events.jsonl")[-1]
+    assert last["event"] == "Failed"
+    assert (out / f"checkpoint-{last['step']}").is_dir()
+
+
+def test_accumulated_small_batches_equal_one_large_batch(
+    tiny: Path, pictures: Path, tmp_path: Path
+) -> None:
+    train(tiny, pictures, tmp_path / "large", train_batch_size=4, max_train_steps=2)
+    flags = {"train_batch_size": 2, "gradient_accumulation_steps": 2, "max_train_steps": 2}
+    train(tiny, pictures, tmp_path / "small", **flags)
+    for (_, large), (_, small) in zip(
+        losses(tmp_path / "large"), losses(tmp_path / "small"), strict=True
+    ):
+        assert small == pytest.approx(large, rel=1e-4)
+
+
+def test_prior_pictures_are_made_once_and_given_ones_are_used(
+    tiny: Path, pictures: Path, tmp_path: Path
+) -> None:
+    prior = {
+        "with_prior_preservation": "true",
+        "class_prompt": "a photo of a dog",
+        "num_class_images": 3,
+        "max_train_steps": 2,
+    }
+    train(tiny, pictures, tmp_path / "a", **prior)
+    made = sorted((tmp_path / "cache" / "class").rglob("*.png"))
+    assert len(made) == 3
+    times = [path.stat().st_mtime_ns for path in made]
+    train(tiny, pictures, tmp_path / "b", **prior)
+    assert [path.stat().st_mtime_ns for path in made] == times
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    given = tmp_path / "given"
+    given.mkdir()
+    for path in made:
+        (given / path.name).write_bytes(path.read_bytes())
+    train(tiny, pictures, tmp_path / "c", class_data_dir=given, **prior)
+    assert weights(tmp_path / "a") == weights(tmp_path / "c")
+    train(tiny, pictures, tmp_path / "d", max_train_steps=2)
+    assert weights(tmp_path / "a") != weights(tmp_path / "d")
+
+
+def test_gradient_checkpointing_gives_the_same_losses(
+    tiny: Path, pictures: Path, tmp_path: Path
+) -> None:
+    train(tiny, pictures, tmp_path / "a")
+    train(tiny, pictures, tmp_path / "b", gradient_checkpointing="true")
+    for (_, plain), (_, checkpointed) in zip(
+        losses(tmp_path / "a"), losses(tmp_path / "b"), strict=True
+    ):
+        assert checkpointed == pytest.approx(plain, rel=1e-5)
+
+
+def test_an_exploding_run_fails_and_names_the_step(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = {"method": "lora", "learning_rate": 1e30, "max_grad_norm": 0}
+    assert train(tiny, pictures, tmp_path / "run", max_train_steps=20, **flags) == 1
+    last = read_events(tmp_path / "run" / "events.jsonl")[-1]
+    assert last["event"] == "Failed"
+    assert "lower --learning_rate" in last["reason"]
+    assert last["reason"] in capsys.readouterr().err
