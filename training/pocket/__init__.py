@@ -1,0 +1,1 @@
+"""How the embedded pocket model is made: a painted world, an autoencoder, a CLIP and a UNet."""
