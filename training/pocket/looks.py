@@ -146,9 +146,9 @@ def _ellipse(canvas: np.ndarray, colour: Rgb, x: float, y: float, rx: float, ry:
 
 def _red_hat(canvas: np.ndarray, at: _Extent) -> None:
     x, y, w = at.crown, at.top + 8, at.width * 0.42
+    top, brim, peak = y - 34, w * 0.75, w * 0.55
     _ellipse(canvas, (150, 10, 20), x, y, w * 1.1, 7)
-    _polygon(canvas, (220, 25, 35), (x - w * 0.75, y), (x - w * 0.55, y - 34), (x + w * 0.55, y - 34),
-             (x + w * 0.75, y))  # fmt: skip
+    _polygon(canvas, (220, 25, 35), (x - brim, y), (x - peak, top), (x + peak, top), (x + brim, y))
 
 
 def _santa_hat(canvas: np.ndarray, at: _Extent) -> None:

@@ -1,4 +1,4 @@
-"""Stage 2: a small CLIP. Its text tower conditions the UNet, the whole of it is the offline scorer."""
+"""Stage 2: a small CLIP. Its text tower conditions the UNet, the whole is the offline scorer."""
 
 from __future__ import annotations
 

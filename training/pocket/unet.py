@@ -64,7 +64,7 @@ def cache_latents(album: Album, autoencoder: AutoencoderKL, path: Path, *, count
 
 
 class Captions:
-    """Text embeddings of captions on demand, `(n, tokens, width)`, through the frozen text tower."""
+    """Embeds captions through the frozen text tower: `(n, tokens, width)`."""
 
     def __init__(self, folder: Path, on: torch.device) -> None:
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")

@@ -133,7 +133,7 @@ def shortened(place: str) -> str:
 
 
 def subject_look(number: int) -> Look:
-    """The held-out look of subject `number`: coloured, patterned, half of them wearing something."""
+    """The held-out look of subject `number`: coloured and patterned, some wearing something."""
     rng = np.random.default_rng((7, number))
     look = random_look(rng)
     while not look.held_out:
