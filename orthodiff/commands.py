@@ -3,83 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from tqdm import tqdm
 
-import orthodiff
 from orthodiff import Adapter
 from orthodiff.checkpoint import read_config, read_metadata
-from orthodiff.errors import UserError
-from orthodiff.families import Base, load_base
+from orthodiff.families import Base
 from orthodiff.flags import flags_of, parse_flags, validate
 from orthodiff.generate import GenerateRequest, generate
+from orthodiff.options import Options, hush, make_folder, progress
 from orthodiff.recipe import Recipe, save_png
 from orthodiff.sheet import contact_sheet
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-class Options(BaseModel):
-    """What every command that makes pictures needs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    pretrained_model_name_or_path: str = Field(
-        description="base model: a diffusers-format folder or a hub id"
-    )
-    revision: str | None = Field(None, description="revision of the base model on the hub")
-    variant: str | None = Field(None, description="variant of the base's weight files, e.g. fp16")
-    merge: bool = Field(False, description="merge the adapter into the weights first")
-    num_inference_steps: int | None = Field(
-        None, ge=1, description="denoising steps [the base's advice]"
-    )
-    guidance_scale: float | None = Field(
-        None, ge=0, description="classifier-free guidance [the base's advice]"
-    )
-    negative_prompt: str = Field("", description="what the pictures should not show")
-    width: int | None = Field(None, ge=8, description="width in pixels [the base's own]")
-    height: int | None = Field(None, ge=8, description="height in pixels [the base's own]")
-    seed: int = Field(0, ge=0, description="seed of the first picture; the next has seed + 1")
-    batch_size: int = Field(4, ge=1, description="pictures made at once")
-    dtype: Literal["fp32", "fp16", "bf16"] | None = Field(
-        None, description="precision [fp32 on a CPU, fp16 on a GPU]"
-    )
-    device: str | None = Field(None, description="cpu, cuda, ... [a GPU if there is one]")
-
-    def open_base(self) -> Base:
-        """Load the base.
-
-        Raises:
-            UserError: it cannot be found or is not supported.
-        """
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        usual = "fp32" if device == "cpu" else "fp16"
-        return load_base(
-            self.pretrained_model_name_or_path,
-            revision=self.revision,
-            variant=self.variant,
-            dtype=DTYPES[self.dtype or usual],
-            device=device,
-        )
-
-    def request(self, prompts: Sequence[str], seeds: Sequence[int]) -> GenerateRequest:
-        """These options for these pictures."""
-        return GenerateRequest(
-            tuple(prompts),
-            tuple(seeds),
-            negative_prompt=self.negative_prompt,
-            num_inference_steps=self.num_inference_steps,
-            guidance_scale=self.guidance_scale,
-            width=self.width,
-            height=self.height,
-            batch_size=self.batch_size,
-        )
 
 
 class GenerateOptions(Options):
@@ -108,7 +44,7 @@ def generate_command(arguments: Sequence[str]) -> None:
     options = validate(GenerateOptions, _parse(GenerateOptions, arguments, "generate"))
     hush()
     base = options.open_base()
-    adapter = attach_saved(base, options.adapter, merge=options.merge)
+    adapter = options.attach(base, options.adapter)
     prompts = [prompt for prompt in options.prompt for _ in range(options.num_images)]
     seeds = list(range(options.seed, options.seed + options.num_images)) * len(options.prompt)
     request = options.request(prompts, seeds).resolved(base)
@@ -116,9 +52,7 @@ def generate_command(arguments: Sequence[str]) -> None:
     with progress() as on_step:
         pictures = generate(base, request, on_step=on_step)
     for number, picture in enumerate(pictures):
-        recipe = recipe_of(
-            base, request, number, adapter=adapter, folder=options.adapter, merged=options.merge
-        )
+        recipe = recipe_of(base, request, number, adapter=adapter, options=options)
         save_png(picture, options.output_dir / f"{number:02d}.png", recipe)
     contact_sheet(pictures).save(options.output_dir / "contact_sheet.png")
     print(f"{len(pictures)} pictures and contact_sheet.png written to {options.output_dir}")
@@ -149,30 +83,13 @@ def inspect_command(arguments: Sequence[str]) -> None:
     print(json.dumps(found, indent=2, ensure_ascii=False))
 
 
-def attach_saved(base: Base, folder: Path | None, *, merge: bool) -> Adapter | None:
-    """Attach the adapter in `folder` to the base's UNet.
-
-    Raises:
-        UserError: the folder is no adapter, or it does not fit this base.
-    """
-    if folder is None:
-        if merge:
-            raise UserError("`merge` needs an adapter. Add --adapter FOLDER.")
-        return None
-    adapter = orthodiff.load(base.unet, folder)
-    if merge:
-        adapter.merge()
-    return adapter
-
-
 def recipe_of(
     base: Base,
     request: GenerateRequest,
     number: int,
     *,
     adapter: Adapter | None,
-    folder: Path | None,
-    merged: bool,
+    options: GenerateOptions,
 ) -> Recipe:
     """How picture `number` of a resolved request was made."""
     return Recipe(
@@ -185,49 +102,11 @@ def recipe_of(
         height=request.height or 0,
         scheduler=type(base.scheduler).__name__,
         base=base.name,
-        adapter=str(folder) if folder else "",
+        adapter=str(options.adapter) if options.adapter else "",
         method=adapter.method.name if adapter else "",
-        merged=merged,
+        strength=options.strength,
+        merged=options.merge,
     )
-
-
-def make_folder(folder: Path) -> None:
-    """Make an output folder.
-
-    Raises:
-        UserError: it is a file or cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The output folder `{folder}` cannot be made ({error.strerror}). "
-            "Choose another --output_dir."
-        ) from error
-
-
-class progress:  # noqa: N801 - used like a function: `with progress() as on_step`
-    """A bar over denoising steps, on a terminal only."""
-
-    def __enter__(self) -> progress:
-        self.bar = tqdm(unit="step", disable=not sys.stderr.isatty())
-        return self
-
-    def __call__(self, done: int, total: int) -> None:
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.close()
-
-
-def hush() -> None:
-    """Silence the libraries' loading bars: they would bury our own."""
-    import diffusers
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
 
 
 def _parse(model: type[BaseModel], arguments: Sequence[str], name: str) -> dict:

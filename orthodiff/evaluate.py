@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from pydantic import Field
 
-import orthodiff
 from orthodiff.checkpoint import read_metadata
-from orthodiff.commands import Options, make_folder, progress
-from orthodiff.errors import UserError
 from orthodiff.families import Base
 from orthodiff.generate import OnStep, generate
 from orthodiff.metrics import (
@@ -25,8 +21,10 @@ from orthodiff.metrics import (
     real_against_real,
     subject_similarity,
 )
-from orthodiff.pictures import find_pictures, open_picture, square
+from orthodiff.options import Options, make_folder, progress
+from orthodiff.pictures import square
 from orthodiff.sheet import Row, comparison
+from orthodiff.subject import Subject, read_subject
 
 PROMPTS = (
     "a photo of {} in the jungle",
@@ -61,15 +59,6 @@ class EvaluateOptions(Options):
     output_dir: Path = Field(Path("runs/evaluate"), description="folder for grid and report")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """Who is evaluated: `phrase` with the rare token ("sks dog"), `class_word` without it."""
-
-    phrase: str
-    class_word: str
-    photos: list[Image.Image]
-
-
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Make the pictures, write grid and report; the report.
 
@@ -77,16 +66,19 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         UserError: base, adapter, subject or scorer cannot be used; nothing has been written.
     """
     recipe = read_metadata(options.adapter)
-    subject = read_subject(options, recipe)
+    subject = read_subject(
+        options.subject,
+        instance_prompt=options.instance_prompt or recipe.get("instance_prompt"),
+        class_word=options.class_word,
+    )
     base = options.open_base()
-    adapter = orthodiff.load(base.unet, options.adapter)
+    adapter = options.attach(base, options.adapter)
+    assert adapter is not None
     parameters, settings = adapter.num_parameters, adapter.method.settings()
     scorer = _scorer(options, base)
     make_folder(options.output_dir)
     plain = [prompt.format(subject.class_word) for prompt in options.prompt]
     with progress() as on_step:
-        if options.merge:
-            adapter.merge()
         named = [prompt.format(subject.phrase) for prompt in options.prompt]
         adapted = _pictures(base, options, named, on_step)
         adapter.detach()
@@ -94,6 +86,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     report = {
         "method": adapter.method.name,
         "settings": settings,
+        "strength": options.strength,
         "parameters": parameters,
         "steps": _number(recipe.get("steps")),
         "seconds": _number(recipe.get("seconds")),
@@ -108,41 +101,6 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     (options.output_dir / "report.json").write_text(text + "\n", "utf-8")
     print(_summary(options, report))
     return report
-
-
-def read_subject(options: EvaluateOptions, recipe: dict[str, str]) -> Subject:
-    """The subject's photos and words, from subject.json, the adapter's recipe and the flags.
-
-    Raises:
-        UserError: no photos, or nothing says what the subject is called.
-    """
-    photos = [square(open_picture(path), 512) for path in find_pictures(options.subject)]
-    path = options.subject / "subject.json"
-    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    prompt = (
-        options.instance_prompt or recipe.get("instance_prompt") or known.get("instance_prompt")
-    )
-    if not prompt:
-        raise UserError(
-            f"Neither the adapter nor `{path}` says how the subject is called. "
-            'Add --instance_prompt, for example "a photo of sks dog".'
-        )
-    phrase = phrase_of(prompt)
-    class_word = options.class_word or known.get("class") or phrase.partition(" ")[2] or phrase
-    return Subject(phrase, class_word, photos)
-
-
-def phrase_of(instance_prompt: str) -> str:
-    """The words that name the subject: "a photo of sks dog" -> "sks dog"."""
-    phrase = instance_prompt.strip()
-    for opening in ("a photo of ", "photo of ", "a picture of ", "an image of "):
-        if phrase.lower().startswith(opening):
-            phrase = phrase[len(opening) :]
-            break
-    for article in ("a ", "an ", "the "):
-        if phrase.lower().startswith(article):
-            return phrase[len(article) :]
-    return phrase
 
 
 def _pictures(
@@ -171,16 +129,20 @@ def _scores(
     adapted: Sequence[Image.Image],
     per_prompt: int,
 ) -> dict[str, Any]:
-    """Both similarities of both models. Prompts are scored with the class word alone."""
+    """Both similarities of both models.
+
+    Prompts are scored with the class word alone; photos at the pictures' resolution.
+    """
     if scorer is None:
         return {"scorer": None}
+    photos = [square(photo, min(before[0].size)) for photo in subject.photos]
     texts = [prompt for prompt in prompts for _ in range(per_prompt)]
     return {
         "scorer": scorer.name,
         "subject_similarity": {
-            "base": subject_similarity(scorer, before, subject.photos),
-            "adapted": subject_similarity(scorer, adapted, subject.photos),
-            "real_against_real": real_against_real(scorer, subject.photos),
+            "base": subject_similarity(scorer, before, photos),
+            "adapted": subject_similarity(scorer, adapted, photos),
+            "real_against_real": real_against_real(scorer, photos),
         },
         "prompt_similarity": {
             "base": prompt_similarity(scorer, before, texts),

@@ -26,6 +26,7 @@ class Recipe:
     base: str
     adapter: str = ""
     method: str = ""
+    strength: float = 1.0
     merged: bool = False
 
     def as_parameters(self) -> str:
@@ -42,7 +43,9 @@ class Recipe:
             "Model": Path(self.base).name,
         }
         if self.adapter:
-            details["Adapter"] = f"{Path(self.adapter).name} ({self.method})"
+            details["Adapter"] = (
+                f"{Path(self.adapter).name} ({self.method}, strength {self.strength:g})"
+            )
         return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in details.items())])
 
 

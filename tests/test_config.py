@@ -13,82 +13,17 @@ NEEDED = [
     "--instance_data_dir=photos",
     "--instance_prompt=a photo of sks dog",
 ]
-DIFFUSERS = [
-    "--pretrained_model_name_or_path",
-    "base",
-    "--instance_data_dir",
-    "dog",
-    "--output_dir",
-    "out",
-    "--resolution",
-    "512",
-    "--class_data_dir",
-    "class",
-    "--with_prior_preservation",
-    "--prior_loss_weight",
-    "1.0",
-    "--num_class_images",
-    "200",
-    "--train_batch_size",
-    "1",
-    "--gradient_accumulation_steps",
-    "2",
-    "--gradient_checkpointing",
-    "--use_8bit_adam",
-    "--learning_rate",
-    "1e-4",
-    "--lr_scheduler",
-    "cosine",
-    "--lr_warmup_steps",
-    "5",
-    "--max_train_steps",
-    "500",
-    "--checkpointing_steps",
-    "100",
-    "--checkpoints_total_limit",
-    "2",
-    "--resume_from_checkpoint",
-    "latest",
-    "--mixed_precision",
-    "fp16",
-    "--snr_gamma",
-    "5.0",
-    "--num_validation_images",
-    "2",
-    "--validation_steps",
-    "50",
-    "--seed",
-    "0",
-    "--report_to",
-    "tensorboard",
-    "--revision",
-    "main",
-    "--variant",
-    "fp16",
-    "--sample_batch_size",
-    "4",
-    "--scale_lr",
-    "--rank",
-    "4",
-    "--adam_beta1",
-    "0.9",
-    "--adam_beta2",
-    "0.999",
-    "--adam_weight_decay",
-    "1e-2",
-    "--adam_epsilon",
-    "1e-8",
-    "--lr_num_cycles",
-    "1",
-    "--lr_power",
-    "1.0",
-    "--max_grad_norm",
-    "1.0",
-    "--logging_dir",
-    "logs",
-    "--allow_tf32",
-    "--center_crop",
-]
+DIFFUSERS = """
+--pretrained_model_name_or_path base --instance_data_dir dog --output_dir out --resolution 512
+--class_data_dir class --with_prior_preservation --prior_loss_weight 1.0 --num_class_images 200
+--train_batch_size 1 --gradient_accumulation_steps 2 --gradient_checkpointing --use_8bit_adam
+--learning_rate 1e-4 --lr_scheduler cosine --lr_warmup_steps 5 --max_train_steps 500
+--checkpointing_steps 100 --checkpoints_total_limit 2 --resume_from_checkpoint latest
+--mixed_precision fp16 --snr_gamma 5.0 --num_validation_images 2 --validation_steps 50 --seed 0
+--report_to tensorboard --revision main --variant fp16 --sample_batch_size 4 --scale_lr --rank 4
+--adam_beta1 0.9 --adam_beta2 0.999 --adam_weight_decay 1e-2 --adam_epsilon 1e-8 --lr_num_cycles 1
+--lr_power 1.0 --max_grad_norm 1.0 --logging_dir logs --allow_tf32 --center_crop
+"""
 
 
 def read(*flags: str) -> DreamBoothConfig:
@@ -97,7 +32,7 @@ def read(*flags: str) -> DreamBoothConfig:
 
 def test_diffusers_flags_are_understood() -> None:
     prompts = ["--instance_prompt", "sks dog", "--class_prompt", "dog", "--validation_prompt", "x"]
-    config = read_config([*DIFFUSERS, *prompts], prog="test")
+    config = read_config([*DIFFUSERS.split(), *prompts], prog="test")
     assert config.adam_weight_decay == 1e-2
     assert config.with_prior_preservation
     assert config.use_8bit_adam

@@ -102,7 +102,7 @@ def test_size_and_mode_are_respected(base: Base) -> None:
         (lambda: GenerateRequest((), ()), "at least one"),
         (
             lambda: GenerateRequest(("a",), (0,), num_inference_steps=0),
-            "`num_inference_steps` is 0",
+            "inference_steps` is 0",
         ),
         (lambda: GenerateRequest(("a",), (0,), width=30), "`width` is 30.*Use 28"),
     ],

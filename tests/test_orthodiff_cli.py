@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from orthodiff.__main__ import main
-from orthodiff.evaluate import PROMPTS, phrase_of
+from orthodiff.evaluate import PROMPTS
 from orthodiff.recipe import read_recipe
+from orthodiff.subject import phrase_of
 from tests.runs import make_pictures, start, train
 
 

@@ -1,4 +1,4 @@
-"""`python -m training`: the whole path as a user starts it; bad requests exit 2 and write nothing."""
+"""`python -m training` as users start it; bad requests exit 2 and write nothing."""
 
 import json
 import shutil

@@ -10,14 +10,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from orthodiff import ADAPTERS
+from orthodiff.adapters import ADAPTERS, Method
 from orthodiff.errors import UserError
 from orthodiff.flags import Flag, flags_of, nearest, parse_flags, validate
+from training.method import make_method, setting_flags
 
 LEARNING_RATES = {"hra": 3e-3, "oft": 1e-3, "boft": 1e-3, "lora": 1e-3}
 OWN_KEYS = ("settings",)
@@ -124,7 +125,7 @@ class DreamBoothConfig(BaseModel):
         self.adapter()
         if not self.center_crop:
             raise ValueError(
-                "`center_crop` is off, but pictures are encoded once, so there are no random crops. "
+                "`center_crop` is off, but pictures are encoded once: there are no random crops. "
                 "Leave the flag out, or crop the pictures beforehand."
             )
         if self.with_prior_preservation and not self.class_prompt:
@@ -139,27 +140,13 @@ class DreamBoothConfig(BaseModel):
             )
         return self
 
-    def adapter(self) -> Any:
+    def adapter(self) -> Method:
         """The method's settings object.
 
         Raises:
             UserError: unknown method, a setting it does not have, or a value it cannot take.
         """
-        if self.method not in ADAPTERS:
-            raise UserError(f"`{self.method}` is not a method.{nearest(self.method, ADAPTERS)}")
-        method = ADAPTERS[self.method]
-        defaults = {field.name: field.default for field in dataclasses.fields(method)}
-        kinds = get_type_hints(method)
-        for name in self.settings:
-            if name not in defaults:
-                raise UserError(
-                    f"`{name}` is not a setting of {self.method}. It has {', '.join(defaults)}."
-                )
-        typed = {
-            name: _typed(name, kinds[name], value, example=defaults[name])
-            for name, value in self.settings.items()
-        }
-        return method(**typed)
+        return make_method(self.method, self.settings)
 
     @property
     def rate(self) -> float:
@@ -174,17 +161,6 @@ class DreamBoothConfig(BaseModel):
     def to_yaml(self) -> str:
         """The resolved configuration; reading it again gives an equal one."""
         return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
-
-
-def setting_flags() -> dict[str, Flag]:
-    """One flag per setting of any method; shared names share the flag."""
-    found: dict[str, Flag] = {}
-    for name, method in ADAPTERS.items():
-        for field in dataclasses.fields(method):
-            before = found[field.name].help + "; " if field.name in found else ""
-            text = f"{before}{name}: {field.metadata.get('help', '')} [{field.default}]"
-            found[field.name] = Flag(field.name, text, is_switch=isinstance(field.default, bool))
-    return found
 
 
 def read_config(arguments: Sequence[str], *, prog: str) -> DreamBoothConfig:
@@ -226,18 +202,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if name not in known or name in OWN_KEYS:
             raise UserError(f"`{name}` in `{path}` is not a setting.{nearest(str(name), known)}")
     return dict(values)
-
-
-def _typed(name: str, kind: Any, value: Any, *, example: Any) -> Any:
-    """A flag's text as a value of the setting's type.
-
-    Raises:
-        UserError: the text is not such a value.
-    """
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        names = getattr(kind, "__name__", str(kind))
-        raise UserError(
-            f"`{name}` is {value!r}, but it must be of type {names}. Use for example {example}."
-        ) from error

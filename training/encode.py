@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -68,12 +69,10 @@ def encode(base: Base, examples: Sequence[Example], cache: Cache) -> Encoded:
     vae, text = base.fingerprint("vae"), base.fingerprint("text_encoder")
     captions = list(dict.fromkeys(example.caption for example in examples))
     latents = [
-        cache.get(_key(vae, base.dtype, e.image.tobytes()), lambda e=e: base.encode(e.pixels()))
-        for e in examples
+        cache.get(_key(vae, base, e.image.tobytes()), partial(_latent, base, e)) for e in examples
     ]
     embeddings = [
-        cache.get(_key(text, base.dtype, c.encode()), lambda c=c: base.embed(c)[0])
-        for c in captions
+        cache.get(_key(text, base, c.encode()), partial(_embedding, base, c)) for c in captions
     ]
     return Encoded(
         latents=torch.stack(latents).float().to(base.device),
@@ -82,8 +81,17 @@ def encode(base: Base, examples: Sequence[Example], cache: Cache) -> Encoded:
     )
 
 
-def _key(weights: str, dtype: torch.dtype, content: bytes) -> str:
-    return hashlib.sha256(f"{weights}/{dtype}/".encode() + content).hexdigest()
+def _latent(base: Base, example: Example) -> Tensor:
+    return base.encode(example.pixels())
+
+
+def _embedding(base: Base, caption: str) -> Tensor:
+    return base.embed(caption)[0]
+
+
+def _key(weights: str, base: Base, content: bytes) -> str:
+    """Content, weights and precision decide the value; so does the picture's size, in `content`."""
+    return hashlib.sha256(f"{weights}/{base.dtype}/".encode() + content).hexdigest()
 
 
 def default_cache() -> Path:

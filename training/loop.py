@@ -87,7 +87,7 @@ class Trainer:
             loss = self._step(step)
             pace = (time.monotonic() - begun - away) / (step - first)
             left = pace * (config.max_train_steps - step)
-            self.report(Step(step, loss, self.rates.get_last_lr()[0], pace, left))
+            self.report(Step(step, loss, float(self.rates.get_last_lr()[0]), pace, left))
             self.rates.step()
             paused = time.monotonic()
             if step % config.checkpointing_steps == 0 or stop.received:

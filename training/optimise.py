@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,7 +58,7 @@ def make_schedule(config: DreamBoothConfig, optimizer: Optimizer) -> LRScheduler
     )
 
 
-def _eight_bit() -> type[Optimizer]:
+def _eight_bit() -> Any:
     try:
         import bitsandbytes
     except ImportError as error:

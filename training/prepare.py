@@ -15,8 +15,9 @@ from orthodiff import Adapter
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from orthodiff.pictures import find_pictures
-from training.config import DreamBoothConfig, setting_flags
+from training.config import DreamBoothConfig
 from training.dataset import Example, load_examples
+from training.method import setting_flags
 from training.state import check_output, find_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ class StableDiffusion(Base):
             vae = diffusers.AutoencoderKL.from_pretrained(
                 folder / "vae", torch_dtype=torch.float32, **options
             )
-            text_encoder = CLIPTextModel.from_pretrained(
+            text_encoder: Any = CLIPTextModel.from_pretrained(
                 folder / "text_encoder", dtype=dtype, **options
             )
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")

@@ -57,7 +57,7 @@ def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> Scor
     from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
 
     try:
-        model = CLIPModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
+        model: Any = CLIPModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
         processor = AutoImageProcessor.from_pretrained(name)
         tokenizer = CLIPTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:

@@ -1,0 +1,58 @@
+"""A method's own settings as flags, and back from text to its settings object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from orthodiff.adapters import ADAPTERS, Method
+from orthodiff.errors import UserError
+from orthodiff.flags import Flag, nearest
+
+
+def setting_flags() -> dict[str, Flag]:
+    """One flag per setting of any method; shared names share the flag."""
+    found: dict[str, Flag] = {}
+    for name, method in ADAPTERS.items():
+        for field in dataclasses.fields(method):
+            before = found[field.name].help + "; " if field.name in found else ""
+            text = f"{before}{name}: {field.metadata.get('help', '')} [{field.default}]"
+            found[field.name] = Flag(field.name, text, is_switch=isinstance(field.default, bool))
+    return found
+
+
+def make_method(name: str, settings: Mapping[str, Any]) -> Method:
+    """The settings object of method `name`; values may still be a flag's text.
+
+    Raises:
+        UserError: unknown method, a setting it does not have, or a value it cannot take.
+    """
+    if name not in ADAPTERS:
+        raise UserError(f"`{name}` is not a method.{nearest(name, ADAPTERS)}")
+    method = ADAPTERS[name]
+    defaults = {field.name: field.default for field in dataclasses.fields(method)}
+    kinds = get_type_hints(method)
+    for setting in settings:
+        if setting not in defaults:
+            known = ", ".join(defaults)
+            raise UserError(f"`{setting}` is not a setting of {name}. It has {known}.")
+    return method(
+        **{
+            setting: _typed(setting, kinds[setting], value, example=defaults[setting])
+            for setting, value in settings.items()
+        }
+    )
+
+
+def _typed(name: str, kind: Any, value: Any, *, example: Any) -> Any:
+    """Raises UserError where `value` is not, and does not read as, a `kind`."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        names = getattr(kind, "__name__", str(kind))
+        raise UserError(
+            f"`{name}` is {value!r}, but it must be of type {names}. Use for example {example}."
+        ) from error
