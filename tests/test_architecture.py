@@ -1,0 +1,46 @@
+"""Arrows point one way: the library knows no trainer, the trainer no studio."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {
+    "orthodiff": {"training", "studio", "app", "gradio"},
+    "training": {"studio", "app", "gradio"},
+    "orthodiff/orthogonal.py": {"orthodiff", "diffusers", "peft", "transformers"},
+    "orthodiff/adapters": {
+        "orthodiff.inject", "orthodiff.checkpoint", "orthodiff.families", "orthodiff.generate",
+        "diffusers", "transformers",
+    },
+    "orthodiff/families": {"orthodiff.adapters", "orthodiff.inject", "orthodiff.checkpoint"},
+    "orthodiff/generate.py": {"orthodiff.adapters", "orthodiff.inject", "orthodiff.checkpoint"},
+    "orthodiff/metrics": {"orthodiff.adapters", "orthodiff.generate", "orthodiff.families"},
+}  # fmt: skip
+
+
+def imported(path: Path) -> set[str]:
+    """Every module a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_arrows_point_one_way(place):
+    path = ROOT / place
+    files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    assert files, place
+    for file in files:
+        for name in imported(file):
+            banned = [b for b in FORBIDDEN[place] if f"{name}.".startswith(f"{b}.")]
+            assert not banned, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_no_junk_drawer():
+    assert not list(ROOT.glob("*/**/utils.py"))
