@@ -148,7 +148,8 @@ def test_subject_command_line(tmp_path):
     command = [sys.executable, "-m", "training.pocket.world", "--subject", "2", "--count", "2",
                "--size", "96", "--out", str(tmp_path / "s")]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
-    assert Image.open(tmp_path / "s" / "01.png").size == (96, 96)
+    with Image.open(tmp_path / "s" / "01.png") as picture:
+        assert picture.size == (96, 96)
     assert "caption" in json.loads((tmp_path / "s" / "subject.json").read_text())
 
 

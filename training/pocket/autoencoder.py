@@ -34,7 +34,7 @@ def build() -> AutoencoderKL:
 
 def to_pixels(images: np.ndarray) -> Tensor:
     """`(n, h, w, 3)` uint8 -> `(n, 3, h, w)` float in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def image_gradient(pixels: Tensor) -> tuple[Tensor, Tensor]:

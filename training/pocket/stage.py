@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 Loss = Callable[[int], dict[str, Tensor]]
 """Step number -> named losses; the one called `loss` is minimised."""
@@ -51,7 +51,7 @@ class Stage:
     def __init__(self, folder: Path, module: nn.Module, box: Box) -> None:
         self.folder, self.module, self.box = folder, module, box
         self.optimizers = _optimizers(module, box.weight_decay)
-        self.average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(box.ema_decay))
+        self.average = AveragedModel(module, multi_avg_fn=_warming_average(box.ema_decay))
         self.step, self.spent = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "state.pt").exists():
@@ -120,6 +120,17 @@ class Stage:
             optimizer.load_state_dict(saved)
         self.step, self.spent = state["step"], state["spent"]
         print(f"continued {self.folder} at step {self.step}", flush=True)
+
+
+def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """A moving average over the last tenth of the steps so far, at most `1 / (1 - decay)` steps."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        steps = float(count)
+        torch._foreach_lerp_(averages, current, 1 - min(decay, (1 + steps) / (10 + steps)))
+
+    return update
 
 
 class KernelMuon(torch.optim.Muon):

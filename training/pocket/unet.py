@@ -24,11 +24,11 @@ SNR_GAMMA = 5.0
 def build(text_width: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=(64, 128, 256),
+        block_out_channels=(96, 160, 256),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
-        attention_head_dim=(1, 2, 4),  # diffusers' name for the number of heads: 64 channels each
+        attention_head_dim=(3, 5, 8),  # diffusers' name for the number of heads: 32 channels each
         cross_attention_dim=text_width,
         norm_num_groups=16,
         use_linear_projection=True,
@@ -109,7 +109,7 @@ def train(
     torch.manual_seed(0)
     unet = build(captions.tower.config.hidden_size).to(on, memory_format=torch.channels_last)
     schedule = DDPMScheduler.from_config(noise_schedule().config)
-    stage = Stage(folder / "unet-state", unet, Box(minutes, learning_rate=1e-3))
+    stage = Stage(folder / "unet-state", unet, Box(minutes, learning_rate=2e-3))
 
     def loss(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((9, step))
