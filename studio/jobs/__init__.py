@@ -1,0 +1,1 @@
+"""Trainings as processes of their own, and what their folders say about them."""

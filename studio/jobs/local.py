@@ -1,0 +1,114 @@
+"""Trainings as processes on this computer, each in a session of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from orthodiff.errors import UserError
+from studio.jobs.status import process_of, read_status
+from studio.jobs.store import EXIT_CODE, LOG, REQUEST, STOP, RunStore, write_record
+from training.config import DreamBoothConfig
+from training.state import find_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class LocalRunner:
+    """Starts, continues and stops runs, one at a time; they outlive the page that started them."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+        self._one_at_a_time = threading.Lock()
+
+    def start(
+        self, folder: Path, *, photos: Sequence[Image.Image], config: DreamBoothConfig
+    ) -> str:
+        """Make the run's folder and start its training; the run's name.
+
+        Raises:
+            UserError: another run is being trained, or the folder cannot be made.
+        """
+        with self._one_at_a_time:
+            self._check_idle()
+            self.store.create(folder, photos=photos, config=config)
+            self._launch(folder)
+        return folder.name
+
+    def resume(self, name: str) -> None:
+        """Go on from the newest checkpoint of a stopped or failed run.
+
+        Raises:
+            UserError: another run is being trained, or this one has no checkpoint or no request.
+        """
+        folder = self.store.folder(name)
+        with self._one_at_a_time:
+            self._check_idle()
+            if not can_resume(folder):
+                raise UserError(f"The run `{name}` has no checkpoint to go on from. Start it anew.")
+            (folder / STOP).unlink(missing_ok=True)
+            (folder / EXIT_CODE).unlink(missing_ok=True)
+            self._launch(folder, "--resume_from_checkpoint=latest")
+
+    def stop(self, name: str) -> None:
+        """Ask the run's process to save a checkpoint and end; asked again, it ends at once.
+
+        Raises:
+            UserError: there is no such run, or it is not being trained.
+        """
+        folder = self.store.folder(name)
+        process = process_of(folder)
+        if process is None:
+            raise UserError(f"The run `{name}` is not being trained, so there is nothing to stop.")
+        (folder / STOP).touch()
+        process.send_signal(signal.SIGTERM)
+
+    def active(self) -> str | None:
+        """The run that is being trained, if any."""
+        return next((n for n in self.store.names() if process_of(self.store.folder(n))), None)
+
+    def _check_idle(self) -> None:
+        busy = self.active()
+        if busy:
+            raise UserError(f"The run `{busy}` is still being trained. Wait for it, or stop it.")
+
+    def _launch(self, folder: Path, *flags: str) -> None:
+        command = [sys.executable, "-m", "training", "dreambooth", f"--config={folder / REQUEST}"]
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            "PYTHONUNBUFFERED": "1",
+        }
+        with (folder / LOG).open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        write_record(folder, process.pid)
+        threading.Thread(target=_note_end, args=(process, folder), daemon=True).start()
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether a dead run has a request and a whole checkpoint."""
+    if not (folder / REQUEST).is_file() or read_status(folder).state not in ("stopped", "failed"):
+        return False
+    return find_checkpoint(folder, "latest") is not None
+
+
+def _note_end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait for the process, so that no zombie stays, and keep its exit code beside the run."""
+    code = process.wait()
+    if folder.is_dir():
+        (folder / EXIT_CODE).write_text(str(code), "utf-8")

@@ -1,0 +1,43 @@
+"""How the page looks: calm paper, one accent, the fonts of the reader's own system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+SANS = (
+    "system-ui",
+    "-apple-system",
+    "Segoe UI",
+    "Roboto",
+    "Noto Sans",
+    "DejaVu Sans",
+    "sans-serif",
+)
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+STYLE = Path(__file__).with_name("style.css")
+
+
+def make_theme() -> gr.themes.Base:
+    """A theme that fetches nothing: no font but the system's."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.teal,
+        neutral_hue=gr.themes.colors.stone,
+        radius_size=gr.themes.sizes.radius_md,
+        font=SANS,
+        font_mono=MONO,
+    ).set(
+        body_background_fill="#faf9f7",
+        body_background_fill_dark="*neutral_950",
+        block_border_width="1px",
+        block_background_fill="white",
+        block_background_fill_dark="*neutral_900",
+        block_label_text_weight="500",
+        block_title_text_weight="600",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_text_color="white",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_800",
+    )

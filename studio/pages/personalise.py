@@ -1,0 +1,324 @@
+"""Tab 'Personalise': a subject, a method, a few numbers; then a training to watch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from orthodiff import ADAPTERS
+from orthodiff.errors import UserError
+from studio import cards
+from studio.forms import setting_field, settings_of
+from studio.jobs.local import can_resume
+from studio.jobs.status import Status, read_status
+from studio.request import TrainForm, in_contexts, make_config, name_prompt
+from studio.studio import Studio, shown
+from studio.subjects import open_photos
+from training.config import LEARNING_RATES
+
+EXAMPLE, OWN = "An example", "My own photos"
+SHOWN_SAMPLES = 24
+Data = Mapping[Any, Any]
+
+
+class Personalise:
+    """The components of the tab, and what happens when one of them is used."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=6, min_width=420):
+                self._subject()
+                self._method()
+                self._training()
+            with gr.Column(scale=5, min_width=380):
+                self._run()
+        self._connect()
+
+    def _subject(self) -> None:
+        examples = list(self.studio.examples.values())
+        first = examples[0] if examples else None
+        gr.HTML(cards.heading(1, "Your subject", "one thing, on 3 to 10 photos"), padding=False)
+        self.source = gr.Radio(
+            [EXAMPLE, OWN], value=EXAMPLE if first else OWN, show_label=False, elem_id="source"
+        )
+        with gr.Group(visible=first is not None) as self.example_group:
+            self.example = gr.Radio(
+                [(example.name.replace("_", " "), example.name) for example in examples],
+                value=first.name if first else None,
+                label="Example subject",
+                elem_id="example",
+            )
+            self.example_pictures = gr.Gallery(
+                [shown(path) for path in first.pictures] if first else None,
+                show_label=False,
+                columns=5,
+                object_fit="contain",
+                height=132,
+                allow_preview=False,
+                buttons=[],
+                interactive=False,
+                elem_classes="pictures",
+            )
+        with gr.Group(visible=first is None) as self.own_group:
+            self.photos = gr.Gallery(
+                label="Drop photos here. Different places, light and poses help",
+                columns=5,
+                object_fit="cover",
+                height=240,
+                interactive=True,
+                file_types=["image"],
+                buttons=[],
+                elem_id="photos",
+            )
+        word = first.class_word if first else "dog"
+        with gr.Row():
+            self.class_word = gr.Textbox(
+                word,
+                label="What is it?",
+                info="In one or two plain words: dog, teapot, toy duck",
+                elem_id="class-word",
+            )
+            self.prompt = gr.Textbox(
+                name_prompt(word),
+                label="The prompt that will mean it",
+                info="The rare word sks becomes its name",
+                elem_id="prompt",
+            )
+
+    def _method(self) -> None:
+        gr.HTML(cards.heading(2, "Method", "how the model may change"), padding=False)
+        default = next(iter(ADAPTERS))
+        self.method = gr.Radio(
+            [(method.__name__, name) for name, method in ADAPTERS.items()],
+            value=default,
+            show_label=False,
+            info=ADAPTERS[default].title,
+            elem_id="method",
+        )
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.groups: dict[str, gr.Row] = {}
+        for name in ADAPTERS:
+            with gr.Row(visible=name == default) as self.groups[name]:
+                self.settings[name] = {
+                    setting.name: setting_field(setting, elem_id=f"{name}-{setting.name}")
+                    for setting in settings_of(name)
+                }
+
+    def _training(self) -> None:
+        gr.HTML(cards.heading(3, "Training"), padding=False)
+        with gr.Row():
+            self.steps = gr.Number(
+                300,
+                label="Steps",
+                info="More: closer to the photos. Too many: it forgets the rest",
+                elem_id="steps",
+            )
+            self.rate = gr.Number(
+                LEARNING_RATES[next(iter(ADAPTERS))],
+                label="Learning rate",
+                info="How far each step goes",
+                elem_id="learning-rate",
+            )
+            self.seed = gr.Number(
+                0, label="Seed", info="Same seed, same result", elem_id="train-seed"
+            )
+        with gr.Accordion("More", open=False):
+            self.base = gr.Dropdown(
+                self.studio.base_choices(), value=self.studio.bases[0], label="Base model"
+            )
+            with gr.Row():
+                self.batch = gr.Number(4, label="Pictures per step", elem_id="batch")
+                self.every = gr.Number(
+                    100, label="Sample pictures every … steps", elem_id="sample-every"
+                )
+            self.sample_prompts = gr.Textbox(
+                in_contexts(self.prompt.value),
+                label="Sample prompts",
+                info="Painted on the way, always with the same seeds. One per line",
+                lines=2,
+                elem_id="sample-prompts",
+            )
+            self.name = gr.Textbox(
+                label="Name of the run", placeholder="chosen for you", elem_id="run-name"
+            )
+        self.start_button = gr.Button(
+            "Start training", variant="primary", size="lg", elem_id="start"
+        )
+        self.message = gr.HTML(padding=False, elem_id="start-message")
+
+    def _run(self) -> None:
+        gr.HTML('<h2 class="step">Runs</h2>', padding=False)
+        self.run = gr.Dropdown([], show_label=False, container=False, elem_id="run")
+        self.card = gr.HTML(cards.EMPTY, padding=False, elem_id="card")
+        with gr.Row():
+            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
+            self.resume = gr.Button("Continue", visible=False, elem_id="resume")
+            self.use = gr.Button(
+                "Make pictures with it", variant="primary", visible=False, elem_id="use"
+            )
+        self.run_message = gr.HTML(padding=False)
+        self.samples = gr.Gallery(
+            label="Samples, newest first",
+            columns=2,
+            object_fit="contain",
+            height="auto",
+            visible=False,
+            interactive=False,
+            buttons=["download", "fullscreen"],
+            elem_id="samples",
+            elem_classes="pictures",
+        )
+        self.before = gr.State({})
+
+    def _connect(self) -> None:
+        groups = [self.example_group, self.own_group]
+        words = [self.class_word, self.prompt, self.sample_prompts]
+        private = {"api_visibility": "private", "show_progress": "hidden"}
+        self.source.input(self._choose_source, self.source, groups, **private)
+        self.example.input(
+            self._choose_example, self.example, [self.example_pictures, *words], **private
+        )
+        self.class_word.input(self._choose_word, self.class_word, words[1:], **private)
+        self.prompt.input(in_contexts, self.prompt, self.sample_prompts, **private)
+        self.method.input(
+            self._choose_method, self.method, [self.method, self.rate, *self.groups.values()],
+            **private,
+        )  # fmt: skip
+        self.view = [
+            self.run, self.card, self.samples, self.stop, self.resume, self.use, self.before,
+        ]  # fmt: skip
+        self.refreshing = {
+            "fn": self.refresh,
+            "inputs": [self.run, self.before],
+            "outputs": self.view,
+            "concurrency_limit": None,
+            **private,
+        }
+        self.run.input(**self.refreshing)
+        fields = {
+            self.source, self.example, self.photos, self.class_word, self.prompt, self.method,
+            self.steps, self.rate, self.seed, self.base, self.batch, self.every,
+            self.sample_prompts, self.name,
+            *(field for fields in self.settings.values() for field in fields.values()),
+        }  # fmt: skip
+        self.start_button.click(
+            self.start, fields, [self.message, self.run], api_visibility="private"
+        ).then(**self.refreshing)
+        for button, action in ((self.stop, self._stop), (self.resume, self._resume)):
+            button.click(action, self.run, self.run_message, **private).then(**self.refreshing)
+
+    def start(self, data: Data) -> tuple[str, Any]:
+        """Check everything, then start; the message beside the form and the list of runs."""
+        try:
+            name = self._start(data)
+        except UserError as error:
+            return cards.problem(str(error)), gr.skip()
+        return "", gr.Dropdown(choices=self.studio.store.names(), value=name)
+
+    def _start(self, data: Data) -> str:
+        store, method = self.studio.store, data[self.method]
+        if method not in ADAPTERS:
+            raise UserError("Choose one of the methods.")
+        wish = (data[self.name] or "").strip()
+        name = wish or store.free_name(f"{data[self.class_word] or 'subject'}-{method}")
+        folder = store.claim(name)
+        form = TrainForm(
+            base=data[self.base],
+            prompt=data[self.prompt] or "",
+            method=method,
+            settings={name: data[field] for name, field in self.settings[method].items()},
+            steps=data[self.steps],
+            learning_rate=data[self.rate],
+            batch_size=data[self.batch],
+            seed=data[self.seed],
+            sample_every=data[self.every],
+            sample_prompts=data[self.sample_prompts] or "",
+        )
+        config = make_config(form, bases=self.studio.bases, folder=folder)
+        photos = open_photos(self._photo_paths(data))
+        return self.studio.runner.start(folder, photos=photos, config=config)
+
+    def _photo_paths(self, data: Data) -> list[Path]:
+        """Files of ours for an example; for own photos, files that Gradio has received itself."""
+        if data[self.source] == OWN:
+            return [Path(path) for path, _ in data[self.photos] or []]
+        example = self.studio.examples.get(data[self.example])
+        if example is None:
+            raise UserError("Choose an example subject, or add photos of your own.")
+        return list(example.pictures)
+
+    def refresh(self, chosen: str | None, before: Mapping[str, Any]) -> list[Any]:
+        """What the runs folder shows now; what has not changed is left alone."""
+        names = self.studio.store.names()
+        if chosen not in names:
+            chosen = self.studio.runner.active() or (names[0] if names else None)
+        status = read_status(self.studio.store.folder(chosen)) if chosen else None
+        now = {
+            "run": (chosen, names),
+            "card": cards.run_card(status) if status else cards.EMPTY,
+            "samples": self._sample_paths(status),
+            "stop": status is not None and status.is_alive,
+            "resume": status is not None and can_resume(self.studio.store.folder(status.name)),
+            "use": status is not None and status.state == "finished",
+        }
+        changed = {key for key, value in now.items() if before.get(key) != value}
+        updates = {
+            "run": lambda: gr.Dropdown(choices=names, value=chosen),
+            "card": lambda: now["card"],
+            "samples": lambda: _gallery(now["samples"]),
+            **{
+                key: lambda key=key: gr.Button(visible=now[key])
+                for key in ("stop", "resume", "use")
+            },
+        }
+        shown_now = [updates[key]() if key in changed else gr.skip() for key in now]
+        return [*shown_now, now if changed else gr.skip()]
+
+    def _sample_paths(self, status: Status | None) -> list[tuple[Path, str]]:
+        """Pictures of the run with their captions, the newest step first."""
+        if status is None:
+            return []
+        folder = self.studio.store.folder(status.name)
+        found = [
+            (folder / path, f"Step {event['step']} · {prompt}")
+            for event in reversed(status.samples)
+            for path, prompt in zip(event["paths"], event["prompts"], strict=False)
+        ]
+        return [pair for pair in found if pair[0].is_file()][:SHOWN_SAMPLES]
+
+    def _stop(self, name: str | None) -> str:
+        return self._attempt(self.studio.runner.stop, name)
+
+    def _resume(self, name: str | None) -> str:
+        return self._attempt(self.studio.runner.resume, name)
+
+    def _attempt(self, action: Any, name: str | None) -> str:
+        try:
+            action(name or "")
+        except UserError as error:
+            return cards.problem(str(error))
+        return ""
+
+    def _choose_source(self, source: str) -> list[gr.Group]:
+        return [gr.Group(visible=source == EXAMPLE), gr.Group(visible=source == OWN)]
+
+    def _choose_example(self, name: str) -> list[Any]:
+        example = self.studio.examples[name]
+        prompt, prompts = self._choose_word(example.class_word)
+        return [[shown(path) for path in example.pictures], example.class_word, prompt, prompts]
+
+    def _choose_word(self, word: str) -> tuple[str, str]:
+        return name_prompt(word), in_contexts(name_prompt(word))
+
+    def _choose_method(self, method: str) -> list[Any]:
+        rows = [gr.Row(visible=name == method) for name in ADAPTERS]
+        return [gr.Radio(info=ADAPTERS[method].title), LEARNING_RATES[method], *rows]
+
+
+def _gallery(pictures: list[tuple[Path, str]]) -> gr.Gallery:
+    value = [(shown(path), caption) for path, caption in pictures]
+    return gr.Gallery(value=value, visible=bool(pictures))
