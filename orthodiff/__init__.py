@@ -3,14 +3,8 @@
 from orthodiff.adapters import ADAPTERS, BOFT, HRA, OFT, LoRA
 from orthodiff.checkpoint import load
 from orthodiff.errors import UserError
-from orthodiff.inject import (
-    ALL_LINEAR,
-    ATTENTION,
-    ATTENTION_AND_GEGLU,
-    TEXT_ATTENTION,
-    Adapter,
-    attach,
-)
+from orthodiff.inject import Adapter, attach
+from orthodiff.targets import ALL_LINEAR, ATTENTION, ATTENTION_AND_GEGLU, TEXT_ATTENTION
 
 __all__ = [
     "ADAPTERS",

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from orthodiff.adapters import ADAPTERS, Method
 from orthodiff.adapters.checks import check_tensors, naming, refuse_flags
+from orthodiff.adapters.kinds import Adaptable, dimensions
 from orthodiff.errors import UserError
-from orthodiff.inject import install, linear_layers
+from orthodiff.inject import install
+from orthodiff.targets import adaptable_layers
 
 if TYPE_CHECKING:
     from orthodiff.inject import Adapter
@@ -75,7 +77,7 @@ def _pack(adapter: Adapter) -> dict[str, Tensor]:
         for layer_name, layer in adapter.layers.items()
         for name, tensor in adapter.method.pack(
             {name: p.detach().cpu() for name, p in layer.adapter_parameters().items()},
-            layer.base_layer.out_features,
+            layer.base_layer,
         ).items()
     }
 
@@ -109,18 +111,19 @@ def load(model: nn.Module, folder: str | Path) -> Adapter:
     """
     config = read_config(folder)
     tensors, metadata = _read_weights(Path(folder))
-    linear = linear_layers(model)
-    by_layer = _by_layer(tensors, linear)
+    adaptable = adaptable_layers(model)
+    by_layer = _by_layer(tensors, adaptable)
     method = _method(config, metadata, next(iter(by_layer.values())))
     layers = {}
-    for name, layer in linear.items():
+    for name, layer in adaptable.items():
         if name not in by_layer:
             continue
         parameters = method.unpack(by_layer[name], config)
         with naming(name):
-            shapes = method.shapes(layer.in_features, layer.out_features)
+            shapes = method.shapes(*dimensions(layer))
             check_tensors(parameters, shapes, "The adapter")
-        layers[name] = method.wrap(layer, {key: parameters[key].float().clone() for key in shapes})
+            own = {key: parameters[key].float().clone() for key in shapes}
+            layers[name] = method.wrap(layer, own)
     return install(model, method, layers)
 
 
@@ -174,16 +177,16 @@ def _read_weights(
 
 
 def _by_layer(
-    tensors: Mapping[str, Tensor], linear: Mapping[str, nn.Linear]
+    tensors: Mapping[str, Tensor], adaptable: Mapping[str, Adaptable]
 ) -> dict[str, dict[str, Tensor]]:
     """Group tensors by the layer whose name they carry."""
     by_layer: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         parts = key.removeprefix(PREFIX).split(".")
-        cuts = (k for k in range(len(parts) - 1, 0, -1) if ".".join(parts[:k]) in linear)
+        cuts = (k for k in range(len(parts) - 1, 0, -1) if ".".join(parts[:k]) in adaptable)
         if (cut := next(cuts, None)) is None:
             raise UserError(
-                f"The adapter has {key}, but the model has no such linear layer. "
+                f"The adapter has {key}, but the model has no such layer. "
                 "It belongs to another model."
             )
         by_layer.setdefault(".".join(parts[:cut]), {})[".".join(parts[cut:])] = tensor

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
@@ -13,18 +11,12 @@ from torch import Tensor, nn
 
 from orthodiff.adapters.base import Method
 from orthodiff.adapters.checks import check_tensors, naming
-from orthodiff.adapters.layer import AdaptedLayer, AdaptedLinear, solve
+from orthodiff.adapters.kinds import dimensions
+from orthodiff.adapters.layer import AdaptedLayer, RotatedLayer
 from orthodiff.adapters.shared import SharedSolves
+from orthodiff.adapters.solve import solve
 from orthodiff.errors import UserError
-
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-"""The attention projections of diffusers' UNets: the papers' subject recipe."""
-ATTENTION_AND_GEGLU = (*ATTENTION, "ff.net.0.proj")
-"""The same and the gated feed-forward projection: the papers' control recipe."""
-TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
-"""The attention projections of transformers' CLIP text encoders."""
-ALL_LINEAR = ("*",)
-"""Every linear layer."""
+from orthodiff.targets import ATTENTION, adaptable_layers, find_targets
 
 
 class Adapter:
@@ -40,7 +32,7 @@ class Adapter:
         self.model = model
         self.method = method
         self.layers = dict(layers)
-        own = [layer for layer in self.layers.values() if isinstance(layer, AdaptedLinear)]
+        own = [layer for layer in self.layers.values() if isinstance(layer, RotatedLayer)]
         self._shared = SharedSolves(model, own)
         self._strength = 1.0
 
@@ -110,9 +102,16 @@ class Adapter:
         """Put the adapted weights into the base layers, so that the model runs at its own speed.
 
         The original weights are kept until `unmerge`, which costs their memory once more.
+
+        Raises:
+            UserError: if the base model is quantized, which is left as it is.
         """
-        for layer in self.layers.values():
-            layer.merge()
+        try:
+            for layer in self.layers.values():
+                layer.merge()
+        except UserError:
+            self.unmerge()
+            raise
 
     def unmerge(self) -> None:
         """Put the original weights back: the very same numbers, however often it is done."""
@@ -168,23 +167,23 @@ def attach(
     targets: str | Iterable[str] = ATTENTION,
     generator: torch.Generator | None = None,
 ) -> Adapter:
-    """Freeze `model`, adapt the linear layers that `targets` name, and return the handle on them.
+    """Freeze `model`, adapt the layers that `targets` name, and return the handle on them.
 
-    A target is the end of a layer's dotted name (`to_q`, `attn1.to_q`) or a glob pattern
-    (`down_blocks.*.to_q`); presets are `ATTENTION`, `ATTENTION_AND_GEGLU`, `TEXT_ATTENTION` and
-    `ALL_LINEAR`. The start is drawn from `generator`, else from torch's global one, on the CPU, in
-    float32 and in the order of the layers: the same seed gives the same bits.
+    A target is the end of a linear or convolution layer's dotted name (`to_q`, `attn1.to_q`) or a
+    glob pattern (`down_blocks.*.to_q`); presets are `ATTENTION`, `ATTENTION_AND_GEGLU`,
+    `TEXT_ATTENTION` and `ALL_LINEAR`. The start is drawn from `generator`, else from torch's global
+    one, on the CPU, in float32 and in the order of the layers: the same seed gives the same bits.
 
     Raises:
-        UserError: if a target names no linear layer, or the settings do not fit a layer. The model
+        UserError: if a target names no such layer, or the settings do not fit a layer. The model
             is left untouched then.
     """
+    adaptable = adaptable_layers(model)
     layers = {}
-    for name in find_targets(model, targets):
-        layer = cast(nn.Linear, model.get_submodule(name))
+    for name in find_targets(adaptable, targets):
         with naming(name):
-            start = method.start(layer.in_features, layer.out_features, generator=generator)
-            layers[name] = method.wrap(layer, start)
+            start = method.start(*dimensions(adaptable[name]), generator=generator)
+            layers[name] = method.wrap(adaptable[name], start)
     return install(model, method, layers)
 
 
@@ -200,44 +199,3 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     module.train(model.get_submodule(name).training)
     setattr(model.get_submodule(parent), child, module)
-
-
-def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the linear layers of `model` by name.
-
-    Raises:
-        UserError: if the model is adapted already.
-    """
-    modules = dict(model.named_modules())
-    if any(hasattr(module, "adapter_parameters") for module in modules.values()):
-        raise UserError("The model is adapted already. Call `detach()` on its adapter first.")
-    return {name: m for name, m in modules.items() if name and isinstance(m, nn.Linear)}
-
-
-def find_targets(model: nn.Module, targets: str | Iterable[str]) -> list[str]:
-    """Return the names of the linear layers that `targets` select, in the model's order.
-
-    Raises:
-        UserError: if a target selects nothing (close names are listed) or there is none.
-    """
-    patterns = (targets,) if isinstance(targets, str) else tuple(targets)
-    names = list(linear_layers(model))
-    for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
-            raise UserError(_unknown_target(pattern, names))
-    if not patterns:
-        raise UserError("`targets` is empty, so there is nothing to adapt. Name a layer.")
-    return [name for name in names if any(_matches(name, pattern) for pattern in patterns)]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
-
-
-def _unknown_target(pattern: str, names: list[str]) -> str:
-    ends = {".".join(name.split(".")[-k:]) for name in names for k in (1, 2)}
-    close = difflib.get_close_matches(pattern, sorted(ends), n=3, cutoff=0.5)
-    remedy = (
-        f"Did you mean {' or '.join(close)}?" if close else f"It has {', '.join(names[:3])} ..."
-    )
-    return f"`targets` has {pattern!r}, but the model has no linear layer of that name. {remedy}"

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import orthodiff
 from orthodiff.adapters import Method
-from orthodiff.adapters.layer import AdaptedLinear, solve
+from orthodiff.adapters.layer import RotatedLayer
+from orthodiff.adapters.solve import solve
 from tests import reference
 
 CASES: dict[str, Method] = {
@@ -195,6 +196,44 @@ def copies(method: Method) -> None:
         assert torch.equal(twin(inputs(5)), Stack()(inputs(5)))
 
 
+CONVOLUTIONS = {
+    "pointwise": nn.Conv2d(32, 24, 1),
+    "pointwise-many": nn.Conv2d(32, 4, 1, stride=2, padding=1, bias=False),
+    "wide": nn.Conv2d(16, 6, 3, padding=1),
+    "skipping": nn.Conv2d(16, 6, (3, 1), stride=(2, 1), dilation=(1, 2), padding=2),
+    "circular": nn.Conv2d(16, 6, 3, padding=1, padding_mode="circular"),
+    "grouped": nn.Conv2d(32, 6, 3, groups=2),
+}
+
+
+def adapts_convolutions(method: Method, convolution: nn.Conv2d, tolerance: float) -> None:
+    """A convolution starts as it is, turns its filters as the dense twin does, and merges."""
+    model = nn.Sequential(copy.deepcopy(convolution).double())
+    twin = copy.deepcopy(model)[0]
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(2, twin.in_channels, 5, 6, generator=generator).double()
+    adapter = orthodiff.attach(model, method, targets="0", generator=generator)
+    for parameter in adapter.parameters():
+        parameter.data = parameter.data.double()
+    if method in AT_IDENTITY.values():
+        torch.testing.assert_close(model(x), twin(x), rtol=0, atol=tolerance)
+    for parameter in adapter.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    apart = model(x)
+    gradients = torch.autograd.grad(apart.square().sum(), adapter.parameters())
+    named = {n.removeprefix("0."): p for n, p in adapter.named_parameters().items()}
+    flat = {n: p.flatten(1) if n.startswith("lora") else p for n, p in named.items()}
+    weight = reference.adapted_weight(method, flat, twin.weight.flatten(1)).view_as(twin.weight)
+    expected = torch.func.functional_call(twin, {"weight": weight}, (x,))
+    torch.testing.assert_close(apart, expected, rtol=0, atol=tolerance)
+    wanted = torch.autograd.grad(expected.square().sum(), list(named.values()))
+    torch.testing.assert_close(gradients, wanted, rtol=0, atol=1000 * tolerance)
+    adapter.merge()
+    torch.testing.assert_close(model(x), apart, rtol=0, atol=tolerance)
+    adapter.detach()
+    assert torch.equal(model[0].weight, twin.weight)
+
+
 def works_in(method: Method, dtype: torch.dtype, *, autocast: bool, tolerance: float) -> None:
     """Half-precision activations give nearly float32's outputs; gradients stay float32."""
     for rows in (3, 100):
@@ -217,12 +256,12 @@ def follows_the_rotation_group(method: Method, dtype: torch.dtype, tolerance: fl
     identity = torch.eye(WIDTH, dtype=dtype)
     butterfly = isinstance(method, orthodiff.BOFT) and method.factors > 1
 
-    def turn(layer: AdaptedLinear, strength: float) -> Tensor:
+    def turn(layer: RotatedLayer, strength: float) -> Tensor:
         adapter.strength = strength
         return method.rotate(identity, layer.factors()).detach()
 
     for layer in adapter.layers.values():
-        assert isinstance(layer, AdaptedLinear)
+        assert isinstance(layer, RotatedLayer)
         torch.testing.assert_close(turn(layer, 0), identity, rtol=0, atol=tolerance)
         trained = method.rotate(identity, solve(method, layer.adapter_parameters())).detach()
         assert torch.equal(turn(layer, 1), trained)

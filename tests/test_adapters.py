@@ -61,6 +61,14 @@ def test_matches_the_naive_twin(method: Method, rows: int) -> None:
 
 
 @over(CASES)
+@pytest.mark.parametrize("kind", laws.CONVOLUTIONS)
+def test_adapts_convolutions(method: Method, kind: str) -> None:
+    if kind in ("grouped", "circular") and isinstance(method, orthodiff.LoRA):
+        pytest.skip("refused: see below")
+    laws.adapts_convolutions(method, laws.CONVOLUTIONS[kind], 1e-13)
+
+
+@over(CASES)
 def test_moves_nothing_else(method: Method) -> None:
     laws.moves_nothing_else(method)
 

@@ -219,11 +219,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "extra": (lambda f: rewrite(f, lambda t, k: t.update({f"{k}.x": t[k] + 0})), "has .*hra_u.x"),
     "other model": (
         lambda f: rewrite(f, lambda t, k: t.update({"base_model.model.a.hra_u": t.pop(k)})),
-        "no such linear layer",
+        "no such layer",
     ),
     "attribute": (
         lambda f: rewrite(f, lambda t, k: t.update({"forward.__globals__.hra_u": t.pop(k)})),
-        "no such linear layer",
+        "no such layer",
     ),
 }
 

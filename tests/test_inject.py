@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import peft
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -11,7 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 import orthodiff
 from orthodiff.adapters import Method
 from orthodiff.errors import UserError
-from orthodiff.inject import find_targets
+from orthodiff.targets import adaptable_layers
+from orthodiff.targets import find_targets as find_among
 from tests.laws import CASES
 from tests.test_adapters import over
 
@@ -37,6 +42,10 @@ def predict(unet: nn.Module, batch: int = 2) -> Tensor:
     text = torch.randn(batch, 5, 32, generator=generator)
     dtype = next(unet.parameters()).dtype
     return unet(latents.to(dtype), 7, text.to(dtype)).sample
+
+
+def find_targets(unet: nn.Module, targets: str | tuple[str, ...]) -> list[str]:
+    return find_among(adaptable_layers(unet), targets)
 
 
 def shake(adapter: orthodiff.Adapter) -> None:
@@ -166,10 +175,10 @@ def test_targets_are_names_or_patterns_in_the_models_order() -> None:
 @pytest.mark.parametrize(
     ("targets", "sentence"),
     [
-        ("to_qq", "'to_qq', but the model has no linear layer .* Did you mean .*to_q"),
-        (("to_q", "zzzzzzzz"), "'zzzzzzzz', but the model has no linear layer"),
-        ("attn1", "'attn1', but the model has no linear layer"),
-        ("conv_in", "'conv_in', but the model has no linear layer"),
+        ("to_qq", "'to_qq', but the model has no linear or .* Did you mean .*to_q"),
+        (("to_q", "zzzzzzzz"), "'zzzzzzzz', but the model has no linear or"),
+        ("attn1", "'attn1', but the model has no linear or"),
+        ("norm1", "'norm1', but the model has no linear or"),
         ((), "`targets` is empty"),
     ],
 )
@@ -208,3 +217,63 @@ def test_state_goes_to_another_handle_or_not_at_all() -> None:
     other.merge()
     with pytest.raises(UserError, match="merged"):
         other.load_state_dict(adapter.state_dict())
+
+
+def test_convolutions_are_adapted_where_they_are_named(tmp_path: Path) -> None:
+    unet = tiny_unet()
+    before = predict(unet)
+    named = ("conv1", "conv_in", "downsamplers.0.conv", "proj_in", "to_q")
+    adapter = orthodiff.attach(unet, orthodiff.HRA(rank=4), targets=named)
+    torch.testing.assert_close(predict(unet), before, rtol=0, atol=1e-5)
+    shake(adapter)
+    apart = predict(unet)
+    adapter.save(tmp_path / "adapter")
+    adapter.merge()
+    torch.testing.assert_close(predict(unet), apart, rtol=0, atol=1e-5)
+    theirs = peft.PeftModel.from_pretrained(tiny_unet(), tmp_path / "adapter")
+    torch.testing.assert_close(predict(theirs), apart, rtol=0, atol=1e-5)
+    twin = tiny_unet()
+    orthodiff.load(twin, tmp_path / "adapter")
+    assert torch.equal(predict(twin), apart)
+
+
+@pytest.mark.parametrize("option", [{"groups": 2}, {"padding_mode": "circular"}])
+def test_lora_refuses_convolutions_that_peft_gets_wrong(option: dict[str, Any]) -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 3, **option))
+    with pytest.raises(UserError, match="Layer 0: The convolution has"):
+        orthodiff.attach(model, orthodiff.LoRA(rank=4), targets="0")
+    assert type(model[0]) is nn.Conv2d
+
+
+class Int8Linear(nn.Linear):
+    """A linear layer that keeps whole numbers and unpacks them itself, as bitsandbytes' do."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer.in_features, layer.out_features)
+        self.bias = layer.bias
+        self.step = layer.weight.detach().abs().amax() / 127
+        whole = (layer.weight.detach() / self.step).round().to(torch.int8)
+        self.weight = nn.Parameter(whole, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.to(x.dtype) * self.step, self.bias)
+
+
+@over(CASES)
+def test_a_quantized_base_is_rotated_on_its_inputs(method: Method) -> None:
+    model = nn.Sequential(Int8Linear(nn.Linear(32, 24)))
+    rows = torch.randn(50, 32)
+    adapter = orthodiff.attach(model, method, targets="*")
+    shake(adapter)
+    twin = nn.Sequential(nn.Linear(32, 24))
+    twin[0].weight.data = model[0].base_layer.weight * model[0].base_layer.step
+    twin[0].bias = model[0].base_layer.bias
+    handle = orthodiff.attach(twin, method, targets="*")
+    handle.load_state_dict(adapter.state_dict())
+    torch.testing.assert_close(model(rows), twin(rows), rtol=0, atol=1e-5)
+    model(rows).sum().backward()
+    assert all(p.grad is not None for p in adapter.parameters())
+    if not isinstance(method, orthodiff.LoRA):
+        with pytest.raises(UserError, match="quantized"):
+            adapter.merge()
+        assert not adapter.merged

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from orthodiff.adapters.kinds import Adaptable
 from orthodiff.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,15 +90,21 @@ class Method:
         """Return the learned output scale s (out, 1), or None for a method that only rotates."""
         return None
 
+    def drop(self, factors: Factors) -> Factors:
+        """Return the factors for one training pass, of which a random part may be left out."""
+        return factors
+
     def penalty(self, factors: Factors) -> Tensor | None:
         """Return the weighted scalar one layer adds to the loss, or None for nothing."""
         return None
 
-    def wrap(self, layer: nn.Module, parameters: Parameters) -> AdaptedLayer:
+    def wrap(self, layer: Adaptable, parameters: Parameters) -> AdaptedLayer:
         """Return `layer` wrapped with these parameters; the layer itself stays as it is."""
-        from orthodiff.adapters.layer import AdaptedLinear
+        from orthodiff.adapters.conv import AdaptedConv2d
+        from orthodiff.adapters.linear import AdaptedLinear
 
-        return AdaptedLinear(layer, self, parameters)
+        kind = AdaptedLinear if isinstance(layer, nn.Linear) else AdaptedConv2d
+        return kind(layer, self, parameters)
 
     # PEFT's folder layout. `pack` and `unpack` are inverse to each other, bit for bit.
 
@@ -114,8 +121,8 @@ class Method:
         """
         raise NotImplementedError
 
-    def pack(self, parameters: Parameters, out: int) -> dict[str, Tensor]:
-        """Return the tensors of one layer of `out` outputs under PEFT's names."""
+    def pack(self, parameters: Parameters, layer: Adaptable) -> dict[str, Tensor]:
+        """Return the tensors of one adapted `layer` under PEFT's names."""
         return dict(parameters)
 
     def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import divisors, refuse_flags, require_positive
+from orthodiff.adapters.kinds import Adaptable, dimensions
 from orthodiff.errors import UserError
 from orthodiff.orthogonal import (
     butterfly,
@@ -149,13 +150,18 @@ class BOFT(Method):
         factors = 1 if held == 1 else told
         return cls(block_size=config.get("boft_block_size", 4), factors=factors, output_scale=True)
 
-    def pack(self, parameters: Parameters, out: int) -> dict[str, Tensor]:
-        """Return full matrices (m, D, b, b), which PEFT antisymmetrises, and a scale (out, 1)."""
+    def pack(self, parameters: Parameters, layer: Adaptable) -> dict[str, Tensor]:
+        """Return full matrices (m, D, b, b), which PEFT antisymmetrises, and a scale.
+
+        The scale is (out, 1) for a linear layer and (1, out) for a convolution.
+        """
         boft_R = skew(parameters["boft_R"], self.block_size)
-        return {"boft_s": boft_R.new_ones(out, 1), **parameters, "boft_R": boft_R}
+        scale = parameters.get("boft_s", boft_R.new_ones(dimensions(layer)[1], 1))
+        return {"boft_s": scale if isinstance(layer, nn.Linear) else scale.mT, "boft_R": boft_R}
 
     def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the triangles of the antisymmetric parts, and the scale if it is switched on."""
         kept = {k: v for k, v in tensors.items() if k != "boft_s" or self.output_scale}
+        kept |= {"boft_s": kept["boft_s"].reshape(-1, 1)} if "boft_s" in kept else {}
         square = [k for k, v in kept.items() if k == "boft_R" and v.ndim == 4]
         return kept | {k: triangle(kept[k]) for k in square if kept[k].shape[2] == kept[k].shape[3]}

@@ -1,14 +1,16 @@
-"""A frozen linear layer whose weight is rotated by a method."""
+"""A frozen layer whose weight is rotated by a method."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orthodiff.adapters.base import Factors, Method, Parameters
+from orthodiff.adapters.kinds import Adaptable, dimensions
+from orthodiff.adapters.solve import SharedFactors, at_least_float32, solve
+from orthodiff.errors import UserError
 
 
 class AdaptedLayer(Protocol):
@@ -34,20 +36,21 @@ class AdaptedLayer(Protocol):
         """Put the original weight back, bit for bit."""
 
 
-class AdaptedLinear(nn.Module):
-    """`y = x (diag(s) W R)^T + bias` around a frozen `nn.Linear` with weight W (out, d).
+class RotatedLayer(nn.Module):
+    """A frozen layer with weight matrix W (out, d), run as if it were `diag(s) W R`.
 
     The parameters are float32 whatever the base layer is. What R depends on is solved in float32
     (float64 for float64 parameters), outside of autocast, and applied in the activations' dtype.
+    A kind of layer adds four small functions: `rows_in`, `turn`, `run` and `along_outputs`.
     """
 
-    base_layer: nn.Linear
+    base_layer: Any
 
-    def __init__(self, base_layer: nn.Module, method: Method, parameters: Parameters) -> None:
+    def __init__(self, base_layer: Adaptable, method: Method, parameters: Parameters) -> None:
         super().__init__()
-        assert isinstance(base_layer, nn.Linear)
         self.base_layer = base_layer
         self.method = method
+        self.width, self.outputs = dimensions(base_layer)
         self.original_weight: Tensor | None = None
         self.shared: SharedFactors | None = None
         self.strength = 1.0
@@ -55,23 +58,46 @@ class AdaptedLinear(nn.Module):
         for name, value in parameters.items():
             self.register_parameter(name, nn.Parameter(value.to(base_layer.weight.device)))
 
-    def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the trainable parameters under the method's own names."""
-        return {name: self.get_parameter(name) for name in self.parameter_names}
+    def rows_in(self, x: Tensor) -> int | None:
+        """Return how many rows of width d the input x holds, or None if they are not apart."""
+        raise NotImplementedError
+
+    def turn(self, x: Tensor, factors: Factors) -> Tensor:
+        """Return the input with its rows multiplied by R^T."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """Return the layer's output for x with another weight matrix (out, d)."""
+        raise NotImplementedError
+
+    def along_outputs(self, values: Tensor) -> Tensor:
+        """Return one value per output (out,) in a shape that multiplies the layer's output."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the adapted layer's output (..., out) for x (..., d)."""
+        """Return the adapted layer's output for its usual input: rotate where rows are fewer."""
         if self.merged:
             return self.base_layer(x)
         factors, scale = self.factors(), self.scale()
-        if x.numel() // x.shape[-1] > self.out_features:
-            return F.linear(x, self._adapt(self.weight, factors, scale), self.bias)
-        rotated = self.method.rotate(x, factors, inverse=True)
+        if self.training:
+            factors = self.method.drop(factors)
+        rows = self.rows_in(x)
+        if self.quantized or (rows is not None and rows <= self.outputs):
+            return self._rescale(self.base_layer(self.turn(x, factors)), scale)
+        return self.run(x, self._adapt(self.matrix, factors, scale))
+
+    def _rescale(self, output: Tensor, scale: Tensor | None) -> Tensor:
+        """Return `s y + (1 - s) bias`, as the scale is of the weight and not of the bias."""
         if scale is None:
-            return self.base_layer(rotated)
-        output = F.linear(rotated, self.weight)
-        output = output * scale.to(output.dtype).mT
-        return output if self.bias is None else output + self.bias.to(output.dtype)
+            return output
+        s = self.along_outputs(scale.squeeze(-1)).to(output.dtype)
+        if self.bias is None:
+            return s * output
+        return s * output + (1 - s) * self.along_outputs(self.bias).to(output.dtype)
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the trainable parameters under the method's own names."""
+        return {name: self.get_parameter(name) for name in self.parameter_names}
 
     def factors(self) -> Factors:
         """Return what `rotate` needs: from this pass's shared solve, else solved here."""
@@ -97,16 +123,26 @@ class AdaptedLinear(nn.Module):
         """Return the weighted scalar this layer adds to the loss, or None for nothing."""
         return self.method.penalty(self.factors())
 
-    def _adapt(self, weight: Tensor, factors: Factors, scale: Tensor | None) -> Tensor:
-        rotated = self.method.rotate(weight, factors)
+    def _adapt(self, matrix: Tensor, factors: Factors, scale: Tensor | None) -> Tensor:
+        rotated = self.method.rotate(matrix, factors)
         return rotated if scale is None else scale.to(rotated.dtype) * rotated
 
     @torch.no_grad()
     def adapted_weight(self) -> Tensor:
-        """Return `diag(s) W R` (out, d), computed in at least float32 and rounded once."""
+        """Return `diag(s) W R` in the weight's shape, computed in at least float32, rounded once.
+
+        Raises:
+            UserError: if the base layer is quantized.
+        """
+        if self.quantized:
+            raise UserError(
+                "The base model is quantized, so a rotated weight does not fit back into it. Leave "
+                "the adapter apart, or load the base model in float16 or float32 to merge."
+            )
         weight = self.weight if self.original_weight is None else self.original_weight
         self.shared = None
-        return self._adapt(at_least_float32(weight), self.factors(), self.scale()).to(weight.dtype)
+        matrix = at_least_float32(weight.flatten(1))
+        return self._adapt(matrix, self.factors(), self.scale()).view_as(weight).to(weight.dtype)
 
     @property
     def merged(self) -> bool:
@@ -114,7 +150,11 @@ class AdaptedLinear(nn.Module):
         return self.original_weight is not None
 
     def merge(self) -> None:
-        """Put the adapted weight into the base layer, keeping the original aside."""
+        """Put the adapted weight into the base layer, keeping the original aside.
+
+        Raises:
+            UserError: if the base layer is quantized.
+        """
         if not self.merged:
             adapted = self.adapted_weight()
             self.original_weight, self.weight.data = self.weight.data, adapted
@@ -125,11 +165,11 @@ class AdaptedLinear(nn.Module):
             self.weight.data = self.original_weight.to(self.weight.device, self.weight.dtype)
             self.original_weight = None
 
-    # What callers look at on a plain linear layer.
+    # What callers look at on a plain layer.
 
     @property
     def weight(self) -> Tensor:
-        """The base layer's weight (out, d)."""
+        """The base layer's weight."""
         return self.base_layer.weight
 
     @property
@@ -138,14 +178,14 @@ class AdaptedLinear(nn.Module):
         return self.base_layer.bias
 
     @property
-    def in_features(self) -> int:
-        """Width d of the rows."""
-        return self.base_layer.in_features
+    def matrix(self) -> Tensor:
+        """The base layer's weight matrix W (out, d)."""
+        return self.weight.flatten(1)
 
     @property
-    def out_features(self) -> int:
-        """Number of outputs."""
-        return self.base_layer.out_features
+    def quantized(self) -> bool:
+        """Whether the weight is stored in whole numbers, so that only inputs can be rotated."""
+        return not self.weight.is_floating_point()
 
     def extra_repr(self) -> str:
         """Show the settings when the model is printed."""
@@ -154,37 +194,3 @@ class AdaptedLinear(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Leave this pass's factors out of pickles and deep copies."""
         return {**self.__dict__, "shared": None}
-
-
-class SharedFactors:
-    """One layer's part of the solve that all layers of a model share during one pass."""
-
-    def __init__(self, factors: Factors, layer: AdaptedLinear, state: dict[str, bool]) -> None:
-        self.factors = factors
-        self.state = state
-        self.versions = _versions(layer)
-
-    def hold_for(self, layer: AdaptedLinear) -> bool:
-        """Whether the factors still belong to the layer's parameters and can be used.
-
-        After a backward pass their graph is gone. Only a checkpointed block that is computed again
-        within that very pass may still read them, for their values.
-        """
-        spent = self.state["spent"] and torch._C._current_graph_task_id() == -1
-        return not spent and self.versions == _versions(layer)
-
-
-def _versions(layer: AdaptedLinear) -> list[int]:
-    return [parameter._version for parameter in layer.adapter_parameters().values()]
-
-
-def solve(method: Method, parameters: Parameters) -> Factors:
-    """Return the method's factors, solved in at least float32 and outside of autocast."""
-    device = next(iter(parameters.values())).device.type
-    with torch.autocast(device, enabled=False):
-        return method.prepare({name: at_least_float32(p) for name, p in parameters.items()})
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32, or as it is in float32 and float64."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

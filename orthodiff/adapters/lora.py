@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import refuse_flags, require_positive
+from orthodiff.adapters.kinds import Adaptable
 from orthodiff.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,11 +79,23 @@ class LoRA(Method):
         """
         raise UserError("LoRA adds to the weights and does not rotate them, so it has no angles.")
 
-    def wrap(self, layer: nn.Module, parameters: Parameters) -> AdaptedLayer:
-        """Return PEFT's LoRA layer around `layer`."""
-        from orthodiff.adapters.lora_layer import LoRALinear
+    def wrap(self, layer: Adaptable, parameters: Parameters) -> AdaptedLayer:
+        """Return PEFT's LoRA layer around `layer`.
 
-        return LoRALinear(layer, self, parameters)
+        Raises:
+            UserError: for a convolution in groups, or padded with anything but zeros.
+        """
+        from orthodiff.adapters.lora_layer import LoRAConv2d, LoRALinear
+
+        if isinstance(layer, nn.Linear):
+            return LoRALinear(layer, self, parameters)
+        if layer.groups > 1 or layer.padding_mode != "zeros":
+            raise UserError(
+                f"The convolution has {layer.groups} groups and {layer.padding_mode} padding, but "
+                "PEFT's LoRA takes one group and zeros. Leave it out of `targets`, or use a method "
+                "that rotates."
+            )
+        return LoRAConv2d(layer, self, parameters)
 
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's `r` and `lora_alpha`."""
@@ -98,3 +111,7 @@ class LoRA(Method):
         refuse_flags(config, *VARIANTS)
         rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
         return cls(rank=rank, alpha=alpha * rank**0.5 if config.get("use_rslora") else alpha)
+
+    def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return A (r, d) and B (out, r), as matrices also where PEFT keeps them as filters."""
+        return {name: tensor.flatten(1) for name, tensor in tensors.items()}

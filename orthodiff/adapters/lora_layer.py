@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import LoraConfig
-from peft.tuners.lora import Linear
+from peft.tuners.lora import Conv2d, Linear
 from torch import Tensor, nn
 
 from orthodiff.adapters.base import Parameters
-from orthodiff.adapters.layer import at_least_float32
+from orthodiff.adapters.kinds import Adaptable
+from orthodiff.adapters.solve import at_least_float32
 
 if TYPE_CHECKING:
     from orthodiff.adapters.lora import LoRA
@@ -19,35 +20,27 @@ ADAPTER = "default"
 """PEFT's name for the only adapter of a layer."""
 
 
-class LoRALinear(Linear):  # type: ignore[misc]
-    """PEFT's LoRA around a frozen `nn.Linear`, with float32 parameters."""
+class LoRAHandle:
+    """What a handle needs from PEFT's LoRA layers, with float32 parameters."""
 
+    base_layer: Any
+    lora_A: Any  # noqa: N815 - PEFT's name
+    lora_B: Any  # noqa: N815
     original_weight: Tensor | None = None
     _strength = 1.0
 
-    def __init__(self, base_layer: nn.Module, method: LoRA, parameters: Parameters) -> None:
-        alpha = method.rank if method.alpha is None else method.alpha
-        config = LoraConfig(
-            r=method.rank,
-            lora_alpha=alpha,  # type: ignore[arg-type]
-            init_lora_weights=False,
-        )
-        super().__init__(
-            base_layer,
-            ADAPTER,
-            config,
-            r=method.rank,
-            lora_alpha=alpha,  # type: ignore[arg-type]
-        )
+    def __init__(self, base_layer: Adaptable, method: LoRA, parameters: Parameters) -> None:
+        alpha = cast(int, method.rank if method.alpha is None else method.alpha)
+        config = LoraConfig(r=method.rank, lora_alpha=alpha, init_lora_weights=False)
+        super().__init__(base_layer, ADAPTER, config, r=method.rank, lora_alpha=alpha)  # type: ignore[call-arg]
         for name, parameter in self.adapter_parameters().items():
-            parameter.data = parameters[name].to(parameter.device)
+            parameter.data = parameters[name].view(parameter.shape).to(parameter.device)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """Return A (r, d) and B (out, r) under PEFT's names."""
-        A, B = cast(nn.Linear, self.lora_A[ADAPTER]), cast(nn.Linear, self.lora_B[ADAPTER])
+        """Return A and B under PEFT's names: matrices (r, d), (out, r), or filters likewise."""
         return {
-            "lora_A.weight": cast(nn.Parameter, A.weight),
-            "lora_B.weight": cast(nn.Parameter, B.weight),
+            "lora_A.weight": self.lora_A[ADAPTER].weight,
+            "lora_B.weight": self.lora_B[ADAPTER].weight,
         }
 
     @property
@@ -58,7 +51,7 @@ class LoRALinear(Linear):  # type: ignore[misc]
     @strength.setter
     def strength(self, strength: float) -> None:
         self._strength = strength
-        self.set_scale(ADAPTER, strength)
+        self.set_scale(ADAPTER, strength)  # type: ignore[attr-defined]
 
     def penalty(self) -> Tensor | None:
         """Return None: LoRA adds nothing to the loss."""
@@ -70,16 +63,29 @@ class LoRALinear(Linear):  # type: ignore[misc]
         return self.original_weight is not None
 
     @torch.no_grad()
-    def merge(self) -> None:  # type: ignore[override]
+    def adapted_weight(self) -> Tensor:
+        """Return `W + (alpha / r) B A`, computed in at least float32 and rounded once."""
+        weight = self.base_layer.weight if self.original_weight is None else self.original_weight
+        delta = self.get_delta_weight(ADAPTER)  # type: ignore[attr-defined]
+        return (at_least_float32(weight) + delta).to(weight.dtype)
+
+    def merge(self) -> None:
         """Put the adapted weight into the base layer, keeping the original aside."""
         if not self.merged:
-            weight = cast(nn.Linear, self.base_layer).weight
-            adapted = at_least_float32(weight) + self.get_delta_weight(ADAPTER)
-            self.original_weight, weight.data = weight.data, adapted.to(weight.dtype)
+            weight, adapted = self.base_layer.weight, self.adapted_weight()
+            self.original_weight, weight.data = weight.data, adapted
 
     def unmerge(self) -> None:
         """Put the original weight back, bit for bit."""
         if self.original_weight is not None:
-            weight = cast(nn.Linear, self.base_layer).weight
+            weight = self.base_layer.weight
             weight.data = self.original_weight.to(weight.device, weight.dtype)
             self.original_weight = None
+
+
+class LoRALinear(LoRAHandle, Linear):  # type: ignore[misc]
+    """PEFT's LoRA around a frozen `nn.Linear`."""
+
+
+class LoRAConv2d(LoRAHandle, Conv2d):  # type: ignore[misc]
+    """PEFT's LoRA around a frozen `nn.Conv2d`: its own kernel to r channels, then 1x1."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import divisors, refuse_flags, require_positive
+from orthodiff.adapters.kinds import Adaptable
 from orthodiff.errors import UserError
 from orthodiff.orthogonal import cayley, rotate_blocks, rotation_angles, rotation_power, skew
 
@@ -92,7 +93,7 @@ class OFT(Method):
             )
         return cls(block_size=config["oft_block_size"])
 
-    def pack(self, parameters: Parameters, out: int) -> dict[str, Tensor]:
+    def pack(self, parameters: Parameters, layer: Adaptable) -> dict[str, Tensor]:
         """Return the triangles under PEFT's name `oft_R.weight`."""
         return {"oft_R.weight": parameters["oft_R"]}
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.layer import AdaptedLinear, SharedFactors, solve
+from orthodiff.adapters.layer import RotatedLayer
+from orthodiff.adapters.solve import SharedFactors, solve
 
 
 class SharedSolves:
@@ -21,7 +22,7 @@ class SharedSolves:
     `torch.compile`, solve for themselves.
     """
 
-    def __init__(self, model: nn.Module, layers: Iterable[AdaptedLinear]) -> None:
+    def __init__(self, model: nn.Module, layers: Iterable[RotatedLayer]) -> None:
         self.layers = list(layers)
         self.handles = [
             model.register_forward_pre_hook(self.before),
@@ -38,7 +39,7 @@ class SharedSolves:
         """Solve for all layers at the start of a pass."""
         if torch.compiler.is_compiling():
             return
-        groups: dict[Any, list[AdaptedLinear]] = defaultdict(list)
+        groups: dict[Any, list[RotatedLayer]] = defaultdict(list)
         for layer in self.layers:
             if not layer.merged and layer.strength == 1:
                 groups[_kind(layer)].append(layer)
@@ -58,13 +59,13 @@ class SharedSolves:
             layer.shared = None
 
 
-def _kind(layer: AdaptedLinear) -> Any:
+def _kind(layer: RotatedLayer) -> Any:
     """Return what layers must have in common to be solved together."""
     parameters = layer.adapter_parameters().values()
     return tuple((p.shape, p.dtype, p.device, p.requires_grad) for p in parameters)
 
 
-def _solve_together(layers: list[AdaptedLinear]) -> None:
+def _solve_together(layers: list[RotatedLayer]) -> None:
     names = layers[0].parameter_names
     stacked = {name: torch.stack([layer.get_parameter(name) for layer in layers]) for name in names}
     state = {"spent": False}
