@@ -1,4 +1,8 @@
-"""One time-boxed, resumable training loop for every part of the pocket model."""
+"""One time-boxed, resumable training loop for every part of the pocket model.
+
+Under `torchrun --nproc_per_node N` each process computes its own batch and gradients are averaged.
+On a CPU one process a core with one thread each is nearly twice as fast as one with two threads.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
@@ -53,6 +59,7 @@ class Stage:
         self.optimizers = _optimizers(module, box.weight_decay)
         self.average = AveragedModel(module, multi_avg_fn=_warming_average(box.ema_decay))
         self.step, self.spent = 0, 0.0
+        self.processes = PartialState(cpu=not torch.cuda.is_available())
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "state.pt").exists():
             self._resume()
@@ -67,13 +74,14 @@ class Stage:
         while self.progress < 1:
             start = time.monotonic()
             losses = self._step(loss)
-            self.spent += time.monotonic() - start
-            if self.step % log_every == 0:
+            self.spent += float(self._mean(torch.tensor(time.monotonic() - start)))
+            if self.step % log_every == 0 and self.processes.is_main_process:
                 self._log(losses)
-            if time.monotonic() - saved > _SAVE_SECONDS:
+            if time.monotonic() - saved > _SAVE_SECONDS and self.processes.is_main_process:
                 self.save()
                 saved = time.monotonic()
-        self.save()
+        if self.processes.is_main_process:
+            self.save()
         return self.average.module.eval()
 
     def _step(self, loss: Loss) -> dict[str, Tensor]:
@@ -82,6 +90,7 @@ class Stage:
         with sdpa_kernel(SDPBackend.MATH):  # on CPU the fused backward is three times slower
             losses = loss(self.step)
             losses["loss"].backward()
+        self._share_gradients()
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -89,6 +98,19 @@ class Stage:
         self.average.update_parameters(self.module)
         self.step += 1
         return losses
+
+    def _share_gradients(self) -> None:
+        """Average gradients over the processes, all in one message, in bfloat16."""
+        if self.processes.num_processes == 1:
+            return
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        message = torch.cat([g.detach().reshape(-1).bfloat16() for g in gradients])
+        parts = self._mean(message).split([g.numel() for g in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def _mean(self, values: Tensor) -> Tensor:
+        return reduce(values, "mean") if self.processes.num_processes > 1 else values
 
     def _log(self, losses: dict[str, Tensor]) -> None:
         line = {"step": self.step, "minutes": round(self.spent / 60, 2)}

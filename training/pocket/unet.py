@@ -24,11 +24,11 @@ SNR_GAMMA = 5.0
 def build(text_width: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=(96, 160, 256),
+        block_out_channels=(64, 128, 192),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
-        attention_head_dim=(3, 5, 8),  # diffusers' name for the number of heads: 32 channels each
+        attention_head_dim=(1, 2, 3),  # diffusers' name for the number of heads: 64 channels each
         cross_attention_dim=text_width,
         norm_num_groups=16,
         use_linear_projection=True,
@@ -112,16 +112,18 @@ def train(
     stage = Stage(folder / "unet-state", unet, Box(minutes, learning_rate=2e-3))
 
     def loss(step: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((9, step))
+        rank = stage.processes.process_index
+        rng = np.random.default_rng((9, step, rank))
         rows = rng.integers(len(latents), size=batch)
         texts = [str(album.cards[row]["caption"]) for row in rows]
         texts = ["" if rng.random() < EMPTY_PROMPT_SHARE else text for text in texts]
         clean = latents[rows].float().to(on, memory_format=torch.channels_last)
-        generator = torch.Generator().manual_seed(step)
+        generator = torch.Generator().manual_seed(step + 1_000_000 * rank)
         return denoising_losses(unet, schedule, clean, captions.embed(texts), generator)
 
     averaged = stage.run(loss).to("cpu")
-    averaged.save_pretrained(folder / "unet")
+    if stage.processes.is_main_process:
+        averaged.save_pretrained(folder / "unet")
     return averaged
 
 
