@@ -15,8 +15,7 @@ def loss_curve(losses: Sequence[tuple[int, float]], *, total: int) -> str:
         return ""
     points = _thin(losses)
     means = _thin(_running_mean(losses))
-    values = sorted(loss for _, loss in points)
-    low, high = 0.0, max(values[int(0.98 * (len(values) - 1))] * 1.15, 1e-9)
+    low, high = _span([loss for _, loss in points])
     raw = _path(points, total=total, low=low, high=high)
     mean = _path(means, total=total, low=low, high=high)
     last_step, last = losses[-1]
@@ -27,6 +26,14 @@ def loss_curve(losses: Sequence[tuple[int, float]], *, total: int) -> str:
         f"{_grid(low, high, total)}"
         f'<path class="raw" d="{raw}"/><path class="mean" d="{mean}"/></svg>'
     )
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """The range shown: nearly all values and some air; never below zero, never empty."""
+    ordered = sorted(values)
+    low, high = ordered[0], ordered[int(0.98 * (len(ordered) - 1))]
+    air = max(0.15 * (high - low), 0.05 * high, 1e-6)
+    return max(low - air, 0.0), high + air
 
 
 def _running_mean(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

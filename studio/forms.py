@@ -27,6 +27,11 @@ class Setting:
     def label(self) -> str:
         return self.name.replace("_", " ").capitalize()
 
+    @property
+    def is_extra(self) -> bool:
+        """Whether it is off unless somebody asks for it."""
+        return not self.default
+
 
 def settings_of(method: str) -> list[Setting]:
     """The settings of a method of `ADAPTERS`, in the order of its dataclass."""
@@ -41,6 +46,20 @@ def settings_of(method: str) -> list[Setting]:
         )
         for field in dataclasses.fields(ADAPTERS[method])
     ]
+
+
+def settings_fields(method: str) -> dict[str, gr.Checkbox | gr.Number]:
+    """The fields of a method by name; what is off by default lies behind a fold."""
+    settings = settings_of(method)
+    with gr.Row():
+        found = {
+            s.name: setting_field(s, elem_id=_id(method, s)) for s in settings if not s.is_extra
+        }
+    extras = [setting for setting in settings if setting.is_extra]
+    if extras:
+        with gr.Accordion("For experts", open=False), gr.Row():
+            found |= {s.name: setting_field(s, elem_id=_id(method, s)) for s in extras}
+    return found
 
 
 def setting_field(setting: Setting, *, elem_id: str) -> gr.Checkbox | gr.Number:
@@ -110,6 +129,10 @@ def number(
 def lines(text: str | None) -> tuple[str, ...]:
     """The lines of a text field that are not empty."""
     return tuple(line.strip() for line in (text or "").splitlines() if line.strip())
+
+
+def _id(method: str, setting: Setting) -> str:
+    return f"{method}-{setting.name}"
 
 
 def _kind(hint: Any) -> type:

@@ -16,7 +16,9 @@ EVERY = 1.0
 
 def build(studio: Studio) -> gr.Blocks:
     """The whole page, not yet served."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+    with gr.Blocks(
+        title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)
+    ) as page:
         gr.HTML(cards.header(), padding=False)
         with gr.Tabs() as tabs:
             with gr.Tab("Personalise", id="personalise"):

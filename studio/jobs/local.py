@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from PIL import Image
 
 from orthodiff.errors import UserError
@@ -19,6 +20,8 @@ from training.config import DreamBoothConfig
 from training.state import find_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
+LEAVING = 20.0
+"""Seconds that a process which has told its end gets to be gone."""
 
 
 class LocalRunner:
@@ -53,6 +56,7 @@ class LocalRunner:
             self._check_idle()
             if not can_resume(folder):
                 raise UserError(f"The run `{name}` has no checkpoint to go on from. Start it anew.")
+            _await_end(folder)
             (folder / STOP).unlink(missing_ok=True)
             (folder / EXIT_CODE).unlink(missing_ok=True)
             self._launch(folder, "--resume_from_checkpoint=latest")
@@ -72,7 +76,8 @@ class LocalRunner:
 
     def active(self) -> str | None:
         """The run that is being trained, if any."""
-        return next((n for n in self.store.names() if process_of(self.store.folder(n))), None)
+        runs = self.store.names()
+        return next((n for n in runs if read_status(self.store.folder(n)).is_alive), None)
 
     def _check_idle(self) -> None:
         busy = self.active()
@@ -105,6 +110,20 @@ def can_resume(folder: Path) -> bool:
     if not (folder / REQUEST).is_file() or read_status(folder).state not in ("stopped", "failed"):
         return False
     return find_checkpoint(folder, "latest") is not None
+
+
+def _await_end(folder: Path) -> None:
+    """Let a process that has told its end leave the folder.
+
+    Raises:
+        UserError: it does not.
+    """
+    process = process_of(folder)
+    try:
+        if process:
+            process.wait(timeout=LEAVING)
+    except psutil.TimeoutExpired as error:
+        raise UserError(f"The run `{folder.name}` is still ending. Try again soon.") from error
 
 
 def _note_end(process: subprocess.Popen[bytes], folder: Path) -> None:

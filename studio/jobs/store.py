@@ -59,7 +59,7 @@ class RunStore:
 
     def free_name(self, wish: str) -> str:
         """`wish` as a valid name that is not taken: `robot-hra`, then `robot-hra-2`, ..."""
-        stem = re.sub(r"[^a-z0-9_-]+", "-", wish.lower()).strip("-_")[:50] or "run"
+        stem = re.sub(r"[^a-z0-9_]+", "-", wish.lower()).strip("-_")[:50] or "run"
         number, name = 1, stem
         while (self.root / name).exists():
             number += 1

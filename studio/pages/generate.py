@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,9 +12,9 @@ from orthodiff.checkpoint import read_metadata
 from orthodiff.commands import GenerateOptions
 from orthodiff.errors import UserError
 from orthodiff.flags import validate
-from studio import cards
+from studio import cards, grids
 from studio.forms import lines, number, whole
-from studio.painter import Painted, advice
+from studio.painter import advice
 from studio.request import in_contexts
 from studio.studio import Studio, base_title, shown
 
@@ -51,9 +50,7 @@ class Generate:
             label="Negative prompt", placeholder="what should not be seen", elem_id="negative"
         )
         with gr.Row():
-            self.count = gr.Slider(
-                1, 8, 4, step=1, label="Pictures per prompt", elem_id="num-images"
-            )
+            self.count = gr.Slider(1, 8, 4, step=1, label="Pictures each", elem_id="num-images")
             self.seed = gr.Number(0, label="First seed", elem_id="generate-seed")
         self.strength = gr.Slider(
             0,
@@ -85,9 +82,7 @@ class Generate:
             padding=False,
             elem_id="generate-status",
         )
-        with gr.Row():
-            self.base_pictures = _gallery("Base model", "base-pictures")
-            self.adapted_pictures = _gallery("With your adapter", "adapted-pictures")
+        self.pictures = gr.HTML(padding=False, elem_id="pictures")
         self.archive = gr.DownloadButton(
             "Download all, with recipes", visible=False, elem_id="download"
         )
@@ -110,7 +105,7 @@ class Generate:
             self.strength, self.steps, self.guidance, self.compare,
         }  # fmt: skip
         shown_after = [
-            self.message, self.status, self.base_pictures, self.adapted_pictures, self.archive,
+            self.message, self.status, self.pictures, self.archive,
         ]  # fmt: skip
         self.button.click(
             self.generate,
@@ -146,7 +141,7 @@ class Generate:
         return [run, gr.skip(), prompts, cards.note(told)]
 
     def generate(self, data: Data, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
-        """Make the pictures; the message, the status line, both galleries and the download."""
+        """Make the pictures; the message, the status line, the pictures and the download."""
         try:
             options = self._options(data)
             painted = self.studio.painter.paint(
@@ -155,13 +150,12 @@ class Generate:
                 on_progress=lambda share, text: progress(share, desc=text),
             )
         except UserError as error:
-            return [cards.problem(str(error)), *[gr.skip()] * 4]
+            return [cards.problem(str(error)), *[gr.skip()] * 3]
         told = f"{len(painted.adapted)} pictures in {cards.duration(painted.seconds)}"
         return [
             "",
             cards.note(f"{told}, kept in {options.output_dir}"),
-            _filled(painted, painted.base),
-            _filled(painted, painted.adapted),
+            grids.comparison(painted),
             gr.DownloadButton(value=shown(painted.archive), visible=True),
         ]
 
@@ -185,7 +179,7 @@ class Generate:
             "adapter": folder,
             "prompt": prompts,
             "negative_prompt": (data[self.negative] or "").strip(),
-            "num_images": whole("Pictures per prompt", data[self.count], least=1, most=8),
+            "num_images": whole("Pictures each", data[self.count], least=1, most=8),
             "seed": whole("First seed", data[self.seed], most=2**32 - 1),
             "strength": number("Strength", data[self.strength], least=0, most=2),
             "num_inference_steps": whole("Steps", data[self.steps], least=1, most=1000),
@@ -197,23 +191,3 @@ class Generate:
     def _advise(self, base: str) -> tuple[int, float]:
         recommended = advice(base)
         return recommended.num_inference_steps, recommended.guidance_scale
-
-
-def _gallery(label: str, elem_id: str) -> gr.Gallery:
-    return gr.Gallery(
-        label=label,
-        columns=2,
-        object_fit="contain",
-        height="auto",
-        visible=False,
-        interactive=False,
-        buttons=["download", "fullscreen"],
-        elem_id=elem_id,
-        elem_classes="pictures",
-    )
-
-
-def _filled(painted: Painted, files: Sequence[Path]) -> gr.Gallery:
-    captions = [f"{p} · seed {s}" for p, s in zip(painted.prompts, painted.seeds, strict=True)]
-    value = [(shown(path), caption) for path, caption in zip(files, captions, strict=False)]
-    return gr.Gallery(value=value, visible=bool(files))

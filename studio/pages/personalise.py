@@ -10,17 +10,16 @@ import gradio as gr
 
 from orthodiff import ADAPTERS
 from orthodiff.errors import UserError
-from studio import cards
-from studio.forms import setting_field, settings_of
+from studio import cards, grids
+from studio.forms import settings_fields
 from studio.jobs.local import can_resume
 from studio.jobs.status import Status, read_status
 from studio.request import TrainForm, in_contexts, make_config, name_prompt
-from studio.studio import Studio, shown
-from studio.subjects import open_photos
+from studio.studio import Studio
+from studio.subjects import ExampleSubject, open_photos
 from training.config import LEARNING_RATES
 
 EXAMPLE, OWN = "An example", "My own photos"
-SHOWN_SAMPLES = 24
 Data = Mapping[Any, Any]
 
 
@@ -52,16 +51,8 @@ class Personalise:
                 label="Example subject",
                 elem_id="example",
             )
-            self.example_pictures = gr.Gallery(
-                [shown(path) for path in first.pictures] if first else None,
-                show_label=False,
-                columns=5,
-                object_fit="contain",
-                height=132,
-                allow_preview=False,
-                buttons=[],
-                interactive=False,
-                elem_classes="pictures",
+            self.example_pictures = gr.HTML(
+                _strip(first) if first else "", elem_id="example-pictures"
             )
         with gr.Group(visible=first is None) as self.own_group:
             self.photos = gr.Gallery(
@@ -79,7 +70,7 @@ class Personalise:
             self.class_word = gr.Textbox(
                 word,
                 label="What is it?",
-                info="In one or two plain words: dog, teapot, toy duck",
+                info="One or two plain words",
                 elem_id="class-word",
             )
             self.prompt = gr.Textbox(
@@ -100,13 +91,10 @@ class Personalise:
             elem_id="method",
         )
         self.settings: dict[str, dict[str, Any]] = {}
-        self.groups: dict[str, gr.Row] = {}
+        self.groups: dict[str, gr.Column] = {}
         for name in ADAPTERS:
-            with gr.Row(visible=name == default) as self.groups[name]:
-                self.settings[name] = {
-                    setting.name: setting_field(setting, elem_id=f"{name}-{setting.name}")
-                    for setting in settings_of(name)
-                }
+            with gr.Column(visible=name == default) as self.groups[name]:
+                self.settings[name] = settings_fields(name)
 
     def _training(self) -> None:
         gr.HTML(cards.heading(3, "Training"), padding=False)
@@ -114,7 +102,7 @@ class Personalise:
             self.steps = gr.Number(
                 300,
                 label="Steps",
-                info="More: closer to the photos. Too many: it forgets the rest",
+                info="More steps, more likeness",
                 elem_id="steps",
             )
             self.rate = gr.Number(
@@ -152,7 +140,7 @@ class Personalise:
 
     def _run(self) -> None:
         gr.HTML('<h2 class="step">Runs</h2>', padding=False)
-        self.run = gr.Dropdown([], show_label=False, container=False, elem_id="run")
+        self.run = gr.Dropdown([], show_label=False, container=False, visible=False, elem_id="run")
         self.card = gr.HTML(cards.EMPTY, padding=False, elem_id="card")
         with gr.Row():
             self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
@@ -161,17 +149,7 @@ class Personalise:
                 "Make pictures with it", variant="primary", visible=False, elem_id="use"
             )
         self.run_message = gr.HTML(padding=False)
-        self.samples = gr.Gallery(
-            label="Samples, newest first",
-            columns=2,
-            object_fit="contain",
-            height="auto",
-            visible=False,
-            interactive=False,
-            buttons=["download", "fullscreen"],
-            elem_id="samples",
-            elem_classes="pictures",
-        )
+        self.samples = gr.HTML(padding=False, elem_id="samples")
         self.before = gr.State({})
 
     def _connect(self) -> None:
@@ -217,7 +195,7 @@ class Personalise:
             name = self._start(data)
         except UserError as error:
             return cards.problem(str(error)), gr.skip()
-        return "", gr.Dropdown(choices=self.studio.store.names(), value=name)
+        return "", gr.Dropdown(choices=self.studio.store.names(), value=name, visible=True)
 
     def _start(self, data: Data) -> str:
         store, method = self.studio.store, data[self.method]
@@ -260,16 +238,16 @@ class Personalise:
         now = {
             "run": (chosen, names),
             "card": cards.run_card(status) if status else cards.EMPTY,
-            "samples": self._sample_paths(status),
+            "samples": self._samples(status),
             "stop": status is not None and status.is_alive,
             "resume": status is not None and can_resume(self.studio.store.folder(status.name)),
             "use": status is not None and status.state == "finished",
         }
         changed = {key for key, value in now.items() if before.get(key) != value}
         updates = {
-            "run": lambda: gr.Dropdown(choices=names, value=chosen),
+            "run": lambda: gr.Dropdown(choices=names, value=chosen, visible=bool(names)),
             "card": lambda: now["card"],
-            "samples": lambda: _gallery(now["samples"]),
+            "samples": lambda: now["samples"],
             **{
                 key: lambda key=key: gr.Button(visible=now[key])
                 for key in ("stop", "resume", "use")
@@ -278,17 +256,10 @@ class Personalise:
         shown_now = [updates[key]() if key in changed else gr.skip() for key in now]
         return [*shown_now, now if changed else gr.skip()]
 
-    def _sample_paths(self, status: Status | None) -> list[tuple[Path, str]]:
-        """Pictures of the run with their captions, the newest step first."""
+    def _samples(self, status: Status | None) -> str:
         if status is None:
-            return []
-        folder = self.studio.store.folder(status.name)
-        found = [
-            (folder / path, f"Step {event['step']} · {prompt}")
-            for event in reversed(status.samples)
-            for path, prompt in zip(event["paths"], event["prompts"], strict=False)
-        ]
-        return [pair for pair in found if pair[0].is_file()][:SHOWN_SAMPLES]
+            return ""
+        return grids.samples(self.studio.store.folder(status.name), status.samples)
 
     def _stop(self, name: str | None) -> str:
         return self._attempt(self.studio.runner.stop, name)
@@ -309,16 +280,15 @@ class Personalise:
     def _choose_example(self, name: str) -> list[Any]:
         example = self.studio.examples[name]
         prompt, prompts = self._choose_word(example.class_word)
-        return [[shown(path) for path in example.pictures], example.class_word, prompt, prompts]
+        return [_strip(example), example.class_word, prompt, prompts]
 
     def _choose_word(self, word: str) -> tuple[str, str]:
         return name_prompt(word), in_contexts(name_prompt(word))
 
     def _choose_method(self, method: str) -> list[Any]:
-        rows = [gr.Row(visible=name == method) for name in ADAPTERS]
+        rows = [gr.Column(visible=name == method) for name in ADAPTERS]
         return [gr.Radio(info=ADAPTERS[method].title), LEARNING_RATES[method], *rows]
 
 
-def _gallery(pictures: list[tuple[Path, str]]) -> gr.Gallery:
-    value = [(shown(path), caption) for path, caption in pictures]
-    return gr.Gallery(value=value, visible=bool(pictures))
+def _strip(example: ExampleSubject) -> str:
+    return grids.strip(example.pictures, title=example.class_word)

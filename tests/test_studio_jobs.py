@@ -1,0 +1,150 @@
+"""Runs as processes: what the page says of them is what became of them."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from orthodiff.errors import UserError
+from studio.jobs.local import LocalRunner, can_resume
+from studio.jobs.status import Status, process_of, read_status
+from studio.jobs.store import RunStore, write_record
+from studio.request import TrainForm, make_config
+
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalRunner:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return LocalRunner(RunStore(tmp_path / "runs"))
+
+
+def begin(runner: LocalRunner, base: Path, name: str, *, steps: int, **settings: object) -> Path:
+    """Start a run on random photos; its folder."""
+    folder = runner.store.claim(name)
+    form = TrainForm(
+        base=str(base),
+        prompt="a photo of sks dog",
+        method="hra",
+        settings={"rank": 4, "regularization": 0, "strict": False, **settings},
+        steps=steps,
+        learning_rate=1e-3,
+        batch_size=1,
+        seed=0,
+        sample_every=1000,
+        sample_prompts="",
+    )
+    photos = [Image.effect_noise((40, 40), 60).convert("RGB")]
+    config = make_config(form, bases=[str(base)], folder=folder)
+    runner.start(folder, photos=photos, config=config)
+    return folder
+
+
+def wait(folder: Path, until: Callable[[Status], bool]) -> Status:
+    """Look at a run again and again until it is as wanted."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        status = read_status(folder)
+        if until(status):
+            return status
+        time.sleep(0.1)
+    raise AssertionError(f"still {read_status(folder)}")
+
+
+def test_killed_and_stopped_and_continued(runner: LocalRunner, tiny: Path) -> None:
+    folder = begin(runner, tiny, "long", steps=100_000)
+    assert read_status(folder).state == "starting"
+    with pytest.raises(UserError, match="`long` is still being trained"):
+        begin(runner, tiny, "second", steps=1)
+    assert not (runner.store.root / "second").exists()
+
+    running = wait(folder, lambda status: status.step >= 2)
+    assert running.state == "running"
+    assert running.total == 100_000
+    assert running.eta
+    process = process_of(folder)
+    assert process
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
+
+    runner.stop("long")
+    stopped = wait(folder, lambda status: not status.is_alive)
+    assert stopped.state == "stopped"
+    assert stopped.reason.startswith("stopped by SIGTERM")
+    assert can_resume(folder)
+
+    runner.resume("long")
+    wait(folder, lambda status: status.state == "running" and status.step > stopped.step)
+    process = process_of(folder)
+    assert process
+    process.send_signal(signal.SIGKILL)
+    killed = wait(folder, lambda status: not status.is_alive)
+    assert killed.state == "failed"
+    wait(folder, lambda status: "signal 9" in status.reason)
+    assert killed.log
+    assert runner.active() is None
+    with pytest.raises(UserError, match="not being trained"):
+        runner.stop("long")
+
+
+def test_the_command_s_own_sentence_is_the_reason(runner: LocalRunner, tiny: Path) -> None:
+    folder = begin(runner, tiny, "odd", steps=1)
+    assert wait(folder, lambda status: not status.is_alive).state == "finished"
+    assert runner.store.finished() == ["odd"]
+    (tiny_copy := runner.store.root / "gone").mkdir()
+    folder = begin(runner, tiny_copy, "homeless", steps=1)
+    status = wait(folder, lambda status: not status.is_alive)
+    assert status.state == "failed"
+    assert "model_index.json" in status.reason
+    assert runner.store.names() == ["homeless", "odd"]
+    assert runner.store.finished() == ["odd"]
+
+
+def test_a_reused_process_id_is_not_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_record(folder, os.getpid())
+    assert process_of(folder) == psutil.Process(os.getpid())
+    earlier = psutil.Process().create_time() - 60
+    (folder / "job.json").write_text(json.dumps({"pid": os.getpid(), "seen": earlier}))
+    assert process_of(folder) is None
+    assert read_status(folder).state == "failed"
+
+
+def test_a_run_of_the_command_line_is_seen(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    started = {"event": "Started", "time": time.time(), "pid": os.getpid(), "steps": 5}
+    (folder / "events.jsonl").write_text(json.dumps(started) + "\n" + '{"event": "St')
+    assert read_status(folder).state == "running"
+    finished = {"event": "Finished", "time": time.time(), "step": 5, "seconds": 1.0}
+    (folder / "events.jsonl").write_text(f"{json.dumps(started)}\n{json.dumps(finished)}\n")
+    assert read_status(folder).state == "finished"
+    assert RunStore(tmp_path).names() == ["demo"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x", "a/b", "/etc", "a b", "A", ".x", "x" * 61, "a\n"]
+)
+def test_only_plain_names(tmp_path: Path, name: str) -> None:
+    store = RunStore(tmp_path)
+    for use in (store.folder, store.claim):
+        with pytest.raises(UserError, match="cannot be the name"):
+            use(name)
+
+
+def test_free_names_are_valid_and_free(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    assert store.free_name("Toy Duck/../-hra") == "toy-duck-hra"
+    (tmp_path / "toy-duck-hra").mkdir()
+    assert store.free_name("toy duck hra") == "toy-duck-hra-2"
+    assert store.free_name("../") == "run"
+    with pytest.raises(UserError, match="exists already"):
+        store.claim("toy-duck-hra")
