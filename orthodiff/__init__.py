@@ -3,6 +3,7 @@
 from orthodiff.adapters import ADAPTERS, BOFT, HRA, OFT, LoRA
 from orthodiff.checkpoint import load
 from orthodiff.errors import UserError
+from orthodiff.export import export
 from orthodiff.inject import Adapter, attach
 from orthodiff.targets import ALL_LINEAR, ATTENTION, ATTENTION_AND_GEGLU, TEXT_ATTENTION
 
@@ -19,5 +20,6 @@ __all__ = [
     "LoRA",
     "UserError",
     "attach",
+    "export",
     "load",
 ]

@@ -14,6 +14,8 @@ commands:
   generate   make pictures with a base model and an adapter
   evaluate   compare base and adapted over many prompts: grid.png and report.json
   inspect    say what an adapter folder holds
+  export     write an adapter as a LoRA or weight differences for other tools
+  merge      write a whole model with the adapter in its weights
 
 See `python -m orthodiff COMMAND --help` for the flags of each.
 """
@@ -34,12 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], None]:
-    from orthodiff import commands
+    from orthodiff import commands, export_commands
 
     known = {
         "generate": commands.generate_command,
         "evaluate": commands.evaluate_command,
         "inspect": commands.inspect_command,
+        "export": export_commands.export_command,
+        "merge": export_commands.merge_command,
     }
     if name not in known:
         raise UserError(f"`{name}` is not a command.{nearest(name, known)}")

@@ -19,6 +19,7 @@ from orthodiff.adapters.checks import check_tensors, naming, refuse_flags
 from orthodiff.adapters.kinds import Adaptable, dimensions
 from orthodiff.errors import UserError
 from orthodiff.inject import install
+from orthodiff.modelspec import modelspec
 from orthodiff.targets import adaptable_layers
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def save(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = Path(scratch) / "adapter"
         new.mkdir()
-        save_file(_pack(adapter), new / WEIGHTS, metadata=_recipe(adapter.method, base, metadata))
+        save_file(_pack(adapter), new / WEIGHTS, metadata=_recipe(adapter, base, metadata))
         config = json.dumps(_config(adapter, base), indent=2)
         (new / CONFIG).write_text(f"{config}\n", encoding="utf-8")
         _publish(new, folder)
@@ -82,10 +83,14 @@ def _pack(adapter: Adapter) -> dict[str, Tensor]:
     }
 
 
-def _recipe(method: Method, base: str | None, metadata: Mapping[str, str] | None) -> dict[str, str]:
+def _recipe(
+    adapter: Adapter, base: str | None, metadata: Mapping[str, str] | None
+) -> dict[str, str]:
+    method, given = adapter.method, dict(metadata or {})
     settings = json.dumps(method.settings())
     own = {"format": "pt", "orthodiff.method": method.name, "orthodiff.settings": settings}
-    return {**own, **({"base": base} if base else {}), **(metadata or {})}
+    known = modelspec(adapter.model, method.name, given)
+    return {**known, **own, **({"base": base} if base else {}), **given}
 
 
 def _config(adapter: Adapter, base: str | None) -> dict[str, Any]:

@@ -32,9 +32,12 @@ class Adapter:
         self.model = model
         self.method = method
         self.layers = dict(layers)
-        own = [layer for layer in self.layers.values() if isinstance(layer, RotatedLayer)]
-        self._shared = SharedSolves(model, own)
+        self._share_solves()
         self._strength = 1.0
+
+    def _share_solves(self) -> None:
+        own = [layer for layer in self.layers.values() if isinstance(layer, RotatedLayer)]
+        self._shared = SharedSolves(self.model, own)
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by `layer.parameter` name."""
@@ -118,16 +121,40 @@ class Adapter:
         for layer in self.layers.values():
             layer.unmerge()
 
-    def detach(self) -> None:
+    def attach(self) -> None:
+        """Put the adapted layers into the model again after `detach`.
+
+        Raises:
+            UserError: if another adapter is attached.
+        """
+        if not self.attached:
+            adaptable_layers(self.model)
+            for name, layer in self.layers.items():
+                _replace(self.model, name, cast(nn.Module, layer))
+            self._share_solves()
+
+    @property
+    def attached(self) -> bool:
+        """Whether the model holds the adapted layers."""
+        return all(self.model.get_submodule(name) is layer for name, layer in self.layers.items())
+
+    def detach(self, *, merged: bool = False) -> None:
         """Give the model its original layers back: the same objects with the same weights.
 
-        The handle keeps the parameters and can still be saved.
+        With `merged`, merged weights stay in them for good. The handle keeps the parameters: it can
+        still be saved, and attached again.
         """
+        if merged:
+            self._keep_merged()
         self.unmerge()
         self._shared.remove()
         for name, layer in self.layers.items():
             if self.model.get_submodule(name) is layer:
                 _replace(self.model, name, layer.base_layer)
+
+    def _keep_merged(self) -> None:
+        for layer in self.layers.values():
+            layer.original_weight = None
 
     def save(
         self,

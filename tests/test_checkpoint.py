@@ -125,6 +125,9 @@ def test_the_recipe_is_in_the_header(tmp_path: Path) -> None:
     assert recipe["base"] == "some/base"
     assert recipe["instance_prompt"] == "a photo of sks"
     assert recipe["orthodiff.method"] == "hra"
+    assert recipe["modelspec.sai_model_spec"] == "1.0.1"
+    assert recipe["modelspec.architecture"].endswith("/hra")
+    assert recipe["modelspec.trigger_phrase"] == "a photo of sks"
     assert json.loads(recipe["orthodiff.settings"])["regularization"] == 0.01
     assert (
         json.loads((tmp_path / "a" / CONFIG).read_text())["base_model_name_or_path"] == "some/base"

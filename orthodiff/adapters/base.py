@@ -65,6 +65,15 @@ class Method:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d), whose dtype is kept."""
         raise NotImplementedError
 
+    def low_rank(
+        self, matrix: Tensor, parameters: Parameters, *, strength: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return B (out, r) and A (r, d) with `W + B A` the adapted W, or None for a full change.
+
+        `matrix` is W (out, d); it and the parameters are of one dtype, in which this is computed.
+        """
+        return None
+
     def power(self, factors: Factors, strength: float) -> Factors:
         """Return the factors with every angle times `strength`: orthogonal at every value."""
         raise NotImplementedError

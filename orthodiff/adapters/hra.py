@@ -101,6 +101,14 @@ class HRA(Method):
         basis, M = self._within(V, Y)
         return basis, basis - basis @ rotation_power(M, strength)
 
+    def low_rank(
+        self, matrix: Tensor, parameters: Parameters, *, strength: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return B = -W Y and A = V^T, as `W (I - Y V^T)` is a low-rank change exactly."""
+        factors = self.prepare(parameters)
+        V, Y = factors if strength == 1 else self.power(factors, strength)
+        return -matrix @ Y, V.mT
+
     def angles(self, factors: Factors) -> Tensor:
         """Return the angles of R on the span of the reflections, in radians, largest first."""
         return rotation_angles(self._within(*factors)[1])

@@ -17,6 +17,7 @@ class AdaptedLayer(Protocol):
     """What a handle needs from an adapted layer, whoever made it."""
 
     base_layer: Any
+    original_weight: Tensor | None
     strength: float
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
@@ -28,6 +29,9 @@ class AdaptedLayer(Protocol):
     @property
     def merged(self) -> bool:
         """Whether the base weight now holds the adapted one."""
+
+    def adapted_weight(self) -> Tensor:
+        """Return the adapted weight in the weight's shape, computed in at least float32."""
 
     def merge(self) -> None:
         """Put the adapted weight into the base layer, keeping the original aside."""

@@ -71,6 +71,14 @@ class LoRA(Method):
         """Return nothing: PEFT's layer needs no solve."""
         return ()
 
+    def low_rank(
+        self, matrix: Tensor, parameters: Parameters, *, strength: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return `strength * alpha / r * B` and A as matrices."""
+        scale = strength * (1.0 if self.alpha is None else self.alpha / self.rank)
+        A, B = parameters["lora_A.weight"].flatten(1), parameters["lora_B.weight"].flatten(1)
+        return scale * B, A
+
     def angles(self, factors: Factors) -> Tensor:
         """Refuse: LoRA does not rotate.
 

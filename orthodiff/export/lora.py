@@ -1,0 +1,17 @@
+"""A LoRA file as diffusers saves it: `pipe.load_lora_weights` reads it at scale 1."""
+
+from __future__ import annotations
+
+from orthodiff.export.change import Contents, Request, low_rank_changes
+from orthodiff.modelspec import modelspec
+
+
+def lora(request: Request) -> Contents:
+    """Return A and B by diffusers' names, all of one rank, so that no scale has to be kept."""
+    changes = low_rank_changes(request)
+    rank = max(change.rank for change in changes.values())
+    tensors = {}
+    for name, change in changes.items():
+        tensors[f"{request.part}.{name}.lora_A.weight"] = change.padded(rank).down
+        tensors[f"{request.part}.{name}.lora_B.weight"] = change.padded(rank).up
+    return Contents(tensors, modelspec(request.adapter.model, "lora", request.recipe), changes)

@@ -1,0 +1,93 @@
+"""`python -m orthodiff export` and `merge`: an adapter folder in, what other tools read out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orthodiff.export import export
+from orthodiff.flags import flags_of, parse_flags, validate
+from orthodiff.options import DTYPES, hush
+
+
+class AdapterOptions(BaseModel):
+    """What both commands need."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    adapter: Path = Field(description="adapter folder")
+    pretrained_model_name_or_path: str | None = Field(
+        None, description="base model [the one the adapter was trained on]"
+    )
+    strength: float = Field(1.0, description="how far the weights are turned")
+    dtype: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="precision of the file")
+
+
+class ExportOptions(AdapterOptions):
+    """Write an adapter as a LoRA (exact for HRA) or as weight differences for other tools."""
+
+    output: Path = Field(description="file to write, ending in .safetensors")
+    format: Literal["lora", "kohya", "diff"] = Field(
+        "lora", description="lora (diffusers), kohya (A1111, ComfyUI, InvokeAI) or diff (ComfyUI)"
+    )
+    tolerance: float = Field(
+        0.01, ge=0, lt=1, description="relative error at which OFT and BOFT are cut to a LoRA"
+    )
+    max_rank: int | None = Field(None, ge=1, description="largest rank of that LoRA")
+
+
+class MergeOptions(AdapterOptions):
+    """Write a whole model with the adapter in its weights."""
+
+    output: Path = Field(description="new folder, or with --single_file a .safetensors file")
+    single_file: bool = Field(
+        False, description="one file for other tools (Stable Diffusion 1.x), not a folder"
+    )
+
+
+def export_command(arguments: Sequence[str]) -> None:
+    """Export an adapter and print how exact the file is.
+
+    Raises:
+        UserError: a bad option, base or adapter; nothing has been written.
+    """
+    options = validate(ExportOptions, _parse(ExportOptions, arguments, "export"))
+    hush()
+    written = export(
+        options.adapter,
+        options.output,
+        format=options.format,
+        base=options.pretrained_model_name_or_path,
+        strength=options.strength,
+        tolerance=options.tolerance,
+        max_rank=options.max_rank,
+        dtype=DTYPES[options.dtype],
+    )
+    print(written)
+
+
+def merge_command(arguments: Sequence[str]) -> None:
+    """Merge an adapter into a copy of its base model.
+
+    Raises:
+        UserError: a bad option, base or adapter; nothing has been written.
+    """
+    options = validate(MergeOptions, _parse(MergeOptions, arguments, "merge"))
+    hush()
+    written = export(
+        options.adapter,
+        options.output,
+        format="single" if options.single_file else "merged",
+        base=options.pretrained_model_name_or_path,
+        strength=options.strength,
+        dtype=DTYPES[options.dtype],
+    )
+    print(written)
+
+
+def _parse(model: type[BaseModel], arguments: Sequence[str], name: str) -> dict[str, object]:
+    prog = f"python -m orthodiff {name}"
+    return parse_flags(flags_of(model), arguments, prog=prog, description=model.__doc__ or "")

@@ -1,0 +1,213 @@
+"""What is exported gives the adapted pipeline's outputs where other code loads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+import orthodiff
+from orthodiff.__main__ import main
+from orthodiff.adapters import Method
+from orthodiff.errors import UserError
+from orthodiff.export.change import truncate
+from tests.laws import CASES
+from tests.test_adapters import over
+from tests.test_inject import shake
+
+UNET = (*orthodiff.ATTENTION, "ff.net.0.proj", "conv1", "proj_in", "time_emb_proj")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny: Path) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline.from_pretrained(tiny)
+
+
+def predict(pipeline: StableDiffusionPipeline) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(2, 4, 8, 8, generator=generator)
+    with torch.no_grad():
+        ids = torch.arange(8)[None].repeat(2, 1)
+        text = pipeline.text_encoder(ids)[0]
+        return pipeline.unet(latents, 7, text).sample
+
+
+def make(
+    pipeline: StableDiffusionPipeline, method: Method, folder: Path, base: Path, *, part: str
+) -> Tensor:
+    """Save a moved adapter; return the adapted pipeline's outputs."""
+    targets = UNET if part == "unet" else orthodiff.TEXT_ATTENTION
+    adapter = orthodiff.attach(getattr(pipeline, part), method, targets=targets)
+    shake(adapter)
+    adapter.save(folder, base=str(base), metadata={"instance_prompt": "a photo of sks dog"})
+    expected = predict(pipeline)
+    adapter.detach()
+    return expected
+
+
+def loaded(pipeline: StableDiffusionPipeline, file: Path) -> Tensor:
+    """Return the outputs with a LoRA file loaded by diffusers."""
+    pipeline.load_lora_weights(file.parent, weight_name=file.name)
+    output = predict(pipeline)
+    pipeline.unload_lora_weights()
+    return output
+
+
+@over(CASES)
+@pytest.mark.parametrize("format", ["lora", "kohya"])
+@pytest.mark.filterwarnings("ignore")
+def test_diffusers_loads_the_lora_and_gives_the_same_outputs(
+    method: Method, format: str, tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    before = predict(pipeline)
+    expected = make(pipeline, method, tmp_path / "adapter", tiny, part="unet")
+    out = tmp_path / "out.safetensors"
+    written = orthodiff.export(tmp_path / "adapter", out, format=format, tolerance=1e-5)
+    exact = isinstance(method, (orthodiff.HRA, orthodiff.LoRA))
+    assert set(written.ranks.values()) == {4} or not exact
+    assert max(written.errors.values()) <= (0 if exact else 1e-5)
+    output = loaded(pipeline, out)
+    assert (output - before).abs().max() > 0.02
+    torch.testing.assert_close(output, expected, rtol=0, atol=2e-5)
+    assert torch.equal(predict(pipeline), before)
+
+
+@pytest.mark.parametrize("format", ["lora", "kohya"])
+@pytest.mark.filterwarnings("ignore")
+def test_text_encoders_are_exported_too(
+    format: str, tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    method = orthodiff.HRA(rank=4)
+    expected = make(pipeline, method, tmp_path / "adapter", tiny, part="text_encoder")
+    orthodiff.export(tmp_path / "adapter", tmp_path / "out.safetensors", format=format)
+    output = loaded(pipeline, tmp_path / "out.safetensors")
+    torch.testing.assert_close(output, expected, rtol=0, atol=2e-5)
+
+
+def test_a_strength_is_exported_as_the_rotation_it_is(
+    tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    make(pipeline, orthodiff.HRA(rank=4), tmp_path / "adapter", tiny, part="unet")
+    adapter = orthodiff.load(pipeline.unet, tmp_path / "adapter")
+    adapter.strength = 0.5
+    expected = predict(pipeline)
+    adapter.detach()
+    out = tmp_path / "out.safetensors"
+    orthodiff.export(tmp_path / "adapter", out, base=pipeline.unet, strength=0.5)
+    torch.testing.assert_close(loaded(pipeline, out), expected, rtol=0, atol=2e-5)
+
+
+@over({name: CASES[name] for name in ("hra", "oft", "boft-scaled")})
+def test_differences_are_exact(
+    method: Method, tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    make(pipeline, method, tmp_path / "adapter", tiny, part="unet")
+    orthodiff.export(tmp_path / "adapter", tmp_path / "out.safetensors", format="diff")
+    differences = load_file(tmp_path / "out.safetensors")
+    adapter = orthodiff.load(pipeline.unet, tmp_path / "adapter")
+    for name, layer in adapter.layers.items():
+        before = layer.base_layer.weight.clone()
+        key = f"lora_unet_{name.replace('.', '_')}.diff"
+        torch.testing.assert_close(
+            before + differences.pop(key), layer.adapted_weight(), rtol=0, atol=1e-6
+        )
+    adapter.detach()
+    assert not differences
+
+
+def test_a_merged_folder_is_a_pipeline(
+    tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    expected = make(pipeline, orthodiff.HRA(rank=4), tmp_path / "adapter", tiny, part="unet")
+    words = ["merge", "--adapter", str(tmp_path / "adapter"), "--output", str(tmp_path / "merged")]
+    assert main(words) == 0
+    merged = StableDiffusionPipeline.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(predict(merged), expected, rtol=0, atol=1e-5)
+    assert (tmp_path / "merged" / "generation_config.json").is_file()
+    assert main(words) == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_single_file_is_read_by_diffusers(
+    tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    expected = make(pipeline, orthodiff.HRA(rank=4), tmp_path / "adapter", tiny, part="unet")
+    out = tmp_path / "whole.safetensors"
+    words = ["merge", "--adapter", str(tmp_path / "adapter"), "--output", str(out)]
+    assert main([*words, "--single_file"]) == 0
+    merged = StableDiffusionPipeline.from_single_file(
+        str(out), config=str(tiny), local_files_only=True
+    )
+    torch.testing.assert_close(predict(merged), expected, rtol=0, atol=1e-5)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pictures = [p.vae.decode(latents).sample for p in (merged, pipeline)]
+    torch.testing.assert_close(*pictures, rtol=0, atol=1e-6)
+
+
+def test_headers_tell_what_the_file_is(
+    tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    make(pipeline, orthodiff.HRA(rank=4), tmp_path / "adapter", tiny, part="unet")
+    orthodiff.export(tmp_path / "adapter", tmp_path / "out.safetensors", format="kohya")
+    with safe_open(tmp_path / "out.safetensors", framework="pt") as file:
+        header = file.metadata()
+    assert header["modelspec.trigger_phrase"] == "a photo of sks dog"
+    assert header["ss_network_dim"] == header["ss_network_alpha"] == "4"
+    assert json.loads(header["ss_tag_frequency"]) == {"subject": {"a photo of sks dog": 1}}
+
+
+def test_truncation_keeps_the_smallest_rank_within_the_tolerance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    U, V = (torch.linalg.qr(torch.randn(9, 9, generator=generator)).Q for _ in range(2))
+    change = (U * torch.tensor([4.0, 3.0, 0.5, 0.1, 0, 0, 0, 0, 0])) @ V.T
+    for tolerance, rank in ((0.0101 * 10, 3), (0.03, 3), (0.0101, 4), (0.9, 1)):
+        up, down, error = truncate(change, tolerance, None)
+        assert up.shape[1] == rank
+        left = (change - up @ down).norm() / change.norm()
+        assert error == pytest.approx(float(left), abs=1e-6)
+        assert error <= tolerance
+    assert truncate(change, 1e-3, 2)[0].shape[1] == 2
+    assert truncate(0 * change, 1e-3, None)[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--output", "x.bin"], "must be a file's name that ends in .safetensors"),
+        (["--output", "x.safetensors", "--tolerance", "2"], "`tolerance`"),
+        (["--output", "x.safetensors", "--format", "ckpt"], "`format` is 'ckpt'"),
+        (["--output", "x.safetensors", "--pretrained_model_name_or_path", "nowhere"], "`nowhere`"),
+        (["--output", "x.safetensors"], "does not say its base"),
+    ],
+)
+def test_bad_requests_are_told_and_write_nothing(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    pipeline: StableDiffusionPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter = orthodiff.attach(pipeline.unet, orthodiff.HRA(rank=4))
+    adapter.save(tmp_path / "adapter")
+    adapter.detach()
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "--adapter", "adapter", *words]) == 2
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_an_adapter_of_another_base_is_refused(
+    tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    orthodiff.attach(model, orthodiff.HRA(rank=4), targets="*").save(tmp_path / "adapter")
+    with pytest.raises(UserError, match="no such layer"):
+        orthodiff.export(tmp_path / "adapter", tmp_path / "o.safetensors", base=pipeline.unet)
