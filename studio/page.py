@@ -29,7 +29,10 @@ def build(studio: Studio) -> gr.Blocks:
         gr.on([page.load, timer.tick], **personalise.refreshing)
         gr.on([page.load, timer.tick], **generate.refreshing)
         personalise.use.click(_open_generate, None, tabs, api_visibility="private").then(
-            generate.choose, personalise.run, generate.chosen, api_visibility="private"
+            generate.choose,
+            [personalise.run, generate.before],
+            generate.chosen,
+            api_visibility="private",
         )
     return page
 

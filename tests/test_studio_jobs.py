@@ -17,7 +17,7 @@ from studio.jobs.status import Status, process_of, read_status
 from studio.jobs.store import RunStore, write_record
 from studio.request import TrainForm, make_config
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -89,14 +89,14 @@ class Generate:
 
     def _connect(self) -> None:
         private = {"api_visibility": "private", "show_progress": "hidden"}
-        self.chosen = [self.run, self.base, self.prompts, self.message]
-        self.run.input(self.choose, self.run, self.chosen, **private)
+        self.before = gr.State({"names": [], "run": None})
+        self.chosen = [self.before, self.run, self.base, self.prompts, self.message]
+        self.run.input(self.choose, [self.run, self.before], self.chosen, **private)
         self.base.input(self._advise, self.base, [self.steps, self.guidance], **private)
-        self.before = gr.State([])
         self.refreshing = {
             "fn": self.refresh,
-            "inputs": [self.run, self.prompts, self.before],
-            "outputs": [self.before, *self.chosen],
+            "inputs": [self.run, self.before],
+            "outputs": self.chosen,
             "concurrency_limit": None,
             **private,
         }
@@ -115,30 +115,29 @@ class Generate:
             show_progress_on=[self.status],
         )
 
-    def refresh(self, chosen: str | None, prompts: str, before: Sequence[str]) -> list[Any]:
+    def refresh(self, chosen: str | None, before: Mapping[str, Any]) -> list[Any]:
         """Offer the runs that are finished by now; choose the newest where none is chosen."""
         names = self.studio.store.finished()
-        if names == before:
+        if names == before["names"]:
             return [gr.skip()] * 5
-        if chosen in names or not names:
-            value = chosen if chosen in names else None
-            return [names, gr.Dropdown(choices=names, value=value), *[gr.skip()] * 3]
-        return [names, *self.choose(names[0])]
+        return self.choose(chosen if chosen in names else next(iter(names), None), before)
 
-    def choose(self, name: str) -> list[Any]:
-        """A run brings its base and prompts that name its subject."""
+    def choose(self, name: str | None, before: Mapping[str, Any]) -> list[Any]:
+        """A run that was not chosen before brings its base, and prompts that name its subject."""
         names = self.studio.store.finished()
-        run = gr.Dropdown(choices=names, value=name)
+        head = [{"names": names, "run": name}, gr.Dropdown(choices=names, value=name)]
+        if name is None or name == before["run"]:
+            return [*head, *[gr.skip()] * 3]
         try:
             recipe = read_metadata(self.studio.store.folder(name))
         except UserError as error:
-            return [run, gr.skip(), gr.skip(), cards.problem(str(error))]
+            return [*head, gr.skip(), gr.skip(), cards.problem(str(error))]
         base, prompt = recipe.get("base", ""), recipe.get("instance_prompt", "")
         prompts = in_contexts(prompt) if prompt else gr.skip()
         if base in self.studio.bases:
-            return [run, gr.Dropdown(value=base), prompts, ""]
+            return [*head, gr.Dropdown(value=base), prompts, ""]
         told = f"It was trained on {base_title(base)}, which is not offered here." if base else ""
-        return [run, gr.skip(), prompts, cards.note(told)]
+        return [*head, gr.skip(), prompts, cards.note(told)]
 
     def generate(self, data: Data, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
         """Make the pictures; the message, the status line, the pictures and the download."""

@@ -154,14 +154,13 @@ class Personalise:
 
     def _connect(self) -> None:
         groups = [self.example_group, self.own_group]
-        words = [self.class_word, self.prompt, self.sample_prompts]
         private = {"api_visibility": "private", "show_progress": "hidden"}
         self.source.input(self._choose_source, self.source, groups, **private)
         self.example.input(
-            self._choose_example, self.example, [self.example_pictures, *words], **private
+            self._choose_example, self.example, [self.example_pictures, self.class_word], **private
         )
-        self.class_word.input(self._choose_word, self.class_word, words[1:], **private)
-        self.prompt.input(in_contexts, self.prompt, self.sample_prompts, **private)
+        self.class_word.change(name_prompt, self.class_word, self.prompt, **private)
+        self.prompt.change(in_contexts, self.prompt, self.sample_prompts, **private)
         self.method.input(
             self._choose_method, self.method, [self.method, self.rate, *self.groups.values()],
             **private,
@@ -279,11 +278,7 @@ class Personalise:
 
     def _choose_example(self, name: str) -> list[Any]:
         example = self.studio.examples[name]
-        prompt, prompts = self._choose_word(example.class_word)
-        return [_strip(example), example.class_word, prompt, prompts]
-
-    def _choose_word(self, word: str) -> tuple[str, str]:
-        return name_prompt(word), in_contexts(name_prompt(word))
+        return [_strip(example), example.class_word]
 
     def _choose_method(self, method: str) -> list[Any]:
         rows = [gr.Column(visible=name == method) for name in ADAPTERS]

@@ -1,0 +1,193 @@
+"""The studio in a real browser: Debian's Chromium, driven by Playwright, on a loopback port."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orthodiff.recipe import read_recipe
+from tests.runs import ROOT, make_pictures
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE = 120_000
+"""Milliseconds."""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("studio") / "runs"
+
+
+@pytest.fixture(scope="module")
+def address(tiny: Path, runs: Path) -> Iterator[str]:
+    """The studio, served by `app.py` as a user would."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port), "--base", str(tiny), "--runs", str(runs)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(runs.parent / "cache")},
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _await_answer(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: "playwright.Browser", address: str) -> Iterator["playwright.Page"]:
+    """The page, opened; it must ask nobody else for anything, and log no error."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(PATIENCE)
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#start")
+    yield page
+    page.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert errors == []
+
+
+def test_from_photos_to_pictures(
+    page: "playwright.Page", browser: "playwright.Browser", address: str, runs: Path, tmp_path: Path
+) -> None:
+    photos = sorted(make_pictures(tmp_path / "photos").iterdir())
+    page.get_by_label("My own photos").check()
+    page.locator("#class-word input, #class-word textarea").fill("vase")
+    _holds(page, "#prompt", "a photo of sks vase")
+    page.locator("#start").click()
+    _sees(page, "#start-message", "There are no photos yet")
+
+    page.locator("#photos input[type=file]").set_input_files([str(photo) for photo in photos])
+    page.wait_for_function("document.querySelectorAll('#photos img').length >= 3")
+    page.locator("#hra-rank input").fill("7")
+    page.locator("#start").click()
+    _sees(page, "#start-message", "Use an even rank")
+    assert not runs.exists()
+
+    page.locator("#hra-rank input").fill("4")
+    page.locator("#steps input").fill("30")
+    page.locator("#start").click()
+    _state(page, "vase-hra", "running", "finished")
+    _state(page, "vase-hra", "finished")
+    _sees(page, "#card", "30 / 30")
+    _sees(page, "#card", "a photo of sks vase")
+    assert page.locator("#card svg.curve").is_visible()
+    _pictures(page, "#samples img", 4)
+    assert len(list((runs / "vase-hra" / "photos").iterdir())) == 3
+
+    page.reload()
+    _state(page, "vase-hra", "finished")
+    other = browser.new_page()
+    other.goto(address)
+    _state(other, "vase-hra", "finished")
+    other.close()
+
+    page.locator("#use").click()
+    prompts = page.locator("#prompts textarea")
+    _holds(page, "#prompts", "a photo of sks vase in the snow\na photo of sks vase on the beach")
+    prompts.fill("")
+    page.locator("#generate-button").click()
+    _sees(page, "#generate-message", "The prompt is empty")
+    prompts.fill("a photo of sks vase at night")
+    page.locator("#num-images input[type=number]").fill("2")
+    page.locator("#generate-seed input").fill("11")
+    page.locator("#generate-button").click()
+    _pictures(page, "#comparison img", 4)
+    _sees(page, "#comparison", "seed 12")
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    with zipfile.ZipFile(download.value.path()) as pack:
+        pack.extractall(tmp_path / "zip")
+    recipes = [read_recipe(path) for path in sorted((tmp_path / "zip").glob("adapted-*.png"))]
+    assert [recipe.seed for recipe in recipes if recipe] == [11, 12]
+
+
+def test_stop_and_continue_an_example(page: "playwright.Page", runs: Path) -> None:
+    page.get_by_label("teapot", exact=True).check()
+    _holds(page, "#prompt", "a photo of sks teapot")
+    page.get_by_label("BOFT", exact=True).check()
+    page.locator("#boft-block_size input").fill("4")
+    page.locator("#steps input").fill("90000")
+    page.locator("#start").click()
+    _state(page, "teapot-boft", "running")
+    page.locator("#start").click()
+    _sees(page, "#start-message", "is still being trained")
+    page.locator("#stop").click()
+    _state(page, "teapot-boft", "stopped")
+    playwright.expect(page.locator("#resume")).to_be_visible()
+    assert list((runs / "teapot-boft").glob("checkpoint-*"))
+
+
+def test_no_file_outside_the_page_is_served(address: str, runs: Path) -> None:
+    for path in (runs.parent, ROOT / "pyproject.toml", Path("/etc/passwd")):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"{address}/gradio_api/file={path}")
+
+
+def _state(page: "playwright.Page", run: str, *states: str) -> None:
+    wanted = ", ".join(f'.card[data-run="{run}"][data-state="{state}"]' for state in states)
+    page.wait_for_selector(wanted)
+
+
+def _sees(page: "playwright.Page", place: str, text: str) -> None:
+    playwright.expect(page.locator(place)).to_contain_text(text, timeout=PATIENCE)
+
+
+def _holds(page: "playwright.Page", field: str, text: str) -> None:
+    playwright.expect(page.locator(field).get_by_role("textbox")).to_have_value(text)
+
+
+def _pictures(page: "playwright.Page", selector: str, count: int) -> None:
+    """That many pictures are there, and have really been loaded."""
+    page.wait_for_function(
+        "([selector, count]) => { const all = [...document.querySelectorAll(selector)];"
+        " all.forEach(one => one.loading = 'eager');"
+        " return all.length == count && all.every(one => one.naturalWidth > 0) }",
+        arg=[selector, count],
+    )
+
+
+def _await_answer(url: str, process: "subprocess.Popen[bytes]") -> None:
+    end = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"the studio did not open; exit code {process.poll()}")
