@@ -77,8 +77,8 @@ class Generate:
 
     def _pictures(self) -> None:
         self.status = gr.HTML(
-            '<div class="card empty"><b>Pictures appear here</b><p>Left the base model, right your '
-            "adapter, with the same seeds: only the training makes the difference.</p></div>",
+            '<div class="card empty"><b>Pictures appear here</b><p>The base model above, your '
+            "adapter below, from the same seeds: only the training makes the difference.</p></div>",
             padding=False,
             elem_id="generate-status",
         )

@@ -20,6 +20,7 @@ from studio.subjects import ExampleSubject, open_photos
 from training.config import LEARNING_RATES
 
 EXAMPLE, OWN = "An example", "My own photos"
+PHOTO_ADVICE = "Best: the subject alone and whole, in different places, light and poses."
 Data = Mapping[Any, Any]
 
 
@@ -54,12 +55,13 @@ class Personalise:
             self.example_pictures = gr.HTML(
                 _strip(first) if first else "", elem_id="example-pictures"
             )
-        with gr.Group(visible=first is None) as self.own_group:
+        with gr.Column(visible=first is None) as self.own_group:
+            gr.HTML(cards.note(PHOTO_ADVICE), padding=False)
             self.photos = gr.Gallery(
-                label="Drop photos here. Different places, light and poses help",
+                show_label=False,
                 columns=5,
                 object_fit="cover",
-                height=240,
+                height=190,
                 interactive=True,
                 file_types=["image"],
                 buttons=[],
@@ -273,8 +275,8 @@ class Personalise:
             return cards.problem(str(error))
         return ""
 
-    def _choose_source(self, source: str) -> list[gr.Group]:
-        return [gr.Group(visible=source == EXAMPLE), gr.Group(visible=source == OWN)]
+    def _choose_source(self, source: str) -> list[gr.Group | gr.Column]:
+        return [gr.Group(visible=source == EXAMPLE), gr.Column(visible=source == OWN)]
 
     def _choose_example(self, name: str) -> list[Any]:
         example = self.studio.examples[name]
