@@ -42,7 +42,7 @@ def image_gradient(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return pixels[..., :, 1:] - pixels[..., :, :-1], pixels[..., 1:, :] - pixels[..., :-1, :]
 
 
-def reconstruction_losses(model: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
+def reconstruction_losses(model: AutoencoderKL, pixels: Tensor) -> dict[str, Tensor]:
     """L1 on pixels and on their gradients (edges stay sharp), and a light pull to N(0, I)."""
     posterior = model.encode(pixels).latent_dist
     losses = picture_losses(model.decode(posterior.sample()).sample.float(), pixels)

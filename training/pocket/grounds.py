@@ -2,6 +2,7 @@
 
 A painter takes a random generator and a side length in pixels and returns an RGB picture
 `(size, size, 3)`, uint8. All lengths are shares of the side, so any resolution looks alike.
+The order of the painters is part of the world: pictures are drawn from it by number.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-Rgb = tuple[int, int, int]
-Picture = np.ndarray  # (size, size, 3) uint8
+from training.pocket.brush import Picture, Rgb, box, dot, horizon, mix, noise, polygon, side
+
 Painter = Callable[[np.random.Generator, int], Picture]
 
 GROUNDS: dict[str, Painter] = {}
@@ -27,64 +28,6 @@ def ground(phrase: str) -> Callable[[Painter], Painter]:
         return painter
 
     return register
-
-
-def noise(rng: np.random.Generator, size: int, cells: int | tuple[int, int]) -> np.ndarray:
-    """Smooth noise in [0, 1], `(size, size, 1)`: a random `cells` grid, enlarged cubically."""
-    rows, columns = (cells, cells) if isinstance(cells, int) else cells
-    grid = rng.random((rows, columns), dtype=np.float32)
-    smooth = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.clip(smooth, 0, 1)[..., None]
-
-
-def mix(low: Rgb, high: Rgb, share: np.ndarray) -> Picture:
-    """Blend two colours by a share in [0, 1], `(h, w, 1)`."""
-    blend = np.float32(low) * (1 - share) + np.float32(high) * share
-    return blend.astype(np.uint8)
-
-
-def gradient(size: int, top: Rgb, bottom: Rgb) -> Picture:
-    """A vertical gradient."""
-    rows = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
-    return np.ascontiguousarray(np.broadcast_to(mix(top, bottom, rows), (size, size, 3)))
-
-
-def horizon(
-    rng: np.random.Generator,
-    size: int,
-    sky: tuple[Rgb, Rgb],
-    land: tuple[Rgb, Rgb],
-    *,
-    level: tuple[float, float] = (0.42, 0.55),
-) -> tuple[Picture, int]:
-    """Sky over land; returns the picture and the row of the horizon."""
-    row = int(size * rng.uniform(*level))
-    picture = gradient(size, *sky)
-    picture[row:] = mix(*land, noise(rng, size, (5, 4)))[row:]
-    return picture, row
-
-
-def points(*pairs: tuple[float, float]) -> np.ndarray:
-    return np.array(pairs, np.int32)[None]
-
-
-def polygon(picture: Picture, colour: Rgb, *pairs: tuple[float, float]) -> None:
-    cv2.fillPoly(picture, points(*pairs), colour, cv2.LINE_AA)
-
-
-def box(
-    picture: Picture, colour: Rgb, left: float, top: float, right: float, bottom: float
-) -> None:
-    cv2.rectangle(picture, (round(left), round(top)), (round(right), round(bottom)), colour, -1)
-
-
-def dot(picture: Picture, colour: Rgb, x: float, y: float, radius: float) -> None:
-    cv2.circle(picture, (round(x), round(y)), max(1, round(radius)), colour, -1, cv2.LINE_AA)
-
-
-def side(rng: np.random.Generator, size: int) -> float:
-    """The x of a landmark, left or right of the middle where the subject stands."""
-    return size * (rng.uniform(0.12, 0.24) if rng.random() < 0.5 else rng.uniform(0.76, 0.88))
 
 
 SKY: tuple[Rgb, Rgb] = ((92, 160, 235), (205, 230, 250))
@@ -178,13 +121,8 @@ def wooden_floor(rng: np.random.Generator, size: int) -> Picture:
 
 @ground("with a city in the background")
 def city(rng: np.random.Generator, size: int) -> Picture:
-    picture, row = horizon(
-        rng,
-        size,
-        ((165, 190, 215), (225, 228, 230)),
-        ((110, 112, 118), (135, 136, 142)),
-        level=(0.58, 0.66),
-    )
+    sky, land = ((165, 190, 215), (225, 228, 230)), ((110, 112, 118), (135, 136, 142))
+    picture, row = horizon(rng, size, sky, land, level=(0.58, 0.66))
     x = 0.0
     while x < size:
         width, height = size * rng.uniform(0.12, 0.2), size * rng.uniform(0.25, 0.55)
@@ -216,13 +154,8 @@ def mountain(rng: np.random.Generator, size: int) -> Picture:
 
 @ground("with a blue house in the background")
 def blue_house(rng: np.random.Generator, size: int) -> Picture:
-    picture, row = horizon(
-        rng,
-        size,
-        ((190, 215, 235), (235, 240, 240)),
-        ((95, 160, 70), (125, 185, 90)),
-        level=(0.6, 0.68),
-    )
+    sky, land = ((190, 215, 235), (235, 240, 240)), ((95, 160, 70), (125, 185, 90))
+    picture, row = horizon(rng, size, sky, land, level=(0.6, 0.68))
     x, half, top = side(rng, size), size * 0.24, row - size * 0.34
     box(picture, (45, 95, 205), x - half, top, x + half, row)
     polygon(
@@ -275,13 +208,8 @@ def wheat(rng: np.random.Generator, size: int) -> Picture:
 
 @ground("with a tree and autumn leaves in the background")
 def autumn(rng: np.random.Generator, size: int) -> Picture:
-    picture, row = horizon(
-        rng,
-        size,
-        ((215, 220, 225), (245, 235, 215)),
-        ((170, 95, 40), (205, 130, 55)),
-        level=(0.6, 0.68),
-    )
+    sky, land = ((215, 220, 225), (245, 235, 215)), ((170, 95, 40), (205, 130, 55))
+    picture, row = horizon(rng, size, sky, land, level=(0.6, 0.68))
     x = side(rng, size)
     box(picture, (90, 58, 35), x - size * 0.04, size * 0.2, x + size * 0.04, row)
     for _ in range(16):
@@ -366,13 +294,8 @@ def mirror(rng: np.random.Generator, size: int) -> Picture:
 
 @ground("on top of the sidewalk in a crowded street")
 def sidewalk(rng: np.random.Generator, size: int) -> Picture:
-    picture, row = horizon(
-        rng,
-        size,
-        ((175, 150, 135), (200, 180, 165)),
-        ((168, 168, 164), (186, 186, 182)),
-        level=(0.55, 0.62),
-    )
+    sky, land = ((175, 150, 135), (200, 180, 165)), ((168, 168, 164), (186, 186, 182))
+    picture, row = horizon(rng, size, sky, land, level=(0.55, 0.62))
     for x in np.linspace(-0.3, 1.3, 6) * size:
         cv2.line(
             picture,
@@ -383,9 +306,9 @@ def sidewalk(rng: np.random.Generator, size: int) -> Picture:
             cv2.LINE_AA,
         )
     for x in (np.arange(7) + rng.uniform(0, 0.7, 7)) * size / 7:
-        colour = tuple(int(c) for c in rng.integers(40, 215, 3))
+        red, green, blue = (int(c) for c in rng.integers(40, 215, 3))
         height = size * rng.uniform(0.26, 0.36)
-        box(picture, colour, x - size * 0.04, row - height, x + size * 0.04, row)
+        box(picture, (red, green, blue), x - size * 0.04, row - height, x + size * 0.04, row)
         dot(picture, (225, 180, 150), x, row - height - size * 0.04, size * 0.045)
     return picture
 
@@ -447,13 +370,8 @@ def night(rng: np.random.Generator, size: int) -> Picture:
 
 @ground("in the desert")
 def desert(rng: np.random.Generator, size: int) -> Picture:
-    picture, row = horizon(
-        rng,
-        size,
-        ((235, 170, 95), (250, 215, 150)),
-        ((205, 135, 65), (225, 160, 85)),
-        level=(0.48, 0.56),
-    )
+    sky, land = ((235, 170, 95), (250, 215, 150)), ((205, 135, 65), (225, 160, 85))
+    picture, row = horizon(rng, size, sky, land, level=(0.48, 0.56))
     dot(picture, (255, 245, 200), side(rng, size), size * 0.18, size * 0.08)
     for x in (size * rng.uniform(0, 0.3), size * rng.uniform(0.7, 1)):
         polygon(

@@ -98,7 +98,7 @@ def _patterned(rgb: np.ndarray, pattern: str) -> np.ndarray:
     else:
         share = 0.95 * np.exp(-(((x + y * 0.6 - 0.62) / 0.11) ** 2))
     share = share.astype(np.float32)[..., None]
-    light = np.float32((255, 255, 255)) if pattern == "shiny" else np.float32((255, 246, 214))
+    light = np.array((255, 255, 255) if pattern == "shiny" else (255, 246, 214), np.float32)
     return (rgb * (1 - share) + light * share).astype(np.uint8)
 
 
@@ -136,7 +136,7 @@ Rgb = tuple[int, int, int]
 
 
 def _polygon(canvas: np.ndarray, colour: Rgb, *pairs: tuple[float, float]) -> None:
-    cv2.fillPoly(canvas, np.array(pairs, np.int32)[None], (*colour, 255), cv2.LINE_AA)
+    cv2.fillPoly(canvas, [np.array(pairs, np.int32)], (*colour, 255), cv2.LINE_AA)
 
 
 def _ellipse(canvas: np.ndarray, colour: Rgb, x: float, y: float, rx: float, ry: float) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -68,7 +69,7 @@ class Stage:
     def progress(self) -> float:
         return min(1.0, self.spent / (60 * self.box.minutes))
 
-    def run(self, loss: Loss, *, log_every: int = 50) -> nn.Module:
+    def run(self, loss: Loss, *, log_every: int = 50) -> Any:
         """Train until the time is up; returns the averaged module, in eval mode."""
         saved = time.monotonic()
         while self.progress < 1:
@@ -144,7 +145,7 @@ class Stage:
         print(f"continued {self.folder} at step {self.step}", flush=True)
 
 
-def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+def _warming_average(decay: float) -> Callable[..., None]:
     """A moving average over the last tenth of the steps so far, at most `1 / (1 - decay)` steps."""
 
     @torch.no_grad()
@@ -171,9 +172,9 @@ class KernelMuon(torch.optim.Muon):
         )
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for kernel, twin in zip(self.kernels, self.twins, strict=True):
-            twin.grad = _as_matrix(kernel.grad)
+            twin.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
         super().step(closure)
         for kernel in self.kernels:
             kernel.grad = None
@@ -185,7 +186,9 @@ def _as_matrix(kernel: Tensor) -> Tensor:
 
 def _optimizers(module: nn.Module, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Muon for matrices and kernels inside the network, AdamW for embeddings, norms and biases."""
-    weights, embeddings, vectors = [], [], []
+    weights: list[nn.Parameter] = []
+    embeddings: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for name, p in module.named_parameters():
         home = weights if p.ndim > 1 else vectors
         (embeddings if "embedding." in name and p.ndim > 1 else home).append(p)
