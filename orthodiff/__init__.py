@@ -1,6 +1,7 @@
 """Personalise and control diffusion models with orthogonal adapters."""
 
 from orthodiff.adapters import ADAPTERS, BOFT, HRA, OFT, LoRA
+from orthodiff.algebra import compose, interpolate
 from orthodiff.checkpoint import load
 from orthodiff.errors import UserError
 from orthodiff.export import export
@@ -20,6 +21,8 @@ __all__ = [
     "LoRA",
     "UserError",
     "attach",
+    "compose",
     "export",
+    "interpolate",
     "load",
 ]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from orthodiff.adapters import ADAPTERS, Method
+from orthodiff.adapters import ADAPTERS, READABLE, Method
 from orthodiff.adapters.checks import check_tensors, naming, refuse_flags
 from orthodiff.adapters.kinds import Adaptable, dimensions
 from orthodiff.errors import UserError
@@ -147,7 +147,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError, RecursionError):
         raise UserError(f"{path} is not readable JSON. Save the adapter again.") from None
     known = [method.peft_type for method in ADAPTERS.values()]
-    if found not in known:
+    if not isinstance(found, str) or found not in READABLE:
         raise UserError(
             f"{path} has peft_type {found!r}, but orthodiff reads only {', '.join(known)}. "
             "Load it with PEFT."
@@ -204,7 +204,7 @@ def _method(
     config: Mapping[str, Any], metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
 ) -> Method:
     """Return the settings: of our own recipe if there is one, else what PEFT's config says."""
-    cls = next(method for method in ADAPTERS.values() if method.peft_type == config["peft_type"])
+    cls = READABLE[config["peft_type"]]
     refuse_flags(config, "modules_to_save")
     if config.get("bias", "none") != "none":
         raise UserError("The adapter has trained biases, which orthodiff does not read. Use PEFT.")
@@ -217,5 +217,5 @@ def _method(
         return dataclasses.replace(method, **{k: v for k, v in settings.items() if k in names})
     except UserError:
         raise
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, KeyError):
         raise UserError("The adapter's settings cannot be read. Save it again.") from None

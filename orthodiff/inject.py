@@ -152,6 +152,12 @@ class Adapter:
             if self.model.get_submodule(name) is layer:
                 _replace(self.model, name, layer.base_layer)
 
+    def inverse(self) -> Adapter:
+        """Return the adapter of R^T in this one's place; see `orthodiff.algebra.inverse`."""
+        from orthodiff.algebra import inverse
+
+        return inverse(self)
+
     def _keep_merged(self) -> None:
         for layer in self.layers.values():
             layer.original_weight = None

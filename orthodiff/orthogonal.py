@@ -41,8 +41,14 @@ def reflect(rows: Tensor, V: Tensor, Y: Tensor, *, inverse: bool = False) -> Ten
     return rows - (rows @ left.to(rows.dtype)) @ right.to(rows.dtype).mT
 
 
-def skew(triangle: Tensor, block_size: int) -> Tensor:
+def block_size_of(triangle: Tensor) -> int:
+    """Return the size b of skew matrices with strict upper triangles (..., b(b-1)/2)."""
+    return (1 + math.isqrt(1 + 8 * triangle.shape[-1])) // 2
+
+
+def skew(triangle: Tensor) -> Tensor:
     """Return skew matrices (..., b, b) with strict upper triangles `triangle` (..., b(b-1)/2)."""
+    block_size = block_size_of(triangle)
     row, column = torch.triu_indices(block_size, block_size, 1, device=triangle.device)
     upper = triangle.new_zeros(*triangle.shape[:-1], block_size, block_size)
     upper[..., row, column] = triangle
@@ -59,15 +65,22 @@ def triangle(matrix: Tensor) -> Tensor:
 def cayley(S: Tensor) -> Tensor:
     """Return the rotations `(I - S)(I + S)^{-1}` of skew matrices `S` (..., b, b), solved exactly.
 
-    Computed as `2 (I + S)^{-1} - I`, which is the same matrix and gives exactly `I` at `S = 0`.
+    Computed as `2 (I + S)^{-1} - I`, which is the same matrix and gives exactly `I` at `S = 0`. The
+    map is its own inverse: of rotations it gives the skew matrices.
     """
     identity = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
     return 2 * torch.linalg.inv(identity + S) - identity
 
 
 def rotate_blocks(rows: Tensor, blocks: Tensor, *, inverse: bool = False) -> Tensor:
-    """Return `rows blockdiag(blocks)^T`, or untransposed if `inverse`; blocks (D, b, b)."""
+    """Return `rows blockdiag(blocks)^T`, or untransposed if `inverse`; blocks (D, b, b).
+
+    A single block is shared by as many parts as a row has.
+    """
     blocks = blocks.to(rows.dtype)
+    if len(blocks) == 1:
+        block = blocks[0] if inverse else blocks[0].mT
+        return (rows.unflatten(-1, (-1, len(block))) @ block).flatten(-2)
     split = rows.unflatten(-1, blocks.shape[:2])
     equation = "...ki,kij->...kj" if inverse else "...ki,kji->...kj"
     return torch.einsum(equation, split, blocks).flatten(-2)
@@ -94,33 +107,11 @@ def _swap(rows: Tensor, first: int, second: int, width: int) -> Tensor:
     return rows.unflatten(-1, (-1, first, second, width)).transpose(-3, -2).flatten(-4)
 
 
-def rotation_power(M: Tensor, exponent: float) -> Tensor:
-    """Return the real powers of rotations `M` (..., k, k): every angle times `exponent`.
-
-    On a plane turned by t, `M = C + K` with `C = cos(t) I` symmetric and K skew, so the power is
-    `cos(s t) I + K sin(s t) / sin(t)`: functions of C alone, whose eigenvectors are orthogonal
-    however many angles agree. Half turns leave their planes open: eigenvectors are paired in order.
-    """
-    C, K = 0.5 * (M + M.mT), 0.5 * (M - M.mT)
-    cosine, E = torch.linalg.eigh(C)
-    angle = torch.arccos(cosine.clamp(-1, 1))
-    half_turn = cosine < -1 + 1e-12
-    limit = torch.full_like(angle, exponent).masked_fill(half_turn, 0)
-    open_angle = (angle > 0) & ~half_turn
-    ratio = torch.where(open_angle, torch.sin(exponent * angle) / torch.sin(angle), limit)
-    power = (E * torch.cos(exponent * angle).unsqueeze(-2)) @ E.mT
-    power = power + K @ (E * ratio.unsqueeze(-2)) @ E.mT
-    return power + math.sin(math.pi * exponent) * _quarter_turns(E, half_turn)
-
-
-def _quarter_turns(E: Tensor, selected: Tensor) -> Tensor:
-    """Return the sum of quarter turns in the planes of selected eigenvectors, paired in order."""
-    pairs = E.shape[-1] // 2
-    first, second = E[..., 0 : 2 * pairs : 2], E[..., 1 : 2 * pairs : 2]
-    turn = (second * selected[..., 1 : 2 * pairs : 2].unsqueeze(-2)) @ first.mT
-    return turn - turn.mT
-
-
-def rotation_angles(M: Tensor) -> Tensor:
-    """Return the angles (..., ceil(k/2)), from pi to 0, of orthogonal matrices (..., k, k)."""
-    return torch.linalg.eigvals(M).angle().abs().sort(dim=-1, descending=True).values[..., ::2]
+def drop_blocks(factors: Tensor, share: float) -> Tensor:
+    """Return factors (m, D, b, b), one drawn at random having about `share` of its blocks at I."""
+    m, D, size, _ = factors.shape
+    device = factors.device
+    drawn = torch.arange(m, device=device) == torch.randint(m, (), device=device)
+    dropped = drawn[:, None] & (torch.rand(D, device=device) < share)
+    identity = torch.eye(size, dtype=factors.dtype, device=device)
+    return torch.where(dropped[..., None, None], identity, factors)

@@ -13,22 +13,22 @@ def adapted_weight(method: Method, parameters: dict[str, Tensor], W: Tensor) -> 
     if isinstance(method, LoRA):
         scale = 1.0 if method.alpha is None else method.alpha / method.rank
         return W + scale * parameters["lora_B.weight"] @ parameters["lora_A.weight"]
-    scaled = W @ rotation(method, parameters)
+    scaled = W @ rotation(method, parameters, W.shape[1])
     return scaled * parameters["boft_s"] if "boft_s" in parameters else scaled
 
 
-def rotation(method: Method, parameters: dict[str, Tensor]) -> Tensor:
+def rotation(method: Method, parameters: dict[str, Tensor], d: int) -> Tensor:
     """Return the dense matrix R (d, d) of a method."""
     if isinstance(method, HRA):
         return reflections(parameters["hra_u"], strict=method.strict)
     if isinstance(method, OFT):
-        return block_rotation(parameters["oft_R"], method.block_size).T
+        return block_rotation(constrained(method, parameters["oft_R"], d)).T
     assert isinstance(method, BOFT)
-    product = torch.eye(parameters["boft_R"].shape[1] * method.block_size, dtype=torch.float64)
+    product = torch.eye(d, dtype=torch.float64)
     for level, triangles in enumerate(parameters["boft_R"]):
-        order = coupling(len(product), level, method.block_size)
+        order = coupling(d, level, d // len(triangles))
         factor = torch.zeros_like(product)
-        blocks = block_rotation(triangles, method.block_size)
+        blocks = block_rotation(triangles)
         factor = factor.index_put((order[:, None], order[None, :]), blocks)
         product = factor @ product
     return product.T
@@ -46,9 +46,20 @@ def reflections(U: Tensor, *, strict: bool = False) -> Tensor:
     return product
 
 
-def block_rotation(triangles: Tensor, block_size: int) -> Tensor:
+def constrained(method: OFT, triangles: Tensor, d: int) -> Tensor:
+    """Return one triangle per block, of generators within COFT's ball."""
+    if method.eps is not None:
+        # A triangle holds half of a skew matrix: its norm is sqrt(2) times smaller.
+        radius = method.eps / (2 * len(triangles)) ** 0.5
+        rows = [t if t.norm() <= radius else radius * t / t.norm() for t in triangles]
+        triangles = torch.stack(rows)
+    return triangles.expand(d // method.block_size, -1) if method.block_share else triangles
+
+
+def block_rotation(triangles: Tensor) -> Tensor:
     """Return blockdiag((I - S_i)(I + S_i)^{-1}) for skew S_i with these upper triangles."""
-    blocks = []
+    blocks: list[Tensor] = []
+    block_size = next(b for b in range(2, 999) if b * (b - 1) // 2 == triangles.shape[1])
     for triangle in triangles:
         S = torch.zeros(block_size, block_size, dtype=triangle.dtype)
         row, column = torch.triu_indices(block_size, block_size, 1)

@@ -10,6 +10,7 @@ import torch
 
 import orthodiff
 from orthodiff.adapters import HRA, Method
+from orthodiff.adapters.solve import solve
 from orthodiff.errors import UserError
 from orthodiff.inject import install
 from tests import laws, reference
@@ -118,9 +119,41 @@ def test_angles_are_those_of_the_dense_rotation(method: Method) -> None:
         if isinstance(method, orthodiff.BOFT) and method.factors > 1:
             continue
         parameters = adapter.layers[name].adapter_parameters()
-        dense = torch.linalg.eigvals(reference.rotation(method, parameters)).angle().abs()
+        dense = (
+            torch.linalg.eigvals(reference.rotation(method, parameters, laws.WIDTH)).angle().abs()
+        )
+        if isinstance(method, orthodiff.OFT) and method.block_share:
+            angles = angles.repeat_interleave(laws.WIDTH // method.block_size)
         wanted = dense.sort(descending=True).values[::2][: len(angles)]
         torch.testing.assert_close(angles, wanted.detach(), rtol=0, atol=1e-7)
+
+
+DROPPING: dict[str, Method] = {
+    "oft": orthodiff.OFT(block_size=4, dropout=0.5),
+    "boft": orthodiff.BOFT(block_size=4, factors=3, dropout=0.5),
+}
+
+
+@over(DROPPING)
+def test_dropout_leaves_out_blocks_in_training_only(method: Method) -> None:
+    model, adapter = laws.adapted(method)
+    rows = laws.inputs(4)
+    torch.manual_seed(0)
+    first, second = model(rows), model(rows)
+    assert not torch.equal(first, second)
+    first.sum().backward()
+    model.eval()
+    apart = model(rows)
+    adapter.merge()
+    torch.testing.assert_close(model(rows), apart, rtol=0, atol=5e-6)
+    factors = solve(method, adapter.layers["first"].adapter_parameters())
+    (dropped,) = method.drop(factors)
+    left = (dropped == torch.eye(4)).all(-1).all(-1)
+    assert left.any()
+    assert not left.all()
+    assert torch.equal(dropped[~left], factors[0][~left])
+    R = method.rotate(torch.eye(laws.WIDTH), (dropped,))
+    torch.testing.assert_close(R @ R.T, torch.eye(laws.WIDTH), rtol=0, atol=3e-6)
 
 
 def test_an_odd_rank_has_no_strength_in_between() -> None:
@@ -173,6 +206,10 @@ def test_regularizer_is_zero_unless_switched_on(method: Method) -> None:
         (lambda: orthodiff.OFT(block_size=1), "`block_size` is 1, but a rotation needs"),
         (lambda: orthodiff.BOFT(block_size=5), "`block_size` is 5, .* must be even. .* 6"),
         (lambda: orthodiff.BOFT(factors=0), "`factors` is 0"),
+        (lambda: orthodiff.OFT(eps=0), "`eps` is 0, but it must be above 0"),
+        (lambda: orthodiff.OFT(dropout=1), "`dropout` is 1, but"),
+        (lambda: orthodiff.OFT(block_share=True, dropout=0.1), "with `block_share` all are one"),
+        (lambda: orthodiff.BOFT(blocks=0), "`blocks` is 0"),
         (lambda: orthodiff.LoRA(rank=-1), "`rank` is -1"),
         (lambda: orthodiff.LoRA(alpha=0), "`alpha` is 0"),
     ],
@@ -190,6 +227,11 @@ def test_refuses_settings_with_a_remedy(make: object, sentence: str) -> None:
         (
             orthodiff.BOFT(block_size=8, factors=4),
             "Layer first: .* = 64 must divide .* 32. Use at most 3 factors or .* size of 2, 4",
+        ),
+        (orthodiff.OFT(blocks=5), "Layer first: `blocks` is 5, .* Use one of 2, 4, 8, 16"),
+        (
+            orthodiff.BOFT(blocks=6, factors=2),
+            "`blocks` is 6 .* Use 2 or 4 or 8 or 16",
         ),
         (orthodiff.BOFT(block_size=6, factors=2), "Layer first: .* size of 2, 4, 8, 16"),
     ],

@@ -63,6 +63,31 @@ PEFT_CONFIGS: dict[str, Any] = {
     "oft": lambda t: peft.OFTConfig(
         oft_block_size=8, use_cayley_neumann=False, target_modules=t, init_weights=False
     ),
+    "oft-blocks": lambda t: peft.OFTConfig(
+        r=4,
+        oft_block_size=0,
+        use_cayley_neumann=False,
+        module_dropout=0.2,
+        target_modules=t,
+        init_weights=False,
+    ),
+    "oft-shared-constrained": lambda t: peft.OFTConfig(
+        oft_block_size=8,
+        block_share=True,
+        coft=True,
+        eps=0.5,
+        use_cayley_neumann=False,
+        target_modules=t,
+        init_weights=False,
+    ),
+    "boft-blocks": lambda t: peft.BOFTConfig(
+        boft_block_size=0,
+        boft_block_num=8,
+        boft_n_butterfly_factor=2,
+        boft_dropout=0.1,
+        target_modules=t,
+        init_weights=False,
+    ),
     "boft": lambda t: peft.BOFTConfig(
         boft_block_size=8, boft_n_butterfly_factor=3, target_modules=t, init_weights=False
     ),
@@ -79,9 +104,9 @@ PEFT_CONFIGS: dict[str, Any] = {
 def test_we_load_pefts_folder_and_give_the_same_outputs(
     make: Callable[[list[str]], peft.PeftConfig], tmp_path: Path
 ) -> None:
-    theirs = peft.get_peft_model(tiny_unet(), make(list(orthodiff.ATTENTION)))
+    theirs = peft.get_peft_model(tiny_unet().eval(), make(list(orthodiff.ATTENTION))).eval()
     theirs.save_pretrained(tmp_path)
-    unet = tiny_unet()
+    unet = tiny_unet().eval()
     adapter = orthodiff.load(unet, tmp_path)
     assert len(adapter.layers) == 32
     torch.testing.assert_close(predict(unet), predict(theirs), rtol=0, atol=1e-5)
@@ -89,6 +114,14 @@ def test_we_load_pefts_folder_and_give_the_same_outputs(
     again = orthodiff.load(tiny_unet(), tmp_path / "again")
     assert again.method == adapter.method
     assert all(map(torch.equal, again.parameters(), adapter.parameters()))
+
+
+@pytest.mark.parametrize(("name", "share"), [("oft-blocks", 0.2), ("boft-blocks", 0.1)])
+def test_pefts_dropout_is_kept(name: str, share: float, tmp_path: Path) -> None:
+    peft.get_peft_model(tiny_unet(), PEFT_CONFIGS[name](["to_q"])).save_pretrained(tmp_path)
+    method = orthodiff.load(tiny_unet(), tmp_path).method
+    assert method.settings()["dropout"] == share
+    assert share in method.peft_config().values()
 
 
 def test_pefts_neumann_form_turns_the_same_way_here(tmp_path: Path) -> None:
@@ -100,7 +133,8 @@ def test_pefts_neumann_form_turns_the_same_way_here(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path)
     unet = tiny_unet()
     before = predict(unet)
-    orthodiff.load(unet, tmp_path)
+    with pytest.warns(UserWarning, match=r"truncated Neumann series.* exact rotation"):
+        orthodiff.load(unet, tmp_path)
     moved = (predict(unet) - before).abs().max().item()
     # Five terms leave out powers from the fourth on: 2 ||Q||^4 with ||Q|| near 0.05, next to a turn
     # of 2 ||Q||.

@@ -2,11 +2,16 @@
 
 from orthodiff.adapters.base import Method
 from orthodiff.adapters.boft import BOFT
+from orthodiff.adapters.chain import Chain
 from orthodiff.adapters.hra import HRA
 from orthodiff.adapters.lora import LoRA
 from orthodiff.adapters.oft import OFT
 
 ADAPTERS: dict[str, type[Method]] = {method.name: method for method in (HRA, OFT, BOFT, LoRA)}
-"""Every method by name."""
+"""Every method that can be trained, by name."""
 
-__all__ = ["ADAPTERS", "BOFT", "HRA", "OFT", "LoRA", "Method"]
+_LOADABLE: tuple[type[Method], ...] = (*ADAPTERS.values(), Chain)
+READABLE: dict[str, type[Method]] = {method.peft_type: method for method in _LOADABLE}
+"""Every method that can be loaded, by PEFT's name."""
+
+__all__ = ["ADAPTERS", "BOFT", "HRA", "OFT", "READABLE", "Chain", "LoRA", "Method"]

@@ -41,6 +41,9 @@ class Method:
     peft_type: ClassVar[str]
     """PEFT's name of the method."""
 
+    factor_count: ClassVar[int] = 1
+    """Number of tensors that `prepare` returns."""
+
     def shapes(self, d: int, out: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the parameters of a layer of shape (out, d), by name.
 
@@ -77,6 +80,32 @@ class Method:
     def power(self, factors: Factors, strength: float) -> Factors:
         """Return the factors with every angle times `strength`: orthogonal at every value."""
         raise NotImplementedError
+
+    def settle(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+        """Return a method and parameters that turn at strength 1 as these do at `strength`.
+
+        What matters in training only is left out of the method.
+
+        Raises:
+            UserError: if the method does not rotate.
+        """
+        raise UserError(f"{self.name} adapters add to the weights, so they cannot be combined.")
+
+    def invert(self, parameters: Parameters) -> Parameters | None:
+        """Return parameters of R^T for a settled method, or None where it has none."""
+        return None
+
+    def join(
+        self, parameters: Parameters, other: Method, others: Parameters
+    ) -> tuple[Method, Parameters] | None:
+        """Return a method and parameters of `R R_other`, both settled, or None for a chain."""
+        return None
+
+    def between(
+        self, parameters: Parameters, other: Method, others: Parameters, t: float
+    ) -> tuple[Method, Parameters] | None:
+        """Return a method and parameters on the geodesic to `other`'s, both settled, or None."""
+        return None
 
     def angles(self, factors: Factors) -> Tensor:
         """Return the angles of one layer in radians, from 0 to pi, largest first.
@@ -137,6 +166,11 @@ class Method:
     def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return one layer's parameters from PEFT's tensors, saved with PEFT's `config`."""
         return dict(tensors)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Method:
+        """Return the method that `settings` were taken from."""
+        return cls(**settings)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings as plain values, as saved in the recipe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,17 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from orthodiff.adapters.base import Factors, Method, Parameters
-from orthodiff.adapters.checks import divisors, refuse_flags, require_positive
+from orthodiff.adapters.checks import divisors, refuse_flags, require_positive, require_share
 from orthodiff.adapters.kinds import Adaptable, dimensions
 from orthodiff.errors import UserError
-from orthodiff.orthogonal import (
-    butterfly,
-    cayley,
-    rotation_angles,
-    rotation_power,
-    skew,
-    triangle,
-)
+from orthodiff.orthogonal import butterfly, cayley, drop_blocks, skew, triangle
+from orthodiff.rotations import geodesic, rotation_angles, rotation_power
 
 
 @dataclass(frozen=True)
@@ -43,6 +38,10 @@ class BOFT(Method):
             "width of every adapted layer."
         },
     )
+    blocks: int | None = field(
+        default=None,
+        metadata={"help": "Number of blocks of every layer, in place of their width."},
+    )
     factors: int = field(
         default=2,
         metadata={"help": "Number of butterfly factors; each one doubles the reach of a block."},
@@ -52,7 +51,15 @@ class BOFT(Method):
         metadata={"help": "Also learn one scale per output, as PEFT does; not orthogonal."},
     )
 
+    dropout: float = field(
+        default=0.0,
+        metadata={"help": "Share of the blocks of a random factor left unturned while training."},
+    )
+
     def __post_init__(self) -> None:
+        require_share("dropout", self.dropout)
+        if self.blocks is not None:
+            require_positive("blocks", self.blocks, example=8)
         require_positive("block_size", self.block_size, example=8)
         require_positive("factors", self.factors, example=2)
         if self.block_size == 1 or (self.block_size % 2 and self.factors > 1):
@@ -67,10 +74,8 @@ class BOFT(Method):
         Raises:
             UserError: if the butterfly does not fit d; the sentence lists what fits.
         """
-        if d % self._reach(self.block_size):
-            raise UserError(self._misfit(d))
-        size = self.block_size * (self.block_size - 1) // 2
-        shapes: dict[str, tuple[int, ...]] = {"boft_R": (self.factors, d // self.block_size, size)}
+        b = self._block_size(d)
+        shapes: dict[str, tuple[int, ...]] = {"boft_R": (self.factors, d // b, b * (b - 1) // 2)}
         return shapes | ({"boft_s": (out, 1)} if self.output_scale else {})
 
     def start(self, d: int, out: int, *, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -81,6 +86,27 @@ class BOFT(Method):
         """
         parameters = super().start(d, out, generator=generator)
         return {name: p + 1 if name == "boft_s" else p for name, p in parameters.items()}
+
+    def _block_size(self, d: int) -> int:
+        """Return the width of a block in a layer of width d.
+
+        Raises:
+            UserError: if the butterfly does not fit d; the sentence lists what fits.
+        """
+        if self.blocks is None:
+            if d % self._reach(self.block_size):
+                raise UserError(self._misfit(d))
+            return self.block_size
+        pairs = 2 ** (self.factors - 1)
+        even = 2 if self.factors > 1 else 1
+        fits = [n for n in divisors(d, limit=d) if n % pairs == 0 and d % (n * even) == 0 and n < d]
+        if self.blocks not in (*fits, 1 if self.factors == 1 else 0):
+            raise UserError(
+                f"`blocks` is {self.blocks} and `factors` is {self.factors}, but blocks of "
+                f"even width, whose number {pairs} divides, must divide the layer's width {d}. "
+                f"Use {' or '.join(map(str, fits)) or 'fewer factors'}."
+            )
+        return d // self.blocks
 
     def _reach(self, block_size: int) -> int:
         """Return how many neighbouring inputs the last factor couples."""
@@ -101,7 +127,11 @@ class BOFT(Method):
 
     def prepare(self, parameters: Parameters) -> Factors:
         """Return the blocks (*batch, m, D, b, b) of the factors B_0 ... B_{m-1}."""
-        return (cayley(skew(parameters["boft_R"], self.block_size)),)
+        return (cayley(skew(parameters["boft_R"])),)
+
+    def drop(self, factors: Factors) -> Factors:
+        """Return the factors, one of them with a random share of its blocks at the identity."""
+        return (drop_blocks(factors[0], self.dropout),) if self.dropout else factors
 
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d)."""
@@ -114,6 +144,33 @@ class BOFT(Method):
         """
         return (rotation_power(factors[0], strength),)
 
+    def settle(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+        """Return the generators of each factor's blocks at this strength, and the scale."""
+        plain = dataclasses.replace(self, dropout=0.0)
+        if strength == 1:
+            return plain, parameters
+        (blocks,) = self.power(self.prepare(parameters), strength)
+        scales = {k: 1 + strength * (s - 1) for k, s in parameters.items() if k == "boft_s"}
+        return plain, {"boft_R": triangle(cayley(blocks)), **scales}
+
+    def invert(self, parameters: Parameters) -> Parameters | None:
+        """Return opposite generators for one factor; several would have to change their order."""
+        if self.factors > 1:
+            return None
+        scales = {k: 1 / s for k, s in parameters.items() if k == "boft_s"}
+        return {"boft_R": -parameters["boft_R"], **scales}
+
+    def between(
+        self, parameters: Parameters, other: Method, others: Parameters, t: float
+    ) -> tuple[Method, Parameters] | None:
+        """Return the geodesic of each factor's blocks, as the whole way is no butterfly."""
+        if other != self:
+            return None
+        (first,), (second,) = self.prepare(parameters), self.prepare(others)
+        blocks = geodesic(first.mT, second.mT, t).mT
+        scales = {k: torch.lerp(s, others[k], t) for k, s in parameters.items() if k == "boft_s"}
+        return self, {"boft_R": triangle(cayley(blocks)), **scales}
+
     def angles(self, factors: Factors) -> Tensor:
         """Return the angles of all blocks of all factors in radians, largest first."""
         return rotation_angles(factors[0]).flatten().sort(descending=True).values
@@ -125,9 +182,10 @@ class BOFT(Method):
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's block size and number of factors."""
         return {
-            "boft_block_size": self.block_size,
-            "boft_block_num": 0,
+            "boft_block_size": 0 if self.blocks else self.block_size,
+            "boft_block_num": self.blocks or 0,
             "boft_n_butterfly_factor": self.factors,
+            "boft_dropout": self.dropout,
         }
 
     @classmethod
@@ -139,7 +197,7 @@ class BOFT(Method):
         Raises:
             UserError: for variants we do not have, or if the tensors are missing.
         """
-        refuse_flags(config, "boft_block_num", "fan_in_fan_out")
+        refuse_flags(config, "fan_in_fan_out")
         told, held = config.get("boft_n_butterfly_factor", 1), len(tensors.get("boft_R", ()))
         if told != held == 1:
             warnings.warn(
@@ -148,14 +206,20 @@ class BOFT(Method):
                 stacklevel=2,
             )
         factors = 1 if held == 1 else told
-        return cls(block_size=config.get("boft_block_size", 4), factors=factors, output_scale=True)
+        return cls(
+            block_size=config.get("boft_block_size", 4) or cls.block_size,
+            blocks=config.get("boft_block_num") or None,
+            factors=factors,
+            output_scale=True,
+            dropout=config.get("boft_dropout", 0.0),
+        )
 
     def pack(self, parameters: Parameters, layer: Adaptable) -> dict[str, Tensor]:
         """Return full matrices (m, D, b, b), which PEFT antisymmetrises, and a scale.
 
         The scale is (out, 1) for a linear layer and (1, out) for a convolution.
         """
-        boft_R = skew(parameters["boft_R"], self.block_size)
+        boft_R = skew(parameters["boft_R"])
         scale = parameters.get("boft_s", boft_R.new_ones(dimensions(layer)[1], 1))
         return {"boft_s": scale if isinstance(layer, nn.Linear) else scale.mT, "boft_R": boft_R}
 

@@ -37,6 +37,19 @@ def require_at_least_zero(name: str, value: object) -> None:
         )
 
 
+def require_share(name: str, value: object) -> None:
+    """Refuse a setting that is not a number from 0 to below 1.
+
+    Raises:
+        UserError: naming the setting and its value.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= float(value) < 1:  # type: ignore[arg-type]
+        raise UserError(
+            f"`{name}` is {value!r}, but it must be from 0 to below 1. Use for example 0.1."
+        )
+
+
 def divisors(d: int, *, limit: int = 256) -> list[int]:
     """Return the divisors of d from 2 up to `limit`."""
     return [b for b in range(2, min(d, limit) + 1) if d % b == 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from torch import Tensor
 from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import require_at_least_zero, require_positive
 from orthodiff.errors import UserError
-from orthodiff.orthogonal import compact_wy, mirror, reflect, rotation_angles, rotation_power
+from orthodiff.orthogonal import compact_wy, mirror, reflect
+from orthodiff.rotations import geodesic, reflections, rotation_angles, rotation_power
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class HRA(Method):
     name: ClassVar[str] = "hra"
     title: ClassVar[str] = "Householder reflection adaptation (2405.17484)"
     peft_type: ClassVar[str] = "HRA"
+    factor_count: ClassVar[int] = 2
 
     rank: int = field(
         default=8,
@@ -134,6 +137,46 @@ class HRA(Method):
                 "determinant -1 and so no real powers. Use 0 or 1, or train with an even rank."
             )
 
+    def settle(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+        """Return reflections of R^strength: as many as there are, found again unless it is 1."""
+        if strength == 1 and not self.strict:
+            return _of_rank(self.rank), parameters
+        V, Y = self.prepare(parameters)
+        if strength == 1:
+            return _of_rank(self.rank), {"hra_u": V}
+        basis, M = self._within(V, Y)
+        power = rotation_power(M, strength) if strength else torch.eye(len(M), dtype=M.dtype)
+        even = self.rank + self.rank % 2
+        return _of_rank(even), {"hra_u": basis @ reflections(power, even)}
+
+    def invert(self, parameters: Parameters) -> Parameters:
+        """Return the reflections in reverse order."""
+        return {"hra_u": parameters["hra_u"].flip(-1)}
+
+    def join(
+        self, parameters: Parameters, other: Method, others: Parameters
+    ) -> tuple[Method, Parameters] | None:
+        """Return one chain of all reflections."""
+        if not isinstance(other, HRA):
+            return None
+        U = torch.cat([parameters["hra_u"], others["hra_u"]], dim=-1)
+        return _of_rank(U.shape[-1]), {"hra_u": U}
+
+    def between(
+        self, parameters: Parameters, other: Method, others: Parameters, t: float
+    ) -> tuple[Method, Parameters] | None:
+        """Return reflections of `R_a (R_a^T R_b)^t`, within the span of both; ranks add up."""
+        if not isinstance(other, HRA) or self.rank % 2 or other.rank % 2:
+            return None
+        V = torch.cat([parameters["hra_u"], others["hra_u"]], dim=-1)
+        basis, _ = torch.linalg.qr(V)
+        A, B = (
+            method.rotate(basis.mT, method.prepare(own)) @ basis
+            for method, own in ((self, parameters), (other, others))
+        )
+        rank = self.rank + other.rank
+        return _of_rank(rank), {"hra_u": basis @ reflections(geodesic(A, B, t), rank)}
+
     def penalty(self, factors: Factors) -> Tensor | None:
         """Return lambda ||I_r - V^T V||_F^2 (eq. 6), or None when it is switched off."""
         if self.strict or not self.regularization:
@@ -151,8 +194,12 @@ class HRA(Method):
     def from_peft(cls, config: Mapping[str, Any], tensors: Parameters) -> HRA:
         """Return the settings of a PEFT HRA folder, whose rank may be odd."""
         rank, strict = config.get("r", 8), bool(config.get("apply_GS", False))
-        odd = isinstance(rank, int) and rank % 2
-        return (OddHRA if odd else HRA)(rank=rank, strict=strict)
+        return _of_rank(rank, strict=strict)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> HRA:
+        """Return the method that `settings` were taken from, whose rank may be odd."""
+        return dataclasses.replace(_of_rank(settings["rank"], strict=True), **settings)
 
 
 class OddHRA(HRA):
@@ -163,3 +210,9 @@ class OddHRA(HRA):
 
     def _require_pairs(self) -> None:
         pass
+
+
+def _of_rank(rank: int, *, strict: bool = False) -> HRA:
+    """Return HRA of a rank that may be odd."""
+    odd = isinstance(rank, int) and rank % 2
+    return (OddHRA if odd else HRA)(rank=rank, strict=strict)
