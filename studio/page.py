@@ -26,11 +26,11 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Generate", id="generate"):
                 generate = Generate(studio)
         timer = gr.Timer(EVERY)
-        gr.on([page.load, timer.tick], **personalise.refreshing)
+        gr.on([page.load, timer.tick], **personalise.runs.refreshing)
         gr.on([page.load, timer.tick], **generate.refreshing)
-        personalise.use.click(_open_generate, None, tabs, api_visibility="private").then(
+        personalise.runs.use.click(_open_generate, None, tabs, api_visibility="private").then(
             generate.choose,
-            [personalise.run, generate.before],
+            [personalise.runs.run, generate.before],
             generate.chosen,
             api_visibility="private",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ def serve(*, bases: Sequence[str] | None, runs: Path, host: str, port: int) -> N
     """
     names = tuple(bases or [default_base()])
     check_bases(names)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as with Ctrl-C: tidily
     with tempfile.TemporaryDirectory(prefix="orthodiff-studio-") as cache:
         os.environ["GRADIO_TEMP_DIR"] = cache
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

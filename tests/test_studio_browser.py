@@ -41,13 +41,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(tiny: Path, runs: Path) -> Iterator[str]:
     """The studio, served by `app.py` as a user would."""
+    scratch = runs.parent / "scratch"
+    scratch.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "app.py", "--port", str(port), "--base", str(tiny), "--runs", str(runs)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(runs.parent / "cache")},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "XDG_CACHE_HOME": str(runs.parent / "cache"),
+            "TMPDIR": str(scratch),
+        },
     )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -55,7 +62,8 @@ def address(tiny: Path, runs: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
+    assert list(scratch.iterdir()) == [], "uploads are left behind"
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import psutil
 from PIL import Image
 
 from orthodiff.errors import UserError
-from studio.jobs.status import process_of, read_status
+from studio.jobs.status import Status, process_of, read_status
 from studio.jobs.store import EXIT_CODE, LOG, REQUEST, STOP, RunStore, write_record
 from training.config import DreamBoothConfig
-from training.state import find_checkpoint
+from training.state import find_checkpoint, list_checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAVING = 20.0
@@ -54,7 +54,7 @@ class LocalRunner:
         folder = self.store.folder(name)
         with self._one_at_a_time:
             self._check_idle()
-            if not can_resume(folder):
+            if not can_resume(folder, read_status(folder)) or not find_checkpoint(folder, "latest"):
                 raise UserError(f"The run `{name}` has no checkpoint to go on from. Start it anew.")
             _await_end(folder)
             (folder / STOP).unlink(missing_ok=True)
@@ -105,11 +105,10 @@ class LocalRunner:
         threading.Thread(target=_note_end, args=(process, folder), daemon=True).start()
 
 
-def can_resume(folder: Path) -> bool:
-    """Whether a dead run has a request and a whole checkpoint."""
-    if not (folder / REQUEST).is_file() or read_status(folder).state not in ("stopped", "failed"):
-        return False
-    return find_checkpoint(folder, "latest") is not None
+def can_resume(folder: Path, status: Status) -> bool:
+    """Whether a run has ended early, and there is something to go on from."""
+    ended_early = status.state in ("stopped", "failed")
+    return ended_early and (folder / REQUEST).is_file() and bool(list_checkpoints(folder))
 
 
 def _await_end(folder: Path) -> None:

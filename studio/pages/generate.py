@@ -88,7 +88,7 @@ class Generate:
         )
 
     def _connect(self) -> None:
-        private = {"api_visibility": "private", "show_progress": "hidden"}
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         self.before = gr.State({"names": [], "run": None})
         self.chosen = [self.before, self.run, self.base, self.prompts, self.message]
         self.run.input(self.choose, [self.run, self.before], self.chosen, **private)

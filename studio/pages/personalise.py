@@ -1,4 +1,4 @@
-"""Tab 'Personalise': a subject, a method, a few numbers; then a training to watch."""
+"""Tab 'Personalise': a subject, a method, a few numbers; then a training starts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from orthodiff import ADAPTERS
 from orthodiff.errors import UserError
 from studio import cards, grids
 from studio.forms import settings_fields
-from studio.jobs.local import can_resume
-from studio.jobs.status import Status, read_status
+from studio.pages.runs import Runs
 from studio.request import TrainForm, in_contexts, make_config, name_prompt
 from studio.studio import Studio
 from studio.subjects import ExampleSubject, open_photos
@@ -35,7 +34,7 @@ class Personalise:
                 self._method()
                 self._training()
             with gr.Column(scale=5, min_width=380):
-                self._run()
+                self.runs = Runs(studio)
         self._connect()
 
     def _subject(self) -> None:
@@ -140,23 +139,9 @@ class Personalise:
         )
         self.message = gr.HTML(padding=False, elem_id="start-message")
 
-    def _run(self) -> None:
-        gr.HTML('<h2 class="step">Runs</h2>', padding=False)
-        self.run = gr.Dropdown([], show_label=False, container=False, visible=False, elem_id="run")
-        self.card = gr.HTML(cards.EMPTY, padding=False, elem_id="card")
-        with gr.Row():
-            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
-            self.resume = gr.Button("Continue", visible=False, elem_id="resume")
-            self.use = gr.Button(
-                "Make pictures with it", variant="primary", visible=False, elem_id="use"
-            )
-        self.run_message = gr.HTML(padding=False)
-        self.samples = gr.HTML(padding=False, elem_id="samples")
-        self.before = gr.State({})
-
     def _connect(self) -> None:
         groups = [self.example_group, self.own_group]
-        private = {"api_visibility": "private", "show_progress": "hidden"}
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         self.source.input(self._choose_source, self.source, groups, **private)
         self.example.input(
             self._choose_example, self.example, [self.example_pictures, self.class_word], **private
@@ -167,17 +152,6 @@ class Personalise:
             self._choose_method, self.method, [self.method, self.rate, *self.groups.values()],
             **private,
         )  # fmt: skip
-        self.view = [
-            self.run, self.card, self.samples, self.stop, self.resume, self.use, self.before,
-        ]  # fmt: skip
-        self.refreshing = {
-            "fn": self.refresh,
-            "inputs": [self.run, self.before],
-            "outputs": self.view,
-            "concurrency_limit": None,
-            **private,
-        }
-        self.run.input(**self.refreshing)
         fields = {
             self.source, self.example, self.photos, self.class_word, self.prompt, self.method,
             self.steps, self.rate, self.seed, self.base, self.batch, self.every,
@@ -185,10 +159,8 @@ class Personalise:
             *(field for fields in self.settings.values() for field in fields.values()),
         }  # fmt: skip
         self.start_button.click(
-            self.start, fields, [self.message, self.run], api_visibility="private"
-        ).then(**self.refreshing)
-        for button, action in ((self.stop, self._stop), (self.resume, self._resume)):
-            button.click(action, self.run, self.run_message, **private).then(**self.refreshing)
+            self.start, fields, [self.message, self.runs.run], api_visibility="private"
+        ).then(**self.runs.refreshing)
 
     def start(self, data: Data) -> tuple[str, Any]:
         """Check everything, then start; the message beside the form and the list of runs."""
@@ -196,7 +168,7 @@ class Personalise:
             name = self._start(data)
         except UserError as error:
             return cards.problem(str(error)), gr.skip()
-        return "", gr.Dropdown(choices=self.studio.store.names(), value=name, visible=True)
+        return "", self.runs.offer(name)
 
     def _start(self, data: Data) -> str:
         store, method = self.studio.store, data[self.method]
@@ -229,51 +201,6 @@ class Personalise:
         if example is None:
             raise UserError("Choose an example subject, or add photos of your own.")
         return list(example.pictures)
-
-    def refresh(self, chosen: str | None, before: Mapping[str, Any]) -> list[Any]:
-        """What the runs folder shows now; what has not changed is left alone."""
-        names = self.studio.store.names()
-        if chosen not in names:
-            chosen = self.studio.runner.active() or (names[0] if names else None)
-        status = read_status(self.studio.store.folder(chosen)) if chosen else None
-        now = {
-            "run": (chosen, names),
-            "card": cards.run_card(status) if status else cards.EMPTY,
-            "samples": self._samples(status),
-            "stop": status is not None and status.is_alive,
-            "resume": status is not None and can_resume(self.studio.store.folder(status.name)),
-            "use": status is not None and status.state == "finished",
-        }
-        changed = {key for key, value in now.items() if before.get(key) != value}
-        updates = {
-            "run": lambda: gr.Dropdown(choices=names, value=chosen, visible=bool(names)),
-            "card": lambda: now["card"],
-            "samples": lambda: now["samples"],
-            **{
-                key: lambda key=key: gr.Button(visible=now[key])
-                for key in ("stop", "resume", "use")
-            },
-        }
-        shown_now = [updates[key]() if key in changed else gr.skip() for key in now]
-        return [*shown_now, now if changed else gr.skip()]
-
-    def _samples(self, status: Status | None) -> str:
-        if status is None:
-            return ""
-        return grids.samples(self.studio.store.folder(status.name), status.samples)
-
-    def _stop(self, name: str | None) -> str:
-        return self._attempt(self.studio.runner.stop, name)
-
-    def _resume(self, name: str | None) -> str:
-        return self._attempt(self.studio.runner.resume, name)
-
-    def _attempt(self, action: Any, name: str | None) -> str:
-        try:
-            action(name or "")
-        except UserError as error:
-            return cards.problem(str(error))
-        return ""
 
     def _choose_source(self, source: str) -> list[gr.Group | gr.Column]:
         return [gr.Group(visible=source == EXAMPLE), gr.Column(visible=source == OWN)]
