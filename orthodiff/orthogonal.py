@@ -77,34 +77,41 @@ def rotate_blocks(rows: Tensor, blocks: Tensor, *, inverse: bool = False) -> Ten
 
     A single block is shared by as many parts as a row has.
     """
-    blocks = blocks.to(rows.dtype)
-    if len(blocks) == 1:
-        block = blocks[0] if inverse else blocks[0].mT
-        return (rows.unflatten(-1, (-1, len(block))) @ block).flatten(-2)
-    split = rows.unflatten(-1, blocks.shape[:2])
-    equation = "...ki,kij->...kj" if inverse else "...ki,kji->...kj"
-    return torch.einsum(equation, split, blocks).flatten(-2)
+    if len(blocks) > 1:
+        return butterfly(rows, blocks[None], inverse=inverse)
+    block = (blocks[0] if inverse else blocks[0].mT).to(rows.dtype)
+    return (rows.unflatten(-1, (-1, len(block))) @ block).flatten(-2)
 
 
 def butterfly(rows: Tensor, factors: Tensor, *, inverse: bool = False) -> Tensor:
     """Return `rows R` with `R = (B_{m-1} ... B_1 B_0)^T`, or `rows R^T` (2311.06243, eq. 6).
 
     `factors` (m, D, b, b) holds the blocks of each `B_i`, which couples the half-blocks k and
-    k + 2^i within groups of 2^(i+1). The transpose is PEFT's convention.
+    k + 2^i within groups of 2^(i+1). The transpose is PEFT's convention. Rows are turned as columns
+    (d, N), where pairing half-blocks moves whole rows of memory.
     """
-    half = factors.shape[-1] // 2
-    levels = range(len(factors))
-    for level in reversed(levels) if inverse else levels:
-        coupled = _swap(rows, 2, 2**level, half)
-        rows = _swap(rotate_blocks(coupled, factors[level], inverse=inverse), 2**level, 2, half)
-    return rows
+    half, d = factors.shape[-1] // 2, rows.shape[-1]
+    blocks = (factors.mT if inverse else factors).to(rows.dtype)
+    columns, level = rows.reshape(-1, d).T, 0
+    for next_level in reversed(range(len(factors))) if inverse else range(len(factors)):
+        columns, level = _pair(columns, level, next_level, half), next_level
+        columns = torch.bmm(blocks[level], columns.reshape(*blocks.shape[1:3], -1)).flatten(0, 1)
+    return _pair(columns, level, 0, half).T.reshape(rows.shape)
 
 
-def _swap(rows: Tensor, first: int, second: int, width: int) -> Tensor:
-    """Read rows as (..., first, second, width) in turn and swap the first two of these axes."""
-    if first == 1 or second == 1:
-        return rows
-    return rows.unflatten(-1, (-1, first, second, width)).transpose(-3, -2).flatten(-4)
+def _pair(columns: Tensor, old: int, new: int, half: int) -> Tensor:
+    """Reorder half-blocks (d, N) from the pairs of one level to those of another or of level 0.
+
+    Level 0 pairs neighbours, which is the usual order. Between neighbouring levels the way over the
+    usual order is one exchange of axes.
+    """
+    if old == new:
+        return columns
+    if min(old, new) == 0:
+        axes = (2, 2**new) if new > old else (2**old, 2)
+        return columns.reshape(-1, *axes, half, columns.shape[-1]).transpose(1, 2).flatten(0, 3)
+    pairs = columns.reshape(-1, 2, 2 ** min(old, new), 2, half, columns.shape[-1])
+    return pairs.transpose(1, 3).flatten(0, 4)
 
 
 def drop_blocks(factors: Tensor, share: float) -> Tensor:
