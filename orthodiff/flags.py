@@ -6,7 +6,7 @@ import argparse
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -123,14 +123,19 @@ def _sentence(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"`{name}` is not a known setting.{nearest(name, model.model_fields)}"
     if problem["type"] == "missing":
-        return f"`{name}` is missing. Give it with --{name} VALUE or in the YAML file."
+        return f"`{name}` is missing. Give it with --{name} VALUE."
     rule = (problem["msg"][:1].lower() + problem["msg"][1:]).replace("input ", "it ")
     return f"`{name}` is {problem['input']!r}, but {rule}.{_choices(model, name, problem)}"
 
 
 def _choices(model: type[BaseModel], name: str, problem: Any) -> str:
     if problem["type"] != "literal_error" or name not in model.model_fields:
-        return " Correct it in the command or the YAML file."
-    annotation = model.model_fields[name].annotation
-    options = [str(option) for option in get_args(annotation)]
-    return nearest(str(problem["input"]), options)
+        return " Correct it."
+    return nearest(str(problem["input"]), _literals(model.model_fields[name].annotation))
+
+
+def _literals(annotation: Any) -> list[str]:
+    """`Literal["a", "b"] | None` -> a, b."""
+    if get_origin(annotation) is Literal:
+        return [str(option) for option in get_args(annotation)]
+    return [option for part in get_args(annotation) for option in _literals(part)]

@@ -22,7 +22,7 @@ def find_pictures(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"The picture folder `{folder}` does not exist. Check the path.")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = pictures_in(folder)
     if not found:
         kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise UserError(
@@ -30,6 +30,11 @@ def find_pictures(folder: Path) -> list[Path]:
             f"directly into it ({kinds})."
         )
     return found
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of an existing flat folder, by name; perhaps none."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
 def open_picture(path: Path) -> Image.Image:

@@ -46,14 +46,17 @@ def dreambooth(task: str, arguments: Sequence[str]) -> int:
     from training.config import read_config
 
     config = read_config(arguments, prog=f"python -m training {task}")
-    _hush()
+    from orthodiff.options import hush
+
+    hush()
     from training.prepare import prepare
     from training.state import open_run
 
     parts = prepare(config)
     if not parts.accelerator.is_main_process:
         return _run(parts, _Narrator([]))
-    with open_run(config.output_dir, overwrite=config.overwrite_output_dir):
+    afresh = config.overwrite_output_dir and parts.checkpoint is None
+    with open_run(config.output_dir, overwrite=afresh):
         return _run(parts, _Narrator(_listeners(config)))
 
 
@@ -120,15 +123,6 @@ def _task(word: str) -> str:
     if word not in TASKS:
         raise UserError(f"`{word}` is not a task.{nearest(word, TASKS)}")
     return word
-
-
-def _hush() -> None:
-    """Loading bars of single files would bury our own."""
-    import diffusers
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

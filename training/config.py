@@ -59,7 +59,7 @@ class DreamBoothConfig(BaseModel):
     )
     method: str = Field("hra", description="adapter: " + ", ".join(ADAPTERS))
     settings: dict[str, Any] = Field(default_factory=dict)
-    seed: int = Field(0, ge=0, description="seed of everything random")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
     resolution: int | None = Field(
         None, ge=8, description="side of the square pictures in pixels [the base's own]"
     )
@@ -177,7 +177,8 @@ def read_config(arguments: Sequence[str], *, prog: str) -> DreamBoothConfig:
     given = parse_flags(flags, arguments, prog=prog, description=DreamBoothConfig.__doc__ or "")
     path = given.pop("config", None)
     written = read_yaml(Path(path)) if path else {}
-    if "method" in given and given["method"] != written.get("method"):
+    usual = DreamBoothConfig.model_fields["method"].default
+    if "method" in given and given["method"] != written.get("method", usual):
         written = {name: v for name, v in written.items() if name not in setting_flags()}
     return validate(DreamBoothConfig, {**written, **given})
 
@@ -192,7 +193,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"The configuration file `{path}` does not exist. Check --config.")
     try:
         values = yaml.safe_load(path.read_text("utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = str(error).replace("\n", " ")
         raise UserError(f"`{path}` is not valid YAML: {where}. Correct it there.") from error
     if not isinstance(values, Mapping):

@@ -27,7 +27,7 @@ def make_optimizer(
         rate *= config.gradient_accumulation_steps * config.train_batch_size * processes
     betas = (config.adam_beta1, config.adam_beta2)
     if config.use_8bit_adam:
-        return _eight_bit()(
+        return eight_bit_adamw()(
             parameters,
             lr=rate,
             betas=betas,
@@ -58,7 +58,12 @@ def make_schedule(config: DreamBoothConfig, optimizer: Optimizer) -> LRScheduler
     )
 
 
-def _eight_bit() -> Any:
+def eight_bit_adamw() -> Any:
+    """The class of 8-bit AdamW.
+
+    Raises:
+        UserError: bitsandbytes is not installed.
+    """
     try:
         import bitsandbytes
     except ImportError as error:

@@ -18,7 +18,10 @@ from orthodiff.pictures import find_pictures
 from training.config import DreamBoothConfig
 from training.dataset import Example, load_examples
 from training.method import setting_flags
+from training.optimise import eight_bit_adamw
+from training.prior import check_class_folder
 from training.state import check_output, find_checkpoint, load_checkpoint
+from training.trackers import check_tensorboard
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,6 +42,8 @@ HARMFUL = (
     "scale_lr",
     "lr_scheduler",
     "lr_warmup_steps",
+    "lr_num_cycles",
+    "lr_power",
     "use_8bit_adam",
     "adam_beta1",
     "adam_beta2",
@@ -78,10 +83,12 @@ def prepare(config: DreamBoothConfig) -> Parts:
     """
     from accelerate import Accelerator
 
-    resuming = config.resume_from_checkpoint is not None
-    check_output(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
     checkpoint = _checkpoint(config)
+    going_on = checkpoint is not None
+    check_output(config.output_dir, resume=going_on, overwrite=config.overwrite_output_dir)
     find_pictures(config.instance_data_dir)
+    check_class_folder(config)
+    check_extras(config)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
     base = load_base(
@@ -98,6 +105,18 @@ def prepare(config: DreamBoothConfig) -> Parts:
         config.instance_data_dir, config.instance_prompt, resolution=resolution
     )
     return Parts(config, accelerator, base, num_parameters, examples, checkpoint)
+
+
+def check_extras(config: DreamBoothConfig) -> None:
+    """Refuse what needs a package that is not installed.
+
+    Raises:
+        UserError: naming the package.
+    """
+    if config.use_8bit_adam:
+        eight_bit_adamw()
+    if config.report_to == "tensorboard":
+        check_tensorboard()
 
 
 def _check_fit(config: DreamBoothConfig, base: Base) -> int:

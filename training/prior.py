@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from orthodiff.errors import UserError
 from orthodiff.families import Base
 from orthodiff.generate import GenerateRequest, generate
-from orthodiff.pictures import SUFFIXES
+from orthodiff.pictures import open_picture, pictures_in
 from training.config import DreamBoothConfig
 from training.dataset import Example, load_examples
 from training.encode import default_cache
@@ -22,10 +23,25 @@ def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> 
     return examples[: config.num_class_images]
 
 
+def check_class_folder(config: DreamBoothConfig) -> None:
+    """Refuse class pictures that could not be used; they may still be missing.
+
+    Raises:
+        UserError: the folder is a file, or holds a picture that cannot be read (named).
+    """
+    folder = config.class_data_dir
+    if folder is None or not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"`class_data_dir` is `{folder}`, which is a file. Give a folder.")
+    for path in pictures_in(folder):
+        open_picture(path)
+
+
 def _fill(folder: Path, base: Base, config: DreamBoothConfig, resolution: int) -> None:
     """Make the missing pictures with the base; picture `i` has seed `config.seed + i`."""
     folder.mkdir(parents=True, exist_ok=True)
-    present = sum(1 for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    present = len(pictures_in(folder))
     for start in range(present, config.num_class_images, config.sample_batch_size):
         count = min(config.sample_batch_size, config.num_class_images - start)
         request = GenerateRequest.repeat(

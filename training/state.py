@@ -73,11 +73,10 @@ def find_checkpoint(output_dir: Path, which: str) -> Path | None:
     """The newest sealed checkpoint for `latest` (None if there is none), else the named one.
 
     Raises:
-        UserError: the named folder does not exist.
+        UserError: the named folder does not exist, or all there are are damaged.
     """
     if which == "latest":
-        whole = [folder for folder in list_checkpoints(output_dir) if not damage(folder)]
-        return whole[-1] if whole else None
+        return _newest_whole(output_dir)
     for folder in (Path(which), output_dir / which):
         if folder.is_dir():
             return folder
@@ -85,6 +84,17 @@ def find_checkpoint(output_dir: Path, which: str) -> Path | None:
         f"The checkpoint `{which}` does not exist. Use --resume_from_checkpoint latest, "
         "or the path of a checkpoint-N folder."
     )
+
+
+def _newest_whole(output_dir: Path) -> Path | None:
+    found = list_checkpoints(output_dir)
+    whole = next((folder for folder in reversed(found) if not damage(folder)), None)
+    if found and whole is None:
+        raise UserError(
+            f"The checkpoint `{found[-1]}` cannot be used: {damage(found[-1])}; nor can an earlier "
+            "one. Start afresh in another --output_dir."
+        )
+    return whole
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:

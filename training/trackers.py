@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
+from orthodiff.errors import UserError
 from training.events import Event, Failed, Finished, Sample, Step
+
+
+def check_tensorboard() -> None:
+    """Refuse early what would fail later.
+
+    Raises:
+        UserError: tensorboard is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise UserError(
+            "`report_to` is tensorboard, which is not installed. "
+            "Run `pip install tensorboard`, or leave the flag out."
+        )
 
 
 class TensorBoard:
