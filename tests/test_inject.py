@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel, ViTConfig, ViTModel
 
 import orthodiff
 from orthodiff.adapters import Method
@@ -148,13 +150,70 @@ def test_a_text_encoder_is_adapted_by_the_same_call() -> None:
     assert len(adapter.layers) == 8
 
 
-def test_compiles_without_a_break() -> None:
-    model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 8))
-    adapter = orthodiff.attach(model, orthodiff.HRA(rank=4), targets="*")
+@over({name: CASES[name] for name in ("hra", "oft", "boft-scaled")})
+def test_compiles_without_a_break(method: Method) -> None:
+    torch.compiler.reset()
+    model = nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 16), nn.Unflatten(1, (16, 1)))
+    model.append(nn.Unflatten(2, (1, 1))).append(nn.Conv2d(16, 4, 1))
+    adapter = orthodiff.attach(model, method, targets=("0", "2", "5"))
     shake(adapter)
-    rows = torch.randn(5, 16)
+    rows = torch.randn(20, 32)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(rows), model(rows))
+    compiled(rows).sum().backward()
+    assert all(p.grad is not None for p in adapter.parameters())
+
+
+def language_model() -> tuple[nn.Module, Tensor]:
+    config = LlamaConfig(
+        vocab_size=40,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    return LlamaModel(config), torch.arange(10)[None]
+
+
+def vision_transformer() -> tuple[nn.Module, Tensor]:
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        image_size=16,
+        patch_size=8,
+    )
+    return ViTModel(config), torch.randn(1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("make", [language_model, vision_transformer])
+def test_other_transformers_are_adapted_trained_merged_and_saved(
+    make: Callable[[], tuple[nn.Module, Tensor]], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model, inputs = make()
+    model.eval()
+    before = model(inputs).last_hidden_state.detach()
+    twin = copy.deepcopy(model)
+    adapter = orthodiff.attach(model, orthodiff.HRA(rank=4), targets=orthodiff.ALL_LINEAR)
+    torch.testing.assert_close(model(inputs).last_hidden_state, before, rtol=0, atol=1e-5)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.05)
+    losses = []
+    for _ in range(4):
+        loss = (model(inputs).last_hidden_state - before.roll(1, dims=1)).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    adapter.save(tmp_path / "adapter")
+    adapter.merge()
+    orthodiff.load(twin, tmp_path / "adapter")
+    output = model(inputs).last_hidden_state
+    torch.testing.assert_close(twin(inputs).last_hidden_state, output, rtol=0, atol=1e-5)
 
 
 def test_targets_are_names_or_patterns_in_the_models_order() -> None:

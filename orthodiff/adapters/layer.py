@@ -104,19 +104,25 @@ class RotatedLayer(nn.Module):
         return {name: self.get_parameter(name) for name in self.parameter_names}
 
     def factors(self) -> Factors:
-        """Return what `rotate` needs: from this pass's shared solve, else solved here."""
-        if self.shared is not None and self.shared.hold_for(self):
+        """Return what `rotate` needs: from this pass's shared solve, else solved here.
+
+        At another strength than 1 they are kept until parameters or strength change.
+        """
+        compiling = torch.compiler.is_compiling()
+        if not compiling and self.shared is not None and self.shared.hold_for(self):
             return self.shared.factors
         factors = solve(self.method, self.adapter_parameters())
-        return factors if self.strength == 1 else self._power(factors)
+        if self.strength != 1:
+            factors = self._power(factors)
+            if not compiling:
+                self.shared = SharedFactors(factors, self, {"spent": False})
+        return factors
 
     @torch.no_grad()
     def _power(self, factors: Factors) -> Factors:
-        """Return the factors at this layer's strength, kept until parameters or strength change."""
-        dtype = factors[0].dtype
+        """Return the factors at this layer's strength, computed in float64."""
         power = self.method.power(tuple(f.double() for f in factors), self.strength)
-        self.shared = SharedFactors(tuple(f.to(dtype) for f in power), self, {"spent": False})
-        return self.shared.factors
+        return tuple(f.to(factors[0].dtype) for f in power)
 
     def scale(self) -> Tensor | None:
         """Return the learned output scale (out, 1) at this layer's strength, or None."""

@@ -1,0 +1,206 @@
+"""Time and memory of one training step with each adapter, next to PEFT's, all in one run.
+
+`python -m benchmarks.adapter_speed --json benchmarks/results/adapter_speed.json` takes a UNet of
+Stable Diffusion 1.5's size with random weights; `--quick` its attention projections alone. Rows
+take turns, so that a busy machine slows all alike; medians are reported. Memory is what a step
+needs beyond the weights: the peak on a GPU; on a CPU what autograd keeps for the backward pass,
+with the parameters, their gradients and AdamW's two averages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import orthodiff
+from benchmarks.contestants import CONTESTANTS, Attach
+from benchmarks.workloads import Workload, attention_stack, sd15_unet
+
+
+@dataclass
+class Row:
+    """One adapter's figures; `milliseconds` holds every round after the first."""
+
+    name: str
+    parameters: int
+    milliseconds: list[float] = field(default_factory=list)
+    kept_bytes: int = 0
+
+    @property
+    def median(self) -> float:
+        """Median step in milliseconds."""
+        return statistics.median(self.milliseconds)
+
+
+class Contestant:
+    """A model with an adapter, and one training step of it."""
+
+    def __init__(self, name: str, attach: Attach, workload: Workload) -> None:
+        self.workload = workload
+        self.model = attach(workload.copy())
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.row = Row(name, sum(p.numel() for p in parameters))
+        self.optimizer = torch.optim.AdamW(parameters) if parameters else None
+
+    def step(self) -> None:
+        """Run forward, backward and the optimizer once."""
+        self.workload.loss(self.model, floor=self.optimizer is None).backward()
+        if self.optimizer is not None:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+    def timed(self) -> float:
+        """Return the milliseconds of one step."""
+        synchronize(self.workload.device)
+        start = time.perf_counter()
+        self.step()
+        synchronize(self.workload.device)
+        return 1000 * (time.perf_counter() - start)
+
+    def measure_memory(self) -> None:
+        """Fill in the bytes that a step needs."""
+        if self.workload.device == "cuda":
+            before = torch.cuda.memory_allocated() - 4 * self.row.parameters
+            self.step()
+            torch.cuda.reset_peak_memory_stats()
+            self.step()
+            self.row.kept_bytes = torch.cuda.max_memory_allocated() - before
+            return
+        kept: dict[int, int] = {}
+        known = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in known:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = self.workload.loss(self.model, floor=self.optimizer is None)
+        self.row.kept_bytes = sum(kept.values()) + 16 * self.row.parameters
+        del loss
+
+
+def synchronize(device: str) -> None:
+    """Wait for a GPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def race(workload: Workload, names: list[str], rounds: int) -> list[Row]:
+    """Measure all rows in turns; the first round warms up."""
+    contestants = [Contestant(name, CONTESTANTS[name], workload) for name in names]
+    for contestant in contestants:
+        contestant.measure_memory()
+        contestant.timed()
+    for _ in range(rounds):
+        for contestant in contestants:
+            contestant.row.milliseconds.append(contestant.timed())
+    return [contestant.row for contestant in contestants]
+
+
+def operations(workload: Workload) -> dict[str, float]:
+    """Return the seconds of what is done once, for HRA r8, and the drift of 100 merges."""
+    model, found = workload.copy(), {}
+
+    def clock(name: str, action: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = action()
+        synchronize(workload.device)
+        found[name] = time.perf_counter() - start
+        return result
+
+    adapter = clock("attach", lambda: orthodiff.attach(model, orthodiff.HRA(rank=8)))
+    for parameter in adapter.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    before = [layer.base_layer.weight.clone() for layer in adapter.layers.values()]
+    clock("merge", adapter.merge)
+    clock("unmerge", adapter.unmerge)
+    clock("strength", lambda: setattr(adapter, "strength", 0.7))
+    clock("merge at strength 0.7", adapter.merge)
+    for _ in range(3):
+        adapter.unmerge()
+        adapter.merge()
+    adapter.unmerge()
+    pairs = zip(before, adapter.layers.values(), strict=True)
+    found["largest drift after merging"] = max(
+        float((old - layer.base_layer.weight).abs().max()) for old, layer in pairs
+    )
+    return found
+
+
+def table(rows: list[Row]) -> str:
+    """Return the figures as a Markdown table."""
+    by_name = {row.name: row for row in rows}
+    floor, yardstick = by_name["frozen base"], by_name["PEFT LoRA r8"]
+    lines = [
+        "| adapter | parameters | step ms | / LoRA r8 | / PEFT's same | MB over the floor |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        same = by_name.get(f"PEFT {row.name}")
+        ratio = f"{row.median / same.median:.2f}" if same else ""
+        extra = (row.kept_bytes - floor.kept_bytes) / 2**20
+        lines.append(
+            f"| {row.name} | {row.parameters:,} | {row.median:.0f} "
+            f"| {row.median / yardstick.median:.2f} | {ratio} | {extra:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run, print the table and write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--quick", action="store_true", help="attention projections alone")
+    parser.add_argument("--rounds", type=int, default=5, help="timed steps of every row")
+    parser.add_argument("--rows", nargs="*", choices=CONTESTANTS, help="rows besides the first two")
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--gradient_checkpointing", action="store_true")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    make = attention_stack if options.quick else sd15_unet
+    workload = make(device, batch=options.batch_size, checkpointing=options.gradient_checkpointing)
+    names = list(dict.fromkeys(["frozen base", "PEFT LoRA r8", *(options.rows or CONTESTANTS)]))
+    rows = race(workload, names, options.rounds)
+    done = operations(workload)
+    print(table(rows))
+    print("\n".join(f"{name}: {value:.3g}" for name, value in done.items()))
+    if options.json:
+        settings = {key: value for key, value in vars(options).items() if key != "json"}
+        save(options.json, workload, settings, rows, done)
+
+
+def save(
+    path: Path,
+    workload: Workload,
+    settings: dict[str, Any],
+    rows: list[Row],
+    done: dict[str, float],
+) -> None:
+    """Write all figures and what they were taken on."""
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    found = {
+        "machine": {"device": workload.name, **versions},
+        "settings": settings,
+        "rows": [{**asdict(row), "median": row.median} for row in rows],
+        "operations": done,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{json.dumps(found, indent=2)}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

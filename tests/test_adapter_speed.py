@@ -1,0 +1,37 @@
+"""The benchmark of adapters runs, on a workload of a few layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.adapter_speed import operations, race, save, table
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.workloads import Projections, Workload
+
+
+class Small(Projections):
+    def __init__(self) -> None:
+        super().__init__(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return super().forward(x, x)
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT tells that BOFT's CUDA extension is missing.
+def test_every_contestant_runs_and_is_written(tmp_path: Path) -> None:
+    workload = Workload("CPU", "cpu", Small(), Small, (torch.randn(1, 6, 64),))
+    rows = race(workload, list(CONTESTANTS), 1)
+    by_name = {row.name: row for row in rows}
+    assert by_name["frozen base"].parameters == 0
+    assert by_name["HRA r8"].parameters * 2 == by_name["LoRA r8"].parameters == 4 * 64 * 16
+    assert all(row.kept_bytes > 0 for row in rows)
+    assert table(rows).count("\n") == len(rows) + 1
+    done = operations(workload)
+    assert done["largest drift after merging"] == 0
+    save(tmp_path / "results" / "speed.json", workload, {"rounds": 1}, rows, done)
+    found = json.loads((tmp_path / "results" / "speed.json").read_text())
+    assert len(found["rows"]) == len(CONTESTANTS)
