@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 from pydantic import Field
 
 from orthodiff.checkpoint import read_metadata
+from orthodiff.errors import UserError
 from orthodiff.families import Base
 from orthodiff.generate import OnStep, generate
 from orthodiff.metrics import (
@@ -65,6 +67,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Raises:
         UserError: base, adapter, subject or scorer cannot be used; nothing has been written.
     """
+    _check_prompts(options.prompt)
     recipe = read_metadata(options.adapter)
     subject = read_subject(
         options.subject,
@@ -76,10 +79,11 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     assert adapter is not None
     parameters, settings = adapter.num_parameters, adapter.method.settings()
     scorer = _scorer(options, base)
+    options.request(options.prompt, [0] * len(options.prompt)).resolved(base)
     make_folder(options.output_dir)
-    plain = [prompt.format(subject.class_word) for prompt in options.prompt]
+    plain = [_with_class(prompt, subject.class_word) for prompt in options.prompt]
+    named = [prompt.replace("{}", subject.phrase) for prompt in options.prompt]
     with progress() as on_step:
-        named = [prompt.format(subject.phrase) for prompt in options.prompt]
         adapted = _pictures(base, options, named, on_step)
         adapter.detach()
         before = _pictures(base, options, plain, on_step)
@@ -101,6 +105,22 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     (options.output_dir / "report.json").write_text(text + "\n", "utf-8")
     print(_summary(options, report))
     return report
+
+
+def _check_prompts(prompts: Sequence[str]) -> None:
+    """Raises UserError for a prompt in which the subject has no place."""
+    for prompt in prompts:
+        if "{}" not in prompt:
+            raise UserError(
+                f"`prompt` is {prompt!r}, but it must say where the subject goes. "
+                'Write {} there, for example "a photo of {} in the snow".'
+            )
+
+
+def _with_class(prompt: str, word: str) -> str:
+    """The class word takes an article where the rare token takes none: "a photo of a dog"."""
+    article = "an" if word[:1].lower() in "aeiou" else "a"
+    return prompt.replace("of {}", f"of {article} {word}").replace("{}", word)
 
 
 def _pictures(
@@ -167,7 +187,7 @@ def _draw(
         title=f"{subject.phrase}: {report['method'].upper()} on {Path(report['base_model']).name}",
         subtitle=_subtitle(report),
         photos=subject.photos,
-        prompts=[prompt.format(subject.phrase) for prompt in options.prompt],
+        prompts=report["prompts"],
         rows=rows,
     )
 
@@ -204,13 +224,19 @@ def _summary(options: EvaluateOptions, report: dict[str, Any]) -> str:
             "",
             f"Look at  {options.output_dir / 'grid.png'}  (numbers: report.json)",
             "Try next:",
-            "  python -m orthodiff generate --pretrained_model_name_or_path "
+            f"  {_python()} -m orthodiff generate --pretrained_model_name_or_path "
             f"{options.pretrained_model_name_or_path} --adapter {options.adapter} "
-            f'--prompt "a photo of {report["subject"]} under water" --num_images 4 '
+            f'--prompt "a photo of {report["subject"]} floating on top of water" --num_images 4 '
             "--output_dir runs/pictures",
             "  make studio",
         ]
     )
+
+
+def _python() -> str:
+    """How to call this Python from here: nothing need be activated for it."""
+    here = Path(sys.executable)
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
 def _number(text: str | None) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -60,9 +60,16 @@ class GenerateRequest:
         """The same request with every open choice filled in from the base's advice.
 
         Raises:
-            UserError: a side is not a multiple of the autoencoder's factor.
+            UserError: a side is not a multiple of the autoencoder's factor, or there are more
+                steps than the base was trained with.
         """
         advice = base.recommended
+        steps = self.num_inference_steps or advice.num_inference_steps
+        most = base.scheduler.config.num_train_timesteps
+        if steps > most:
+            raise UserError(
+                f"`num_inference_steps` is {steps}, but this base knows {most}. Use at most {most}."
+            )
         sides = {
             "width": self.width or advice.resolution,
             "height": self.height or advice.resolution,
@@ -73,18 +80,8 @@ class GenerateRequest:
                     f"`{name}` is {side}, but this base makes pictures in multiples of "
                     f"{base.factor}. Use {max(side // base.factor, 1) * base.factor}."
                 )
-        return GenerateRequest(
-            prompts=self.prompts,
-            seeds=self.seeds,
-            negative_prompt=self.negative_prompt,
-            num_inference_steps=self.num_inference_steps or advice.num_inference_steps,
-            guidance_scale=(
-                advice.guidance_scale if self.guidance_scale is None else self.guidance_scale
-            ),
-            width=sides["width"],
-            height=sides["height"],
-            batch_size=self.batch_size,
-        )
+        guidance = advice.guidance_scale if self.guidance_scale is None else self.guidance_scale
+        return replace(self, num_inference_steps=steps, guidance_scale=guidance, **sides)
 
 
 def generate(
@@ -137,7 +134,7 @@ def _denoise(
             without, towards = output.chunk(2)
             output = without + guidance * (towards - without)
         latents = scheduler.step(output, timestep, latents, **options).prev_sample
-        tick(number)
+        tick(number * (request.num_inference_steps or 1) // len(scheduler.timesteps))
     return latents
 
 

@@ -41,7 +41,9 @@ class Options(BaseModel):
     negative_prompt: str = Field("", description="what the pictures should not show")
     width: int | None = Field(None, ge=8, description="width in pixels [the base's own]")
     height: int | None = Field(None, ge=8, description="height in pixels [the base's own]")
-    seed: int = Field(0, ge=0, description="seed of the first picture; the next has seed + 1")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of the first picture; the next has seed + 1"
+    )
     batch_size: int = Field(4, ge=1, description="pictures made at once")
     dtype: Literal["fp32", "fp16", "bf16"] | None = Field(
         None, description="precision [fp32 on a CPU, fp16 on a GPU]"
@@ -52,10 +54,11 @@ class Options(BaseModel):
         """Load the base.
 
         Raises:
-            UserError: it cannot be found or is not supported.
+            UserError: it cannot be found or is not supported, or there is no such device.
         """
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        usual = "fp32" if device == "cpu" else "fp16"
+        check_device(device)
+        usual = "fp32" if torch.device(device).type == "cpu" else "fp16"
         return load_base(
             self.pretrained_model_name_or_path,
             revision=self.revision,
@@ -94,6 +97,20 @@ class Options(BaseModel):
         if self.merge:
             adapter.merge()
         return adapter
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        UserError: torch cannot use it.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"`device` is {device!r}, which cannot be used here. Leave the flag out, or use cpu."
+        ) from error
 
 
 def make_folder(folder: Path) -> None:

@@ -30,11 +30,11 @@ def read_subject(
     """The subject's photos and words, with what `subject.json` leaves unsaid.
 
     Raises:
-        UserError: no photos, or nothing says what the subject is called.
+        UserError: no photos, nothing says what the subject is called, or `subject.json` is damaged.
     """
     photos = [square(open_picture(path), 512) for path in find_pictures(folder)]
     path = folder / "subject.json"
-    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    known = _read_card(path) if path.is_file() else {}
     prompt = instance_prompt or known.get("instance_prompt")
     if not prompt:
         raise UserError(
@@ -44,6 +44,14 @@ def read_subject(
     phrase = phrase_of(prompt)
     word = class_word or known.get("class") or phrase.partition(" ")[2] or phrase
     return Subject(phrase, word, photos)
+
+
+def _read_card(path: Path) -> dict[str, str]:
+    try:
+        card = json.loads(path.read_text("utf-8"))
+        return {name: str(card[name]) for name in ("instance_prompt", "class") if card.get(name)}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"`{path}` cannot be read ({error}). Correct or remove it.") from error
 
 
 def phrase_of(instance_prompt: str) -> str:

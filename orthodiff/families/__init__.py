@@ -45,11 +45,13 @@ def _read_index(folder: Path, name: str) -> dict:
             "Give the folder that contains model_index.json, unet/, vae/ and text_encoder/."
         )
     try:
-        return json.loads(path.read_text("utf-8"))
+        index = json.loads(path.read_text("utf-8"))
+        if isinstance(index, dict):
+            return index
+        reason = "it holds no names"
     except ValueError as error:
-        raise UserError(
-            f"`{path}` is not valid JSON ({error}). Download the base model again."
-        ) from error
+        reason = str(error)
+    raise UserError(f"`{path}` is not a valid index ({reason}). Download the base model again.")
 
 
 def _hub_index(name: str, revision: str | None) -> dict:

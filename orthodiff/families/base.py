@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from orthodiff.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Base(ABC):
     """A loaded base model.
 
     `name` is what the user wrote, `folder` where its files lie. Latents are already scaled to unit
-    variance; pictures are `(3, H, W)` in [-1, 1]. `prompts` remembers the embeddings made so far.
+    variance; pictures are `(3, H, W)` in [-1, 1]. `prompts` remembers the embeddings made so far,
+    `fingerprints` the sums over weight files.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Base(ABC):
     scheduler: Any
     recommended: Recommended
     prompts: dict[str, Tensor] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     family: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]]
@@ -87,17 +91,23 @@ class Base(ABC):
 
     def fingerprint(self, part: str = "unet") -> str:
         """SHA-256 of the weight files of `part` ("unet", "vae" or "text_encoder")."""
-        digest = hashlib.sha256()
-        for path in sorted((self.folder / part).glob("*.safetensors")):
-            with path.open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-        return digest.hexdigest()
+        if part not in self.fingerprints:
+            self.fingerprints[part] = _sha256((self.folder / part).glob("*.safetensors"))
+        return self.fingerprints[part]
 
     def park_encoders(self) -> None:
         """Move the autoencoder and the text encoder to the CPU: training no longer needs them."""
         self.vae.to("cpu")
         self.text_encoder.to("cpu")
+
+
+def _sha256(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -112,11 +122,21 @@ def on_device(part: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def read_recommended(folder: Path, *, native_resolution: int) -> Recommended:
-    """Read the optional `generation_config.json`; what it leaves out is the family's usual."""
+    """Read the optional `generation_config.json`; what it leaves out is the family's usual.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = folder / "generation_config.json"
-    given = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return Recommended(
-        guidance_scale=float(given.get("guidance_scale", Recommended.guidance_scale)),
-        num_inference_steps=int(given.get("num_inference_steps", Recommended.num_inference_steps)),
-        resolution=int(given.get("resolution", native_resolution)),
-    )
+    usual = Recommended(resolution=native_resolution)
+    if not path.is_file():
+        return usual
+    try:
+        given = json.loads(path.read_text("utf-8"))
+        return Recommended(
+            guidance_scale=float(given.get("guidance_scale", usual.guidance_scale)),
+            num_inference_steps=int(given.get("num_inference_steps", usual.num_inference_steps)),
+            resolution=int(given.get("resolution", usual.resolution)),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"`{path}` cannot be read ({error}). Correct or remove it.") from error

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from orthodiff.errors import UserError
 from orthodiff.families.base import Base, on_device, read_recommended
 
 _REMEMBERED_PROMPTS = 512
+_UNUSABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
+)  # fmt: skip
+"""What the libraries raise for a folder with missing, damaged or foreign files."""
 
 
 class StableDiffusion(Base):
@@ -29,9 +34,9 @@ class StableDiffusion(Base):
         from transformers import CLIPTextModel, CLIPTokenizer
 
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
-        scheduler = getattr(diffusers, index["scheduler"][1])
         options: dict[str, Any] = {"variant": variant, "use_safetensors": True}
         try:
+            scheduler = getattr(diffusers, index["scheduler"][1])
             unet = diffusers.UNet2DConditionModel.from_pretrained(
                 folder / "unet", torch_dtype=dtype, **options
             )
@@ -42,8 +47,8 @@ class StableDiffusion(Base):
                 folder / "text_encoder", dtype=dtype, **options
             )
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-            noise = scheduler.from_pretrained(folder / "scheduler")
-        except (OSError, ValueError) as error:
+            noise = _for_latents(scheduler.from_pretrained(folder / "scheduler"))
+        except _UNUSABLE as error:
             raise UserError(
                 f"The base model `{name}` is incomplete ({_first_line(error)}). Use a whole "
                 "diffusers-format folder with safetensors weights."
@@ -106,6 +111,19 @@ class StableDiffusion(Base):
     @property
     def _shift(self) -> float:
         return self.vae.config.shift_factor or 0.0
+
+
+def _for_latents(scheduler: Any) -> Any:
+    """Correct what old configurations leave unsaid, as diffusers' own pipeline does.
+
+    Clipping to [-1, 1] is for pictures and would ruin latents.
+    """
+    changes: dict[str, Any] = {}
+    if scheduler.config.get("clip_sample"):
+        changes["clip_sample"] = False
+    if scheduler.config.get("steps_offset", 1) != 1:
+        changes["steps_offset"] = 1
+    return type(scheduler).from_config(scheduler.config, **changes) if changes else scheduler
 
 
 def _factor(vae: Any) -> int:
