@@ -20,8 +20,13 @@ from orthodiff.errors import UserError
 from orthodiff.flags import Flag, flags_of, nearest, parse_flags, validate
 from training.method import make_method, setting_flags
 
-LEARNING_RATES = {"hra": 3e-3, "oft": 1e-3, "boft": 1e-3, "lora": 1e-3}
+USUAL_RATES = {"hra": 3e-3, "oft": 1e-3, "boft": 1e-3, "lora": 1e-3}
 OWN_KEYS = ("settings",)
+
+
+def usual_rate(method: str) -> float:
+    """The peak learning rate of a method unless another is given."""
+    return USUAL_RATES.get(method, 1e-4)
 
 
 class DreamBoothConfig(BaseModel):
@@ -151,7 +156,7 @@ class DreamBoothConfig(BaseModel):
     @property
     def rate(self) -> float:
         """The peak learning rate before scaling."""
-        return self.learning_rate or LEARNING_RATES.get(self.method, 1e-4)
+        return self.learning_rate or usual_rate(self.method)
 
     def resolved(self) -> dict[str, Any]:
         """All values as YAML and JSON know them, the method's settings beside the others."""

@@ -68,8 +68,8 @@ def read_status(folder: Path) -> Status:
         name=folder.name,
         state=state,
         started=started,
-        steps=_latest([event for event in events if event["event"] == "Step"]),
-        samples=_latest([event for event in events if event["event"] == "Sample"]),
+        steps=_standing(events, "Step"),
+        samples=_standing(events, "Sample"),
         reason=reason,
         seconds=last.get("seconds"),
         log=_tail(folder / LOG) if state == "failed" else "",
@@ -135,9 +135,14 @@ def _why_it_died(folder: Path) -> str:
     return "The process is gone without having finished. Was the computer restarted?"
 
 
-def _latest(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """By step; where a continued run did a step again, the later one counts."""
-    by_step = {event["step"]: event for event in events}
+def _standing(events: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    """Events of a kind by step; what lies beyond the step a run went on from is undone."""
+    by_step: dict[int, Mapping[str, Any]] = {}
+    for event in events:
+        if event["event"] == "Started":
+            by_step = {n: found for n, found in by_step.items() if n <= event.get("start_step", 0)}
+        elif event["event"] == kind:
+            by_step[event["step"]] = event
     return [by_step[step] for step in sorted(by_step)]
 
 

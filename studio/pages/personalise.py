@@ -16,7 +16,7 @@ from studio.pages.runs import Runs
 from studio.request import TrainForm, in_contexts, make_config, name_prompt
 from studio.studio import Studio
 from studio.subjects import ExampleSubject, open_photos
-from training.config import LEARNING_RATES
+from training.config import usual_rate
 
 EXAMPLE, OWN = "An example", "My own photos"
 PHOTO_ADVICE = "Best: the subject alone and whole, in different places, light and poses."
@@ -107,7 +107,7 @@ class Personalise:
                 elem_id="steps",
             )
             self.rate = gr.Number(
-                LEARNING_RATES[next(iter(ADAPTERS))],
+                usual_rate(next(iter(ADAPTERS))),
                 label="Learning rate",
                 info="How far each step goes",
                 elem_id="learning-rate",
@@ -211,7 +211,7 @@ class Personalise:
 
     def _choose_method(self, method: str) -> list[Any]:
         rows = [gr.Column(visible=name == method) for name in ADAPTERS]
-        return [gr.Radio(info=ADAPTERS[method].title), LEARNING_RATES[method], *rows]
+        return [gr.Radio(info=ADAPTERS[method].title), usual_rate(method), *rows]
 
 
 def _strip(example: ExampleSubject) -> str:
