@@ -17,6 +17,8 @@ def main() -> int:
     parser.add_argument("--base", action="append", help="base model; repeatable [assets/pocket]")
     parser.add_argument("--runs", default="runs", type=Path, help="where runs live [%(default)s]")
     options = parser.parse_args()
+    if not 0 < options.port < 2**16:
+        parser.error(f"--port is {options.port}, but ports go from 1 to 65535. Use 7860.")
     from studio.serve import serve
 
     try:

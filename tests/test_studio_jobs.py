@@ -128,6 +128,14 @@ def test_a_run_of_the_command_line_is_seen(tmp_path: Path) -> None:
     assert RunStore(tmp_path).names() == ["demo"]
 
 
+def test_a_continued_run_stands_where_it_went_on_from(tmp_path: Path) -> None:
+    steps = [{"event": "Step", "time": 1.0, "step": n, "eta_seconds": 9} for n in (1, 2, 3)]
+    turns = [{"event": "Started", "time": 1.0, "pid": 0, "start_step": n} for n in (0, 2)]
+    told = [turns[0], *steps, turns[1]]
+    (tmp_path / "events.jsonl").write_text("".join(f"{json.dumps(e)}\n" for e in told))
+    assert read_status(tmp_path).step == 2
+
+
 @pytest.mark.parametrize(
     "name", ["", "..", "../x", "a/b", "/etc", "a b", "A", ".x", "x" * 61, "a\n"]
 )

@@ -77,6 +77,16 @@ def test_real_photos_train(tiny: Path, tmp_path: Path) -> None:
         ({"resolution": 33}, "Use 32 or 36"),
         ({"resume_from_checkpoint": "checkpoint-3"}, "does not exist"),
         ({"config": "nowhere.yaml"}, "nowhere.yaml"),
+        ({"config": "PHOTO"}, "not valid YAML"),
+        ({"mixed_precision": "fp8"}, "no, fp16, bf16"),
+        (
+            {
+                "with_prior_preservation": "true",
+                "class_prompt": "a dog",
+                "class_data_dir": "BROKEN",
+            },
+            "notes.jpg",
+        ),
     ],
 )
 def test_bad_requests(
@@ -94,6 +104,7 @@ def test_bad_requests(
     index = {"_class_name": "StableDiffusionXLPipeline"}
     (tmp_path / "SDXL" / "model_index.json").write_text(json.dumps(index))
     places = {name: tmp_path / name for name in ("EMPTY", "BROKEN", "SDXL")}
+    places["PHOTO"] = next(pictures.iterdir())
     before = sorted(tmp_path.rglob("*"))
     flags = {name: places.get(str(value), value) for name, value in flags.items()}
     assert train(tiny, pictures, tmp_path / "out", **flags) == 2
@@ -114,6 +125,7 @@ def test_a_finished_run_is_not_overwritten_unasked(
     assert train(tiny, pictures, out, seed=1) == 2
     assert "--overwrite_output_dir" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    assert train(tiny, pictures, out, resume_from_checkpoint="latest") == 2
     assert train(tiny, pictures, out, seed=1, overwrite_output_dir="true") == 0
     assert len([e for e in read_events(out / "events.jsonl") if e["event"] == "Started"]) == 1
 
