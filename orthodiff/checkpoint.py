@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from orthodiff.adapters import ADAPTERS, READABLE, Method
@@ -54,7 +54,9 @@ def save(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = Path(scratch) / "adapter"
         new.mkdir()
-        save_file(_pack(adapter), new / WEIGHTS, metadata=_recipe(adapter, base, metadata))
+        recipe = _recipe(adapter, base, metadata)
+        # bytes rather than save_file, which makes files that only their owner can read
+        (new / WEIGHTS).write_bytes(to_bytes(_pack(adapter), metadata=recipe))
         config = json.dumps(_config(adapter, base), indent=2)
         (new / CONFIG).write_text(f"{config}\n", encoding="utf-8")
         _publish(new, folder)
