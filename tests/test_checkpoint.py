@@ -189,7 +189,7 @@ def test_a_failed_save_leaves_the_old_adapter_whole(
     def full_disk(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("orthodiff.checkpoint.save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     for target in (folder, folder.parent / "new"):
         with pytest.raises(OSError, match="no space"):
             adapter.save(target)
