@@ -81,7 +81,13 @@ class GenerateRequest:
                     f"{base.factor}. Use {max(side // base.factor, 1) * base.factor}."
                 )
         guidance = advice.guidance_scale if self.guidance_scale is None else self.guidance_scale
-        return replace(self, num_inference_steps=steps, guidance_scale=guidance, **sides)
+        return replace(
+            self,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            width=sides["width"],
+            height=sides["height"],
+        )
 
 
 def generate(
