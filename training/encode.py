@@ -66,7 +66,8 @@ class Cache:
 
 def encode(base: Base, examples: Sequence[Example], cache: Cache) -> Encoded:
     """Encode every picture and every different caption of `examples`."""
-    vae, text = base.fingerprint("vae"), base.fingerprint("text_encoder")
+    scale = (base.vae.config.get("scaling_factor"), base.vae.config.get("shift_factor"))
+    vae, text = f"{base.fingerprint('vae')}/{scale}", base.fingerprint("text_encoder")
     captions = list(dict.fromkeys(example.caption for example in examples))
     latents = [
         cache.get(_key(vae, base, e.image.tobytes()), partial(_latent, base, e)) for e in examples

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orthodiff.errors import UserError
+
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
@@ -27,12 +29,21 @@ class NoiseSchedule:
 
     @classmethod
     def of(cls, scheduler: Any) -> NoiseSchedule:
-        """Read it from any diffusers scheduler that has `alphas_cumprod`."""
+        """Read it from any diffusers scheduler that has `alphas_cumprod`.
+
+        Raises:
+            UserError: the UNet predicts something else than noise, velocity or sample.
+        """
         from diffusers import DDPMScheduler
 
         config = scheduler.config
-        alphas = DDPMScheduler.from_config(config).alphas_cumprod
-        return cls(alphas, config.get("prediction_type", "epsilon"))
+        prediction = config.get("prediction_type", "epsilon")
+        if prediction not in PREDICTIONS:
+            raise UserError(
+                f"The base's scheduler predicts `{prediction}`, which cannot be trained. Use a base "
+                f"that predicts one of {', '.join(PREDICTIONS)}."
+            )
+        return cls(DDPMScheduler.from_config(config).alphas_cumprod, prediction)
 
     def to(self, device: torch.device) -> NoiseSchedule:
         return NoiseSchedule(self.alphas_cumprod.to(device), self.prediction)
