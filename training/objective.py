@@ -40,8 +40,8 @@ class NoiseSchedule:
         prediction = config.get("prediction_type", "epsilon")
         if prediction not in PREDICTIONS:
             raise UserError(
-                f"The base's scheduler predicts `{prediction}`, which cannot be trained. Use a base "
-                f"that predicts one of {', '.join(PREDICTIONS)}."
+                f"The base predicts `{prediction}`, which training does not know. Use a base that "
+                f"predicts one of {', '.join(PREDICTIONS)}."
             )
         return cls(DDPMScheduler.from_config(config).alphas_cumprod, prediction)
 
