@@ -34,7 +34,21 @@ def assemble(parts: Path, out: Path) -> None:
     CLIPModel.from_pretrained(parts / "scorer", **half).save_pretrained(out / "scorer")
     for extra in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
         shutil.copy(parts / "scorer" / extra, out / "scorer" / extra)
+    for part in ("text_encoder", "scorer"):
+        _open_in_float32(out / part / "config.json")
     (out / "generation_config.json").write_text(json.dumps(GENERATION, indent=1) + "\n")
+
+
+def _open_in_float32(config: Path) -> None:
+    """Half weights on disk, float32 in memory unless asked otherwise, as diffusers does.
+
+    Transformers would open its part in the dtype of the file, and the pipeline would not fit.
+    """
+    entries = json.loads(config.read_text())
+    for level in (entries, entries.get("text_config", {}), entries.get("vision_config", {})):
+        if "dtype" in level:
+            level["dtype"] = "float32"
+    config.write_text(json.dumps(entries, indent=2) + "\n")
 
 
 def main() -> None:
