@@ -57,7 +57,7 @@ def sheet(pictures: np.ndarray, columns: int) -> Image.Image:
 
 def measure(model: Path, *, count: int, sheet_path: Path | None = None) -> dict:
     """All figures of the model card; `count` generated pictures."""
-    pipeline = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     scorer = CLIPModel.from_pretrained(model / "scorer", dtype=torch.float32).eval()
     targets = PromptTargets(CLIPTokenizer.from_pretrained(model / "scorer"))
