@@ -1,0 +1,1 @@
+"""Training data: what people have in folders and datasets, read into examples."""
