@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from orthodiff.errors import UserError
-from orthodiff.families import Base
+from orthodiff.families import Base, Conditioning
 
 OnStep = Callable[[int, int], None]
 """Called after each denoising step with (steps done, steps in all), over all batches."""
@@ -125,12 +125,15 @@ def _denoise(
     scheduler = type(base.scheduler).from_config(base.scheduler.config)
     scheduler.set_timesteps(request.num_inference_steps, device=base.device)
     latents = _noise(base, request, generators) * scheduler.init_noise_sigma
-    wanted = torch.cat([base.embed(prompt) for prompt in request.prompts[batch]])
+    size = (request.height or 0, request.width or 0)
+    wanted = Conditioning.join([base.embed(prompt) for prompt in request.prompts[batch]]).sized(
+        size
+    )
     guidance = request.guidance_scale or 0.0
     guided = guidance != 1.0
     if guided:
-        unwanted = base.embed(request.negative_prompt).expand_as(wanted)
-        wanted = torch.cat([unwanted, wanted])
+        unwanted = base.embed(request.negative_prompt).expand(len(wanted)).sized(size)
+        wanted = Conditioning.join([unwanted, wanted])
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"generator": generators} if takes_generator else {}
     for number, timestep in enumerate(scheduler.timesteps, start=1):

@@ -20,7 +20,7 @@ def test_cached_equals_computed(tiny: Path, tmp_path: Path) -> None:
     again = encode(base, examples, Cache(tmp_path / "cache"))
     for one in (first, again):
         assert torch.equal(fresh.latents, one.latents)
-        assert torch.equal(fresh.embeddings, one.embeddings)
+        assert torch.equal(fresh.conditioning.hidden, one.conditioning.hidden)
     files[0].write_bytes(b"damaged")
     assert torch.equal(fresh.latents, encode(base, examples, Cache(tmp_path / "cache")).latents)
 
@@ -31,7 +31,7 @@ def test_latents_follow_the_posterior(tiny: Path, tmp_path: Path) -> None:
     encoded = encode(base, examples, Cache(None))
     posterior = base.vae.encode(examples[1].pixels()[None]).latent_dist
     noise = torch.randn(1, 4, 8, 8)
-    latents, embeddings = encoded.at([1], noise)
+    latents, conditioning = encoded.at([1], noise)
     wanted = (posterior.mean + posterior.std * noise) * base.vae.config.scaling_factor
     assert torch.allclose(latents, wanted, atol=1e-5)
-    assert embeddings.shape == (1, 32, 32)
+    assert conditioning.hidden.shape == (1, 32, 32)

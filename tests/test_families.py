@@ -43,7 +43,7 @@ def test_embedding_and_latents_equal_those_of_diffusers(tiny: Path) -> None:
         tiny, safety_checker=None, requires_safety_checker=False
     )
     wanted, _ = pipeline.encode_prompt("a photo of sks dog", "cpu", 1, False)
-    assert torch.equal(base.embed("a photo of sks dog"), wanted)
+    assert torch.equal(base.embed("a photo of sks dog").hidden, wanted)
     picture = torch.rand(3, 32, 32) * 2 - 1
     latent = base.encode(picture)[0]
     with torch.no_grad():

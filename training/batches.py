@@ -8,18 +8,19 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from orthodiff.families import Conditioning
 from training.encode import Encoded
 from training.objective import NoiseSchedule, derive, draw
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean `latents` and `noise` `(B, C, h, w)`, `timesteps` `(B,)`, `embeddings` `(B, T, D)`."""
+    """Clean `latents` and `noise` `(B, C, h, w)`, `timesteps` `(B,)`, and what steers them."""
 
     latents: Tensor
     noise: Tensor
     timesteps: Tensor
-    embeddings: Tensor
+    conditioning: Conditioning
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Stream:
             stream=self.name,
         ).to(device)
         indices = [self.index(position) for position in positions]
-        latents, embeddings = self.samples.at(indices, chance.posterior)
-        return Batch(latents, chance.noise, chance.timesteps, embeddings)
+        latents, conditioning = self.samples.at(indices, chance.posterior)
+        return Batch(latents, chance.noise, chance.timesteps, conditioning)
 
     def index(self, position: int) -> int:
         """The sample at `position`: every epoch sees each sample once, in its own order."""
@@ -63,5 +64,5 @@ def join(first: Batch, second: Batch) -> Batch:
         torch.cat([first.latents, second.latents]),
         torch.cat([first.noise, second.noise]),
         torch.cat([first.timesteps, second.timesteps]),
-        torch.cat([first.embeddings, second.embeddings]),
+        Conditioning.join([first.conditioning, second.conditioning]),
     )

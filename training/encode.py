@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from orthodiff.families import Base
+from orthodiff.families import Base, Conditioning
 from training.dataset import Example
 
 
@@ -21,47 +21,46 @@ class Encoded:
     """A stack of training samples.
 
     `latents` `(N, 2, C, h, w)` holds mean and standard deviation; sample `i` is trained under
-    `embeddings[captions[i]]`, `embeddings` being `(different captions, tokens, width)`.
+    `conditioning[captions[i]]`, one per different caption.
     """
 
     latents: Tensor
     captions: Tensor
-    embeddings: Tensor
+    conditioning: Conditioning
 
     def __len__(self) -> int:
         return len(self.latents)
 
-    def at(self, indices: Sequence[int], posterior: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents sampled with unit noise `posterior` `(B, C, h, w)`, and their embeddings."""
+    def at(self, indices: Sequence[int], posterior: Tensor) -> tuple[Tensor, Conditioning]:
+        """Latents sampled with unit noise `posterior` `(B, C, h, w)`, and what steers them."""
         chosen = self.latents[list(indices)]
-        return chosen[:, 0] + chosen[:, 1] * posterior, self.embeddings[
-            self.captions[list(indices)]
-        ]
+        captions = self.captions[list(indices)]
+        return chosen[:, 0] + chosen[:, 1] * posterior, self.conditioning[captions]
 
 
 class Cache:
-    """Tensors by key in a folder; with no folder nothing is kept."""
+    """Named tensors by key in a folder; with no folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """The tensor kept under `key`, else `make()`, kept from now on."""
+    def get(self, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors kept under `key`, else `make()`, kept from now on."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file, save_file
 
         if self.folder is None:
-            return make().cpu()
+            return _on_cpu(make())
         path = self.folder / f"{key}.safetensors"
         try:
-            return load_file(path)["value"]
+            return load_file(path)
         except (OSError, SafetensorError):
-            value = make().cpu().contiguous()
+            made = _on_cpu(make())
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file({"value": value}, aside)
+        save_file(made, aside)
         aside.replace(path)
-        return value
+        return made
 
 
 def encode(base: Base, examples: Sequence[Example], cache: Cache) -> Encoded:
@@ -72,22 +71,26 @@ def encode(base: Base, examples: Sequence[Example], cache: Cache) -> Encoded:
     latents = [
         cache.get(_key(vae, base, e.image.tobytes()), partial(_latent, base, e)) for e in examples
     ]
-    embeddings = [
-        cache.get(_key(text, base, c.encode()), partial(_embedding, base, c)) for c in captions
-    ]
+    prompts = [cache.get(_key(text, base, c.encode()), partial(_prompt, base, c)) for c in captions]
     return Encoded(
-        latents=torch.stack(latents).float().to(base.device),
+        latents=torch.stack([found["latent"] for found in latents]).float().to(base.device),
         captions=torch.tensor([captions.index(e.caption) for e in examples], device=base.device),
-        embeddings=torch.stack(embeddings).to(base.device, base.dtype),
+        conditioning=Conditioning.join([Conditioning(**found) for found in prompts]).to(
+            base.device, base.dtype
+        ),
     )
 
 
-def _latent(base: Base, example: Example) -> Tensor:
-    return base.encode(example.pixels())
+def _latent(base: Base, example: Example) -> dict[str, Tensor]:
+    return {"latent": base.encode(example.pixels())}
 
 
-def _embedding(base: Base, caption: str) -> Tensor:
-    return base.embed(caption)[0]
+def _prompt(base: Base, caption: str) -> dict[str, Tensor]:
+    return base.embed(caption).tensors()
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _key(weights: str, base: Base, content: bytes) -> str:

@@ -125,7 +125,8 @@ class Trainer:
         wanted = target(self.schedule, batch.latents, batch.noise, batch.timesteps)
         weights = snr_weights(self.schedule, batch.timesteps, self.config.snr_gamma)
         with self.accelerator.autocast():
-            output = self.base.predict(noisy.to(self.base.dtype), batch.timesteps, batch.embeddings)
+            noisy = noisy.to(self.base.dtype)
+            output = self.base.predict(noisy, batch.timesteps, batch.conditioning)
             penalty = self.adapter.regularizer()
         loss = weighted_error(output[:count], wanted[:count], weights[:count])
         if len(output) > count:

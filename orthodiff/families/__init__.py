@@ -10,9 +10,17 @@ import torch
 
 from orthodiff.errors import UserError
 from orthodiff.families.base import Base, Recommended
+from orthodiff.families.conditioning import Conditioning
 from orthodiff.families.sd import StableDiffusion
 
-__all__ = ["FAMILIES", "Base", "Recommended", "StableDiffusion", "load_base"]
+__all__ = [
+    "FAMILIES",
+    "Base",
+    "Conditioning",
+    "Recommended",
+    "StableDiffusion",
+    "load_base",
+]
 
 FAMILIES: dict[str, type[Base]] = {"sd": StableDiffusion}
 

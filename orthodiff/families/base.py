@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from orthodiff.errors import UserError
+from orthodiff.families.conditioning import Conditioning
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Base(ABC):
     tokenizer: Any
     scheduler: Any
     recommended: Recommended
-    prompts: dict[str, Tensor] = field(default_factory=dict)
+    prompts: dict[str, Conditioning] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
 
     family: ClassVar[str]
@@ -61,8 +62,8 @@ class Base(ABC):
         """
 
     @abstractmethod
-    def embed(self, prompt: str) -> Tensor:
-        """Prompt -> embedding `(1, tokens, width)` on the UNet's device."""
+    def embed(self, prompt: str) -> Conditioning:
+        """Prompt -> what steers one sample, on the UNet's device, remembered."""
 
     @abstractmethod
     def encode(self, picture: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class Base(ABC):
         """Latent `(C, h, w)` -> picture `(3, H, W)`, clamped to [-1, 1]."""
 
     @abstractmethod
-    def predict(self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """The UNet's output `(B, C, h, w)` for noisy latents at integer `timesteps` `(B,)`."""
 
     @property

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from orthodiff.errors import UserError
 from orthodiff.families.base import Base, on_device, read_recommended
+from orthodiff.families.conditioning import Conditioning
 
 _REMEMBERED_PROMPTS = 512
 _UNUSABLE = (
@@ -68,11 +69,11 @@ class StableDiffusion(Base):
         return base
 
     @torch.no_grad()
-    def embed(self, prompt: str) -> Tensor:
+    def embed(self, prompt: str) -> Conditioning:
         if prompt not in self.prompts:
             if len(self.prompts) >= _REMEMBERED_PROMPTS:
                 self.prompts.pop(next(iter(self.prompts)))
-            self.prompts[prompt] = self._embed(prompt)
+            self.prompts[prompt] = Conditioning(self._embed(prompt))
         return self.prompts[prompt].to(self.device)
 
     def _embed(self, prompt: str) -> Tensor:
@@ -101,8 +102,8 @@ class StableDiffusion(Base):
         with on_device(self.vae, self.device):
             return self.vae.decode(latent[None].to(self.device)).sample[0].clamp(-1, 1)
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
-        return self.unet(noisy, timesteps, encoder_hidden_states=embeddings).sample
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        return self.unet(noisy, timesteps, encoder_hidden_states=conditioning.hidden).sample
 
     @property
     def factor(self) -> int:
