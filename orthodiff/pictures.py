@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from orthodiff.errors import UserError
+from orthodiff.colour import on_paper, split_alpha
+from orthodiff.errors import UserError, printable
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
-PAPER = (255, 255, 255)
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+    | {".heic", ".heif"}
+)
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+HEIC_REMEDY = "Install it (pip install pillow-heif), or save the picture as JPEG"
+
+
+class PictureError(UserError):
+    """A picture that cannot be used: which, why, and what to do."""
+
+    def __init__(self, name: str, reason: str, remedy: str = "Replace or remove this file") -> None:
+        self.name, self.reason, self.remedy = printable(name), printable(reason), remedy
+        super().__init__(f"The picture `{self.name}` cannot be used: {self.reason}. {remedy}.")
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -33,41 +46,36 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files of an existing flat folder, by name; perhaps none."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    """The picture files of an existing flat folder, by name; perhaps none. Hidden ones are not."""
+    return sorted(path for path in folder.iterdir() if is_picture_name(path) and path.is_file())
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Open a file upright (EXIF) in 8-bit RGB; what is transparent becomes white.
+def is_picture_name(path: Path) -> bool:
+    """Whether a file is called like a picture (`._x.jpg`, which macOS leaves behind, is not)."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+    """Open a file, or what was in one, upright (EXIF) in 8-bit sRGB; transparent becomes white.
+
+    `name` is what messages call it; by default its path.
 
     Raises:
-        UserError: the file is not a picture, is damaged, or is far too large.
+        PictureError: it is not a picture, is damaged, or is far too large.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                picture.load()
-                return to_rgb(ImageOps.exif_transpose(picture))
-    except UnidentifiedImageError as error:
-        reason = "it is not in a picture format that can be read"
-        raise UserError(_unreadable(path, reason)) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = f"it has more than {Image.MAX_IMAGE_PIXELS} pixels"
-        raise UserError(_unreadable(path, reason)) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(_unreadable(path, f"it is damaged ({error})")) from error
+    return open_layers(source, name=name)[0]
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Any Pillow mode -> RGB: 16-bit is scaled to 8, transparency laid on white."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _from_deep(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        solid = Image.new("RGBA", picture.size, (*PAPER, 255))
-        return Image.alpha_composite(solid, picture.convert("RGBA")).convert("RGB")
-    return picture.convert("RGB")
+def open_layers(
+    source: Path | bytes, *, name: str | None = None
+) -> tuple[Image.Image, Image.Image | None]:
+    """Like `open_picture`, with the opacity ("L") of a picture that is partly transparent.
+
+    Raises:
+        PictureError: it is not a picture, is damaged, or is far too large.
+    """
+    colours, alpha = split_alpha(_load(source, name=name or str(source)))
+    return on_paper(colours, alpha), alpha
 
 
 def square(picture: Image.Image, side: int) -> Image.Image:
@@ -75,13 +83,66 @@ def square(picture: Image.Image, side: int) -> Image.Image:
     return ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
 
 
-def _from_deep(picture: Image.Image) -> Image.Image:
-    """One channel of 16-bit counts, or of floats up to 1 or 255 -> 8-bit grey as RGB."""
-    values = np.asarray(picture, dtype=np.float64)
-    white = 65535.0 if picture.mode.startswith("I") else 255.0 if values.max() > 1 else 1.0
-    levels = (values / white * 255).round().clip(0, 255).astype(np.uint8)
-    return Image.fromarray(levels).convert("RGB")
+def _load(source: Path | bytes, *, name: str) -> Image.Image:
+    """Decode the first frame, upright; the size in the header is judged before any pixel is read.
+
+    Decoders raise whatever a damaged file makes them stumble over, so everything is caught.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with _identify(source, name=name) as picture:
+                picture.load()
+                return _upright(picture)
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError(name, "it is not in a picture format that can be read") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = f"it has more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
+        raise PictureError(name, limit, "Scale it down, or remove this file") from error
+    except PermissionError as error:
+        raise PictureError(name, "it may not be read", "Change its permissions") from error
+    except Exception as error:
+        raise PictureError(name, f"it is damaged ({error or type(error).__name__})") from error
 
 
-def _unreadable(path: Path, reason: str) -> str:
-    return f"The picture `{path}` cannot be used: {reason}. Replace or remove this file."
+def _identify(source: Path | bytes, *, name: str) -> Image.Image:
+    """Read the header. HEIC is known by its content, whatever the file is called."""
+    try:
+        return Image.open(_handle(source))
+    except UnidentifiedImageError:
+        if not _is_heif(source):
+            raise
+    _enable_heif(name)
+    return Image.open(_handle(source))
+
+
+def _handle(source: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
+def _is_heif(source: Path | bytes) -> bool:
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with source.open("rb") as file:
+            head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS
+
+
+def _enable_heif(name: str) -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise PictureError(name, "HEIC needs the package pillow-heif", HEIC_REMEDY) from error
+    register_heif_opener()
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as EXIF says; EXIF that cannot be read says nothing."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:
+        return picture

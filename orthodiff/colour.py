@@ -1,0 +1,69 @@
+"""Any kind of pixels -> 8-bit sRGB and opacity: depths, palettes, transparency, ICC profiles."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageCms
+
+PAPER = (255, 255, 255)
+PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
+
+
+def on_paper(colours: Image.Image, alpha: Image.Image | None) -> Image.Image:
+    """Lay colours ("RGB") of some opacity ("L") on white."""
+    if alpha is None:
+        return colours
+    return Image.composite(colours, Image.new("RGB", colours.size, PAPER), alpha)
+
+
+def split_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours in sRGB ("RGB"), and the opacity ("L") unless all is opaque."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _from_deep(picture), None
+    if picture.mode in PREMULTIPLIED:
+        picture = picture.convert(PREMULTIPLIED[picture.mode])
+    if not picture.has_transparency_data:
+        return _colours(picture), None
+    alpha = picture.convert("RGBA").getchannel("A")
+    return _colours(picture), None if alpha.getextrema() == (255, 255) else alpha
+
+
+def _colours(picture: Image.Image) -> Image.Image:
+    """Without opacity, through the picture's ICC profile if it has one that works."""
+    profile = picture.info.get("icc_profile")
+    plain = {"LA": "L", "P": "RGB", "PA": "RGB", "1": "L", "RGBA": "RGB", "RGBX": "RGB"}
+    if picture.mode in plain:
+        picture = picture.convert(plain[picture.mode])
+    if picture.mode == "LAB":
+        return _through(ImageCms.createProfile("LAB"), picture)
+    if profile:
+        try:
+            return _through(ImageCms.getOpenProfile(io.BytesIO(profile)), picture)
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            pass  # a damaged profile, or one of other colours than these: viewers pass over it too
+    return picture.convert("RGB")
+
+
+def _through(profile: ImageCms.ImageCmsProfile, picture: Image.Image) -> Image.Image:
+    """From the profile's colours to sRGB; sRGB itself passes bit by bit."""
+    if picture.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(profile):
+        return picture
+    result = ImageCms.profileToProfile(
+        picture,
+        profile,
+        ImageCms.createProfile("sRGB"),
+        outputMode="RGB",
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    assert result is not None  # only `inPlace` gives None
+    return result
+
+
+def _from_deep(picture: Image.Image) -> Image.Image:
+    """One channel of 16-bit counts, or of floats up to 1 or 255 -> 8-bit grey as RGB."""
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+    white = 65535.0 if picture.mode.startswith("I") else 255.0 if values.max() > 1 else 1.0
+    levels = (values / white * 255).round().clip(0, 255).astype(np.uint8)
+    return Image.fromarray(levels).convert("RGB")
