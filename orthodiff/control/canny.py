@@ -1,0 +1,42 @@
+"""Edges by Canny's detector, as ControlNet, OFT and HRA use them: white on black."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from orthodiff.control.base import Condition, refuse_blank, refuse_bright, refuse_colour
+from orthodiff.errors import UserError
+
+
+@dataclass(frozen=True)
+class Canny(Condition):
+    """Gradients above `high` are edges, and those above `low` that touch one (0-1530 each)."""
+
+    low: int = 100
+    high: int = 200
+
+    name: ClassVar[str] = "canny"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high:
+            raise UserError(
+                f"Canny's `low` is {self.low} and `high` {self.high}, but 0 <= low <= high is due. "
+                "Usual are 100 and 200."
+            )
+
+    def edges(self, picture: Image.Image) -> np.ndarray:
+        """Where the edges are, `(H, W)` bool."""
+        return cv2.Canny(np.asarray(picture.convert("RGB")), self.low, self.high) > 0
+
+    def compute(self, picture: Image.Image) -> Image.Image:
+        return Image.fromarray(self.edges(picture)).convert("RGB")
+
+    def check(self, given: Image.Image) -> None:
+        refuse_blank(given, self.name)
+        refuse_colour(given, self.name)
+        refuse_bright(given, self.name)

@@ -1,0 +1,67 @@
+"""The hint encoder: a map becomes features as large as a latent, which the UNet starts from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from orthodiff.errors import UserError
+
+CHANNELS = (16, 32, 96, 256)
+"""ControlNet's widths (2302.05543): one more per halving, as many as a factor of 8 needs."""
+
+
+class HintEncoder(nn.Module):
+    """Map `(B, 3, H, W)` in [0, 1] -> hint `(B, width, H / factor, W / factor)`.
+
+    3x3 convolutions with SiLU between them, one of stride 2 per halving, and a last one that starts
+    at zero (2306.07280, appendix; the same in HRA and BOFT). For `factor` 8 and `width` 320 this
+    is Stable Diffusion's, with 1,086,480 parameters; names of the weights are diffusers'.
+    """
+
+    def __init__(self, width: int, channels: tuple[int, ...] = CHANNELS) -> None:
+        super().__init__()
+        from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+
+        self.width = width
+        self.channels = tuple(channels)
+        self.layers = ControlNetConditioningEmbedding(width, 3, self.channels)
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent along one side."""
+        return 2 ** (len(self.channels) - 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Encode maps.
+
+        Raises:
+            UserError: they are not `(B, 3, H, W)` with sides in multiples of `factor`.
+        """
+        height, width = maps.shape[-2:]
+        if maps.ndim != 4 or maps.shape[1] != 3 or height % self.factor or width % self.factor:
+            raise UserError(
+                f"The maps have shape {tuple(maps.shape)}, but (B, 3, H, W) with H and W in "
+                f"multiples of {self.factor} is due. Resize them first."
+            )
+        return self.layers(maps)
+
+
+def channels_for(factor: int) -> tuple[int, ...]:
+    """The widths for `factor` pixels per latent.
+
+    Raises:
+        UserError: the factor is not a power of two up to 32.
+    """
+    halvings = factor.bit_length() - 1
+    if factor != 2**halvings or not 0 <= halvings <= 5:
+        raise UserError(f"{factor} pixels per latent cannot be reached by halving up to 5 times.")
+    return (*CHANNELS, CHANNELS[-1], CHANNELS[-1])[: halvings + 1]
+
+
+def start(width: int, channels: tuple[int, ...], generator: torch.Generator | None) -> HintEncoder:
+    """A new encoder, drawn on the CPU in float32 from `generator`, else from torch's global one."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HintEncoder(width, channels)

@@ -1,0 +1,24 @@
+"""Every kind of map by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orthodiff.control.base import Condition
+from orthodiff.control.canny import Canny
+from orthodiff.control.scribble import Scribble
+from orthodiff.errors import UserError
+
+CONTROLS: dict[str, type[Condition]] = {kind.name: kind for kind in (Canny, Scribble)}
+
+
+def condition_of(name: str, settings: Mapping[str, Any] | None = None) -> Condition:
+    """The condition `name` with `settings`; what they leave out is usual.
+
+    Raises:
+        UserError: there is no such condition, or a setting does not fit.
+    """
+    if name not in CONTROLS:
+        raise UserError(f"`{name}` is no kind of map. Known are {', '.join(CONTROLS)}.")
+    return CONTROLS[name].from_settings(settings or {})
