@@ -11,7 +11,7 @@ from orthodiff.errors import UserError
 from orthodiff.flags import validate
 from studio.forms import lines, number, read_settings, whole
 from studio.jobs.store import PHOTOS
-from training.config import DreamBoothConfig
+from training.tasks.dreambooth import DreamBoothConfig
 
 TOKEN = "sks"
 """A rare word that comes to mean the subject."""

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from orthodiff.errors import UserError
-from training.config import DreamBoothConfig, read_config
+from training.config import read_config
+from training.tasks.dreambooth import DreamBoothConfig
 
 ROOT = Path(__file__).parent.parent
 NEEDED = [
@@ -27,12 +28,12 @@ DIFFUSERS = """
 
 
 def read(*flags: str) -> DreamBoothConfig:
-    return read_config([*NEEDED, *flags], prog="test")
+    return read_config([*NEEDED, *flags], DreamBoothConfig, prog="test")
 
 
 def test_diffusers_flags_are_understood() -> None:
     prompts = ["--instance_prompt", "sks dog", "--class_prompt", "dog", "--validation_prompt", "x"]
-    config = read_config([*DIFFUSERS.split(), *prompts], prog="test")
+    config = read_config([*DIFFUSERS.split(), *prompts], DreamBoothConfig, prog="test")
     assert config.adam_weight_decay == 1e-2
     assert config.with_prior_preservation
     assert config.use_8bit_adam
@@ -58,7 +59,7 @@ def test_resolved_config_reads_back_equal(tmp_path: Path) -> None:
     config = read("--method=boft", "--block_size=4", "--validation_prompt=a", "--snr_gamma=5")
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml())
-    again = read_config([f"--config={path}"], prog="test")
+    again = read_config([f"--config={path}"], DreamBoothConfig, prog="test")
     assert again.to_yaml() == config.to_yaml()
     assert again.adapter() == config.adapter()
 
@@ -66,7 +67,9 @@ def test_resolved_config_reads_back_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_loads_and_has_its_header(path: Path) -> None:
     read_config(
-        [f"--config={path}", "--instance_data_dir=x", "--instance_prompt=sks dog"], prog="test"
+        [f"--config={path}", "--instance_data_dir=x", "--instance_prompt=sks dog"],
+        DreamBoothConfig,
+        prog="test",
     )
     header = path.read_text().split("\n\n")[0]
     for word in ("Purpose:", "Command:", "Memory:", "Minutes:", "Expected:"):
@@ -115,4 +118,4 @@ def test_bad_yaml_is_named_with_a_remedy(tmp_path: Path, text: str, words: list[
 
 def test_missing_settings_are_asked_for() -> None:
     with pytest.raises(UserError, match="`pretrained_model_name_or_path` is missing"):
-        read_config([], prog="test")
+        read_config([], DreamBoothConfig, prog="test")

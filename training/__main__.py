@@ -11,48 +11,40 @@ from orthodiff.flags import nearest
 from training.events import Event, EventLog, Failed, ProgressBar, Report, Started, Step
 
 if TYPE_CHECKING:
-    from training.config import DreamBoothConfig
+    from training.config import RunConfig
     from training.prepare import Parts
-
-TASKS = ("dreambooth",)
-USAGE = """usage: python -m training TASK [--FLAG VALUE ...]
-
-tasks:
-  dreambooth   personalise a base model on a handful of pictures of one subject
-
-See `python -m training dreambooth --help` for all flags.
-"""
+    from training.tasks import Task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(_usage(), end="")
         return 0
     try:
-        return dreambooth(_task(words[0]), words[1:])
+        return run(_task(words[0]), words[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def dreambooth(task: str, arguments: Sequence[str]) -> int:
-    """Personalise a base on one subject.
+def run(task: Task, arguments: Sequence[str]) -> int:
+    """Train as the flags say.
 
     Raises:
         UserError: the request cannot be carried out; nothing has been written.
     """
     from training.config import read_config
 
-    config = read_config(arguments, prog=f"python -m training {task}")
+    config = read_config(arguments, task.config, prog=f"python -m training {task.name}")
     from orthodiff.options import hush
 
     hush()
     from training.prepare import prepare
     from training.state import open_run
 
-    parts = prepare(config)
+    parts = prepare(task, config)
     if not parts.accelerator.is_main_process:
         return _run(parts, _Narrator([]))
     afresh = config.overwrite_output_dir and parts.checkpoint is None
@@ -60,7 +52,7 @@ def dreambooth(task: str, arguments: Sequence[str]) -> int:
         return _run(parts, _Narrator(_listeners(config)))
 
 
-def _listeners(config: DreamBoothConfig) -> list[Report]:
+def _listeners(config: RunConfig) -> list[Report]:
     listeners: list[Report] = [EventLog(config.output_dir / "events.jsonl"), ProgressBar()]
     if config.report_to == "tensorboard":
         from training.trackers import TensorBoard
@@ -119,10 +111,22 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _task(word: str) -> str:
+def _task(word: str) -> Task:
+    from training.tasks import TASKS
+
     if word not in TASKS:
         raise UserError(f"`{word}` is not a task.{nearest(word, TASKS)}")
-    return word
+    return TASKS[word]
+
+
+def _usage() -> str:
+    from training.tasks import TASKS
+
+    lines = "".join(f"  {task.name:<12} {task.summary}\n" for task in TASKS.values())
+    return (
+        "usage: python -m training TASK [--FLAG VALUE ...]\n\ntasks:\n"
+        f"{lines}\nSee `python -m training TASK --help` for all flags.\n"
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from training.batches import Batch, Stream, join
-from training.config import DreamBoothConfig
 from training.encode import Cache, default_cache, encode
 from training.events import Finished, Report, Saved, Started, Step
 from training.objective import (
@@ -25,8 +24,7 @@ from training.objective import (
     weighted_error,
 )
 from training.optimise import make_optimizer, make_schedule
-from training.prepare import Parts, attach
-from training.prior import class_examples
+from training.prepare import Parts
 from training.signals import Interrupted, StopSignal
 from training.state import save_checkpoint
 from training.validation import is_due, make_samples, prompts_used
@@ -65,7 +63,7 @@ class Trainer:
         for prompt in prompts_used(self.config):
             self.base.embed(prompt)
         self.base.park_encoders()
-        self.adapter = attach(self.config, self.base)
+        self.adapter = parts.task.attach(self.config, self.base)
         if self.config.gradient_checkpointing:
             self.base.unet.enable_gradient_checkpointing()
         self.base.unet.train()
@@ -126,7 +124,7 @@ class Trainer:
         weights = snr_weights(self.schedule, batch.timesteps, self.config.snr_gamma)
         with self.accelerator.autocast():
             noisy = noisy.to(self.base.dtype)
-            output = self.base.predict(noisy, batch.timesteps, batch.conditioning)
+            output = self.parts.task.predict(self.base, self.adapter, noisy, batch)
             penalty = self.adapter.regularizer()
         loss = weighted_error(output[:count], wanted[:count], weights[:count])
         if len(output) > count:
@@ -190,7 +188,7 @@ def describe(parts: Parts, *, steps: int, seconds: float | None = None) -> dict[
     """The recipe that goes into the adapter's file."""
     config = parts.config
     recipe = {
-        "instance_prompt": config.instance_prompt,
+        **parts.task.describe(config),
         "steps": str(steps),
         "seed": str(config.seed),
         "learning_rate": f"{config.rate:g}",
@@ -198,25 +196,23 @@ def describe(parts: Parts, *, steps: int, seconds: float | None = None) -> dict[
         "resolution": str(parts.resolution),
         "base_sha256": parts.base.fingerprint("unet"),
     }
-    if config.class_prompt:
-        recipe["class_prompt"] = config.class_prompt
     return recipe if seconds is None else {**recipe, "seconds": f"{seconds:.1f}"}
 
 
 def _streams(parts: Parts) -> list[Stream]:
-    """The subject's pictures, and the class's with prior preservation; all encoded."""
+    """The examples, and with prior preservation those of the class; all encoded."""
     config = parts.config
     cache = Cache((config.cache_dir or default_cache()) / "encoded")
     streams = [Stream("subject", encode(parts.base, parts.examples, cache), config.seed)]
-    if config.with_prior_preservation:
-        with parts.accelerator.main_process_first():
-            examples = class_examples(config, parts.base, resolution=parts.resolution)
-        streams.append(Stream("class", encode(parts.base, examples, cache), config.seed))
+    with parts.accelerator.main_process_first():
+        prior = parts.task.prior_examples(config, parts.base, resolution=parts.resolution)
+    if prior:
+        streams.append(Stream("class", encode(parts.base, prior, cache), config.seed))
     return streams
 
 
 def _started(parts: Parts) -> Started:
-    config: DreamBoothConfig = parts.config
+    config = parts.config
     return Started(
         pid=os.getpid(),
         method=config.method,
@@ -224,6 +220,6 @@ def _started(parts: Parts) -> Started:
         steps=config.max_train_steps,
         start_step=parts.start_step,
         output_dir=str(config.output_dir),
-        instance_prompt=config.instance_prompt,
+        instance_prompt=parts.task.describe(config).get("instance_prompt", ""),
         base=parts.base.name,
     )

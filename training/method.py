@@ -12,6 +12,13 @@ from orthodiff.adapters import ADAPTERS, Method
 from orthodiff.errors import UserError
 from orthodiff.flags import Flag, nearest
 
+USUAL_RATES = {"hra": 3e-3, "oft": 1e-3, "boft": 1e-3, "lora": 1e-3}
+
+
+def usual_rate(method: str) -> float:
+    """The peak learning rate of a method unless another is given."""
+    return USUAL_RATES.get(method, 1e-4)
+
 
 def setting_flags() -> dict[str, Flag]:
     """One flag per setting of any method; shared names share the flag."""

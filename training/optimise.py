@@ -11,11 +11,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from orthodiff.errors import UserError
-from training.config import DreamBoothConfig
+from training.config import RunConfig
 
 
 def make_optimizer(
-    config: DreamBoothConfig, parameters: Sequence[nn.Parameter], *, processes: int = 1
+    config: RunConfig, parameters: Sequence[nn.Parameter], *, processes: int = 1
 ) -> Optimizer:
     """AdamW over the adapter's parameters.
 
@@ -44,7 +44,7 @@ def make_optimizer(
     )
 
 
-def make_schedule(config: DreamBoothConfig, optimizer: Optimizer) -> LRScheduler:
+def make_schedule(config: RunConfig, optimizer: Optimizer) -> LRScheduler:
     """The course of the rate, stepped once per optimizer step."""
     from diffusers.optimization import get_scheduler
 

@@ -10,48 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import orthodiff
-from orthodiff import Adapter
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
-from orthodiff.pictures import find_pictures
-from training.config import DreamBoothConfig
-from training.dataset import Example, load_examples
-from training.method import setting_flags
+from training.config import RunConfig
+from training.dataset import Example
 from training.optimise import eight_bit_adamw
-from training.prior import check_class_folder
 from training.state import check_output, find_checkpoint, load_checkpoint
+from training.tasks import Task
 from training.trackers import check_tensorboard
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HARMFUL = (
-    "pretrained_model_name_or_path",
-    "instance_prompt",
-    "class_prompt",
-    "with_prior_preservation",
-    "prior_loss_weight",
-    "num_class_images",
-    "method",
-    "seed",
-    "resolution",
-    "train_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "scale_lr",
-    "lr_scheduler",
-    "lr_warmup_steps",
-    "lr_num_cycles",
-    "lr_power",
-    "use_8bit_adam",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_weight_decay",
-    "adam_epsilon",
-    "max_grad_norm",
-    "snr_gamma",
-)
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -59,7 +29,8 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Parts:
     """The pieces of a run, the base still unadapted; `checkpoint` is what to go on from, if any."""
 
-    config: DreamBoothConfig
+    task: Task
+    config: Any
     accelerator: Accelerator
     base: Base
     num_parameters: int
@@ -75,7 +46,7 @@ class Parts:
         return int(self.checkpoint["step"]) if self.checkpoint else 0
 
 
-def prepare(config: DreamBoothConfig) -> Parts:
+def prepare(task: Task, config: RunConfig) -> Parts:
     """Load and check everything.
 
     Raises:
@@ -86,8 +57,7 @@ def prepare(config: DreamBoothConfig) -> Parts:
     checkpoint = _checkpoint(config)
     going_on = checkpoint is not None
     check_output(config.output_dir, resume=going_on, overwrite=config.overwrite_output_dir)
-    find_pictures(config.instance_data_dir)
-    check_class_folder(config)
+    task.check(config)
     check_extras(config)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
@@ -98,16 +68,14 @@ def prepare(config: DreamBoothConfig) -> Parts:
         dtype=DTYPES.get(accelerator.mixed_precision, torch.float32),
         device=str(accelerator.device),
     )
-    num_parameters = _check_fit(config, base)
+    num_parameters = _check_fit(task, config, base)
     resolution = config.resolution or base.recommended.resolution
     _check_resolution(resolution, base)
-    examples = load_examples(
-        config.instance_data_dir, config.instance_prompt, resolution=resolution
-    )
-    return Parts(config, accelerator, base, num_parameters, examples, checkpoint)
+    examples = task.examples(config, resolution=resolution)
+    return Parts(task, config, accelerator, base, num_parameters, examples, checkpoint)
 
 
-def check_extras(config: DreamBoothConfig) -> None:
+def check_extras(config: RunConfig) -> None:
     """Refuse what needs a package that is not installed.
 
     Raises:
@@ -119,25 +87,15 @@ def check_extras(config: DreamBoothConfig) -> None:
         check_tensorboard()
 
 
-def _check_fit(config: DreamBoothConfig, base: Base) -> int:
+def _check_fit(task: Task, config: RunConfig, base: Base) -> int:
     """Try the adapter on and take it off again; its number of parameters."""
-    adapter = attach(config, base)
-    count = adapter.num_parameters
-    adapter.detach()
+    learned = task.attach(config, base)
+    count = learned.num_parameters
+    learned.detach()
     return count
 
 
-def attach(config: DreamBoothConfig, base: Base) -> Adapter:
-    """Attach the configured adapter at its start; same seed, same start.
-
-    Raises:
-        UserError: the settings do not fit the base's layers.
-    """
-    generator = torch.Generator().manual_seed(config.seed)
-    return orthodiff.attach(base.unet, config.adapter(), generator=generator)
-
-
-def _checkpoint(config: DreamBoothConfig) -> dict[str, Any] | None:
+def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
     if config.resume_from_checkpoint is None:
         return None
     folder = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
@@ -153,15 +111,13 @@ def _checkpoint(config: DreamBoothConfig) -> dict[str, Any] | None:
     return state
 
 
-def _check_same_run(config: DreamBoothConfig, saved: Mapping[str, Any], folder: Path) -> None:
-    now = config.resolved()
-    names = (*HARMFUL, *(name for name in now if name in setting_flags()))
-    changed = [name for name in names if now[name] != saved.get(name)]
-    if changed:
-        name = changed[0]
+def _check_same_run(config: RunConfig, saved: Mapping[str, Any], folder: Path) -> None:
+    name = config.difference(saved)
+    if name:
+        now, before = config.resolved()[name], saved.get(name)
         raise UserError(
-            f"`{name}` is {now[name]!r}, but `{folder}` was trained with {saved.get(name)!r}, so "
-            "it cannot go on like this. Put it back, or start afresh in another --output_dir."
+            f"`{name}` is {now!r}, but `{folder}` was trained with {before!r}, so it cannot go on "
+            "like this. Put it back, or start afresh in another --output_dir."
         )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError
 from orthodiff.families import Base
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.pictures import open_picture, pictures_in
-from training.config import DreamBoothConfig
 from training.dataset import Example, load_examples
 from training.encode import default_cache
+
+if TYPE_CHECKING:
+    from training.tasks.dreambooth import DreamBoothConfig
 
 
 def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> list[Example]:

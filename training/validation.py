@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from orthodiff.families import Base
 from orthodiff.generate import GenerateRequest, generate
-from training.config import DreamBoothConfig
+from training.config import RunConfig
 from training.events import Sample
 
 
-def is_due(config: DreamBoothConfig, step: int) -> bool:
+def is_due(config: RunConfig, step: int) -> bool:
     """At step 0, every `validation_steps`, and at the end."""
     at_end = step == config.max_train_steps
     return bool(config.validation_prompt) and (step % config.validation_steps == 0 or at_end)
 
 
-def make_samples(config: DreamBoothConfig, base: Base, step: int, *, resolution: int) -> Sample:
+def make_samples(config: RunConfig, base: Base, step: int, *, resolution: int) -> Sample:
     """Write `samples/step-NNNNNN/NN.png`, one per validation prompt and seed."""
     per_prompt = config.num_validation_images
     prompts = tuple(p for p in config.validation_prompt for _ in range(per_prompt))
@@ -30,6 +30,6 @@ def make_samples(config: DreamBoothConfig, base: Base, step: int, *, resolution:
     return Sample(step, paths, prompts, seeds)
 
 
-def prompts_used(config: DreamBoothConfig) -> list[str]:
+def prompts_used(config: RunConfig) -> list[str]:
     """Every prompt the pictures need, to be embedded before the text encoder leaves the device."""
     return [*config.validation_prompt, ""] if config.validation_prompt else []

@@ -16,8 +16,8 @@ from PIL import Image
 from orthodiff.errors import UserError
 from studio.jobs.status import Status, process_of, read_status
 from studio.jobs.store import EXIT_CODE, LOG, REQUEST, STOP, RunStore, write_record
-from training.config import DreamBoothConfig
 from training.state import find_checkpoint, list_checkpoints
+from training.tasks.dreambooth import DreamBoothConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAVING = 20.0

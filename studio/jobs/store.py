@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from orthodiff.errors import UserError
-from training.config import DreamBoothConfig
+from training.tasks.dreambooth import DreamBoothConfig
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 PHOTOS, REQUEST, RECORD, LOG = "photos", "request.yaml", "job.json", "log.txt"

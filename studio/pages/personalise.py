@@ -16,7 +16,7 @@ from studio.pages.runs import Runs
 from studio.request import TrainForm, in_contexts, make_config, name_prompt
 from studio.studio import Studio
 from studio.subjects import ExampleSubject, open_photos
-from training.config import usual_rate
+from training.method import usual_rate
 
 EXAMPLE, OWN = "An example", "My own photos"
 PHOTO_ADVICE = "Best: the subject alone and whole, in different places, light and poses."

@@ -1,0 +1,44 @@
+"""Which method, and its own settings.
+
+A method's settings (`rank`, `block_size`, ...) come from its dataclass in `orthodiff.ADAPTERS`; in
+YAML and on the command line they stand beside the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from orthodiff.adapters import ADAPTERS, Method
+from training.method import make_method, setting_flags
+from training.options.base import Options
+
+
+class AdapterOptions(Options):
+    method: str = Field("hra", description="adapter: " + ", ".join(ADAPTERS))
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_settings(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Move the method's settings, which lie flat beside the others, into `settings`."""
+        known = set(setting_flags())
+        inner = dict(values.get("settings", {}))
+        inner.update({name: value for name, value in values.items() if name in known})
+        outer = {name: value for name, value in values.items() if name not in known}
+        return {**outer, "settings": inner}
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        self.adapter()
+        return self
+
+    def adapter(self) -> Method:
+        """The method's settings object.
+
+        Raises:
+            UserError: unknown method, a setting it does not have, or a value it cannot take.
+        """
+        return make_method(self.method, self.settings)

@@ -1,0 +1,23 @@
+"""What every group of options has in common."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """A frozen group of options; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Harmless:
+    """Marks a field, `Annotated[int, Harmless]`, that a continued run may change."""
+
+
+Harmless = _Harmless()
+
+
+def harmful_fields(options: type[Options]) -> list[str]:
+    """Fields that change what a run computes: they must stay when it is continued."""
+    return [name for name, field in options.model_fields.items() if Harmless not in field.metadata]

@@ -1,0 +1,32 @@
+"""Steps, batches, the optimizer and the course of its rate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from training.options.base import Harmless, Options
+
+
+class OptimiseOptions(Options):
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
+    train_batch_size: int = Field(4, ge=1, description="subject pictures per step and process")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step")
+    max_train_steps: Annotated[int, Harmless] = Field(400, ge=1, description="optimizer steps")
+    learning_rate: float | None = Field(None, gt=0, description="peak rate [the method's own]")
+    scale_lr: bool = Field(
+        False, description="multiply the rate by processes, accumulation and batch size"
+    )
+    lr_scheduler: Literal[
+        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
+    ] = Field("constant", description="course of the rate over the steps")
+    lr_warmup_steps: int = Field(0, ge=0, description="steps of rising rate at the start")
+    lr_num_cycles: int = Field(1, ge=1, description="restarts of cosine_with_restarts")
+    lr_power: float = Field(1.0, gt=0, description="power of polynomial")
+    use_8bit_adam: bool = Field(False, description="8-bit AdamW (extra: bitsandbytes; GPU)")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first decay")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's second decay")
+    adam_weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon")
+    max_grad_norm: float = Field(1.0, ge=0, description="clip the gradient to this norm; 0: never")

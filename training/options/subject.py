@@ -1,0 +1,51 @@
+"""The subject to learn, and the class it must not wash out (Ruiz et al., 2208.12242)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from training.options.base import Harmless, Options
+
+
+class SubjectOptions(Options):
+    instance_data_dir: Annotated[Path, Harmless] = Field(
+        description="folder with the subject's pictures"
+    )
+    instance_prompt: str = Field(
+        min_length=1, description="prompt naming the subject with a rare token: a photo of sks dog"
+    )
+
+
+class PriorOptions(Options):
+    class_data_dir: Annotated[Path | None, Harmless] = Field(
+        None, description="folder with pictures of the class (prior preservation)"
+    )
+    class_prompt: str | None = Field(None, description="prompt of the class: a photo of a dog")
+    with_prior_preservation: bool = Field(
+        False, description="also train on pictures of the class, so that it is not forgotten"
+    )
+    prior_loss_weight: float = Field(1.0, ge=0, description="weight of the class pictures' loss")
+    num_class_images: int = Field(
+        100, ge=1, description="class pictures; missing ones are made with the base, once"
+    )
+    sample_batch_size: Annotated[int, Harmless] = Field(
+        4, ge=1, description="batch size when making class pictures"
+    )
+
+    @model_validator(mode="after")
+    def _check_prior(self) -> Self:
+        if self.with_prior_preservation and not self.class_prompt:
+            raise ValueError(
+                "`with_prior_preservation` needs the prompt of the class. "
+                'Add --class_prompt, for example "a photo of a dog".'
+            )
+        if self.class_data_dir and not self.with_prior_preservation:
+            raise ValueError(
+                "`class_data_dir` is given, but the class pictures would not be used. "
+                "Add --with_prior_preservation or leave the folder out."
+            )
+        return self

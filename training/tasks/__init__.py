@@ -1,0 +1,8 @@
+"""What can be trained: a task says what a run is told, what it learns from, and what it learns."""
+
+from training.tasks.base import Task
+from training.tasks.dreambooth import DreamBooth
+
+TASKS: dict[str, Task] = {task.name: task for task in (DreamBooth(),)}
+
+__all__ = ["TASKS", "DreamBooth", "Task"]

@@ -1,0 +1,64 @@
+"""What the loop asks of a task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from training.config import RunConfig
+
+if TYPE_CHECKING:
+    from orthodiff import Adapter
+    from orthodiff.families import Base
+    from training.batches import Batch
+    from training.dataset import Example
+
+
+class Task(ABC):
+    """A kind of training; it has no state, so that one object serves every run.
+
+    `config` is the class of its configuration (whose docstring heads the help), and every
+    `config` argument below is one of these.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    config: ClassVar[type[RunConfig]]
+
+    @abstractmethod
+    def check(self, config: Any) -> None:
+        """Look at the data before the base is loaded.
+
+        Raises:
+            UserError: there is none, or some cannot be used.
+        """
+
+    @abstractmethod
+    def examples(self, config: Any, *, resolution: int) -> list[Example]:
+        """What the run learns from, for pictures of `resolution` pixels a side.
+
+        Raises:
+            UserError: a picture cannot be read (named).
+        """
+
+    def prior_examples(self, config: Any, base: Base, *, resolution: int) -> list[Example]:
+        """What the run must not unlearn, made with the unadapted `base` if need be."""
+        return []
+
+    @abstractmethod
+    def attach(self, config: Any, base: Base) -> Adapter:
+        """Put what is learned into `base`, at its start; same seed, same start.
+
+        Raises:
+            UserError: the settings do not fit the base's layers.
+        """
+
+    @abstractmethod
+    def predict(self, base: Base, learned: Adapter, noisy: Tensor, batch: Batch) -> Tensor:
+        """The adapted UNet's output `(B, C, h, w)` for the batch's noisy latents."""
+
+    @abstractmethod
+    def describe(self, config: Any) -> dict[str, str]:
+        """What the file of the adapter says about its task."""
