@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from orthodiff.adapters.kinds import Adaptable, dimensions
 from orthodiff.errors import UserError
 from orthodiff.inject import install
 from orthodiff.modelspec import modelspec
+from orthodiff.publishing import publishing
 from orthodiff.targets import adaptable_layers
 
 if TYPE_CHECKING:
@@ -47,31 +46,12 @@ def save(
     Raises:
         UserError: if `folder` is a file.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, but an adapter is a folder. Choose another name.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new = Path(scratch) / "adapter"
-        new.mkdir()
+    with publishing(Path(folder)) as new:
         recipe = _recipe(adapter, base, metadata)
         # bytes rather than save_file, which makes files that only their owner can read
         (new / WEIGHTS).write_bytes(to_bytes(_pack(adapter), metadata=recipe))
         config = json.dumps(_config(adapter, base), indent=2)
         (new / CONFIG).write_text(f"{config}\n", encoding="utf-8")
-        _publish(new, folder)
-
-
-def _publish(new: Path, folder: Path) -> None:
-    """Move a finished folder into place, or its files one by one into an existing folder."""
-    for name in (WEIGHTS, CONFIG):
-        with (new / name).open("rb") as file:
-            os.fsync(file.fileno())
-    if not folder.exists():
-        new.rename(folder)
-        return
-    for name in (WEIGHTS, CONFIG):
-        (new / name).replace(folder / name)
 
 
 def _pack(adapter: Adapter) -> dict[str, Tensor]:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orthodiff import Adapter
-from orthodiff.checkpoint import read_config, read_metadata
+from orthodiff.bundle import Bundle, describe
 from orthodiff.families import Base
-from orthodiff.flags import flags_of, parse_flags, validate
+from orthodiff.flags import read_options
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.options import Options, hush, make_folder, progress
 from orthodiff.recipe import Recipe, save_png
@@ -41,18 +40,16 @@ def generate_command(arguments: Sequence[str]) -> None:
     Raises:
         UserError: a bad option, base or adapter; nothing has been written.
     """
-    options = validate(GenerateOptions, _parse(GenerateOptions, arguments, "generate"))
+    options = read_options(GenerateOptions, arguments, prog="python -m orthodiff generate")
     hush()
     base = options.open_base()
-    adapter = options.attach(base, options.adapter)
-    prompts = [prompt for prompt in options.prompt for _ in range(options.num_images)]
-    seeds = list(range(options.seed, options.seed + options.num_images)) * len(options.prompt)
-    request = options.request(prompts, seeds).resolved(base)
+    bundle = options.attach(base, options.adapter)
+    request = options.request(options.prompt, num_images=options.num_images).resolved(base)
     make_folder(options.output_dir)
     with progress() as on_step:
         pictures = generate(base, request, on_step=on_step)
     for number, picture in enumerate(pictures):
-        recipe = recipe_of(base, request, number, adapter=adapter, options=options)
+        recipe = recipe_of(base, request, number, bundle=bundle, options=options)
         save_png(picture, options.output_dir / f"{number:02d}.png", recipe)
     contact_sheet(pictures).save(options.output_dir / "contact_sheet.png")
     print(f"{len(pictures)} pictures and contact_sheet.png written to {options.output_dir}")
@@ -66,21 +63,19 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     """
     from orthodiff.evaluate import EvaluateOptions, evaluate
 
-    options = validate(EvaluateOptions, _parse(EvaluateOptions, arguments, "evaluate"))
+    options = read_options(EvaluateOptions, arguments, prog="python -m orthodiff evaluate")
     hush()
     evaluate(options)
 
 
 def inspect_command(arguments: Sequence[str]) -> None:
-    """Print the adapter's configuration and recipe as JSON.
+    """Print the adapter's configuration and recipe, and its other parts, as JSON.
 
     Raises:
         UserError: the folder is not an adapter we can read.
     """
-    options = validate(InspectOptions, _parse(InspectOptions, arguments, "inspect"))
-    config = read_config(options.adapter)
-    found = {"config": config, "recipe": read_metadata(options.adapter)}
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+    options = read_options(InspectOptions, arguments, prog="python -m orthodiff inspect")
+    print(json.dumps(describe(options.adapter), indent=2, ensure_ascii=False))
 
 
 def recipe_of(
@@ -88,7 +83,7 @@ def recipe_of(
     request: GenerateRequest,
     number: int,
     *,
-    adapter: Adapter | None,
+    bundle: Bundle | None,
     options: GenerateOptions,
 ) -> Recipe:
     """How picture `number` of a resolved request was made."""
@@ -103,12 +98,7 @@ def recipe_of(
         scheduler=type(base.scheduler).__name__,
         base=base.name,
         adapter=str(options.adapter) if options.adapter else "",
-        method=adapter.method.name if adapter else "",
+        method=bundle.method if bundle else "",
         strength=options.strength,
         merged=options.merge,
     )
-
-
-def _parse(model: type[BaseModel], arguments: Sequence[str], name: str) -> dict:
-    prog = f"python -m orthodiff {name}"
-    return parse_flags(flags_of(model), arguments, prog=prog, description=model.__doc__ or "")

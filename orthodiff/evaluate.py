@@ -75,23 +75,22 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         class_word=options.class_word,
     )
     base = options.open_base()
-    adapter = options.attach(base, options.adapter)
-    assert adapter is not None
-    parameters, settings = adapter.num_parameters, adapter.method.settings()
+    bundle = options.attach(base, options.adapter)
+    assert bundle is not None
     scorer = _scorer(options, base)
-    options.request(options.prompt, [0] * len(options.prompt)).resolved(base)
+    options.request(options.prompt, num_images=options.num_images).resolved(base)
     make_folder(options.output_dir)
     plain = [_with_class(prompt, subject.class_word) for prompt in options.prompt]
     named = [prompt.replace("{}", subject.phrase) for prompt in options.prompt]
     with progress() as on_step:
         adapted = _pictures(base, options, named, on_step)
-        adapter.detach()
+        bundle.detach()
         before = _pictures(base, options, plain, on_step)
     report = {
-        "method": adapter.method.name,
-        "settings": settings,
+        "method": bundle.method,
+        "settings": bundle.unet.method.settings() if bundle.unet else {},
         "strength": options.strength,
-        "parameters": parameters,
+        "parameters": bundle.num_parameters,
         "steps": _number(recipe.get("steps")),
         "seconds": _number(recipe.get("seconds")),
         "base_model": base.name,
@@ -127,9 +126,8 @@ def _pictures(
     base: Base, options: EvaluateOptions, prompts: Sequence[str], on_step: OnStep
 ) -> list[Image.Image]:
     """`num_images` pictures of each prompt, prompt by prompt."""
-    repeated = [prompt for prompt in prompts for _ in range(options.num_images)]
-    seeds = _seeds(options) * len(prompts)
-    return generate(base, options.request(repeated, seeds), on_step=on_step)
+    request = options.request(prompts, num_images=options.num_images)
+    return generate(base, request, on_step=on_step)
 
 
 def _seeds(options: EvaluateOptions) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from orthodiff.export import export
-from orthodiff.flags import flags_of, parse_flags, validate
+from orthodiff.flags import read_options
 from orthodiff.options import DTYPES, hush
 
 
@@ -54,7 +54,7 @@ def export_command(arguments: Sequence[str]) -> None:
     Raises:
         UserError: a bad option, base or adapter; nothing has been written.
     """
-    options = validate(ExportOptions, _parse(ExportOptions, arguments, "export"))
+    options = read_options(ExportOptions, arguments, prog="python -m orthodiff export")
     hush()
     written = export(
         options.adapter,
@@ -75,7 +75,7 @@ def merge_command(arguments: Sequence[str]) -> None:
     Raises:
         UserError: a bad option, base or adapter; nothing has been written.
     """
-    options = validate(MergeOptions, _parse(MergeOptions, arguments, "merge"))
+    options = read_options(MergeOptions, arguments, prog="python -m orthodiff merge")
     hush()
     written = export(
         options.adapter,
@@ -86,8 +86,3 @@ def merge_command(arguments: Sequence[str]) -> None:
         dtype=DTYPES[options.dtype],
     )
     print(written)
-
-
-def _parse(model: type[BaseModel], arguments: Sequence[str], name: str) -> dict[str, object]:
-    prog = f"python -m orthodiff {name}"
-    return parse_flags(flags_of(model), arguments, prog=prog, description=model.__doc__ or "")

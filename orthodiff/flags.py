@@ -65,6 +65,18 @@ def parse_flags(
     return vars(values)
 
 
+def read_options(model: type[Model], arguments: Sequence[str], *, prog: str) -> Model:
+    """The options that a command line gives.
+
+    Raises:
+        UserError: an unknown flag, or a missing or bad value.
+    """
+    description = model.__doc__ or ""
+    return validate(
+        model, parse_flags(flags_of(model), arguments, prog=prog, description=description)
+    )
+
+
 def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     """Build the model.
 

@@ -6,7 +6,7 @@ Whatever adapter is attached to (or merged into) the base's UNet takes part by i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,12 +49,20 @@ class GenerateRequest:
                 raise UserError(f"`{name}` is {value}. Use 1 or more.")
 
     @classmethod
+    def grid(
+        cls, prompts: Sequence[str], *, num_images: int = 1, seed: int = 0, **settings: Any
+    ) -> GenerateRequest:
+        """`num_images` pictures of each prompt in turn, with seeds `seed`, `seed + 1`, ..."""
+        seeds = tuple(range(seed, seed + num_images)) * len(prompts)
+        repeated = tuple(prompt for prompt in prompts for _ in range(num_images))
+        return cls(prompts=repeated, seeds=seeds, **settings)
+
+    @classmethod
     def repeat(
         cls, prompt: str, *, num_images: int = 1, seed: int = 0, **settings: Any
     ) -> GenerateRequest:
-        """`num_images` pictures of one prompt, with seeds `seed`, `seed + 1`, ..."""
-        seeds = tuple(range(seed, seed + num_images))
-        return cls(prompts=(prompt,) * num_images, seeds=seeds, **settings)
+        """`grid` of a single prompt."""
+        return cls.grid((prompt,), num_images=num_images, seed=seed, **settings)
 
     def resolved(self, base: Base) -> GenerateRequest:
         """The same request with every open choice filled in from the base's advice.

@@ -11,8 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
-import orthodiff
-from orthodiff import Adapter
+from orthodiff.bundle import Bundle
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from orthodiff.generate import GenerateRequest
@@ -67,11 +66,12 @@ class Options(BaseModel):
             device=device,
         )
 
-    def request(self, prompts: Sequence[str], seeds: Sequence[int]) -> GenerateRequest:
-        """These options for these pictures."""
-        return GenerateRequest(
-            tuple(prompts),
-            tuple(seeds),
+    def request(self, prompts: Sequence[str], *, num_images: int) -> GenerateRequest:
+        """These options for `num_images` pictures of each prompt."""
+        return GenerateRequest.grid(
+            prompts,
+            num_images=num_images,
+            seed=self.seed,
             negative_prompt=self.negative_prompt,
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
@@ -80,8 +80,8 @@ class Options(BaseModel):
             batch_size=self.batch_size,
         )
 
-    def attach(self, base: Base, folder: Path | None) -> Adapter | None:
-        """Attach the adapter in `folder` to the base's UNet, at this strength, merged if asked.
+    def attach(self, base: Base, folder: Path | None) -> Bundle | None:
+        """Put what `folder` holds on the base, at this strength, merged if asked.
 
         Raises:
             UserError: it is no adapter, does not fit this base, or cannot have this strength.
@@ -91,12 +91,12 @@ class Options(BaseModel):
                 name = "merge" if self.merge else "strength"
                 raise UserError(f"`{name}` needs an adapter. Add --adapter FOLDER.")
             return None
-        adapter = orthodiff.load(base.unet, folder)
+        bundle = Bundle.load(base, folder)
         if self.strength != 1:
-            adapter.strength = self.strength
+            bundle.strength = self.strength
         if self.merge:
-            adapter.merge()
-        return adapter
+            bundle.merge()
+        return bundle
 
 
 def check_device(device: str) -> None:

@@ -86,10 +86,12 @@ class Painter:
                 tell((number + done / total) / len(tasks), text)
 
             files[kind] = _write(base, task, stem=kind, on_step=on_step)
-        prompts, seeds = _pairs(options)
+        asked = options.request(options.prompt, num_images=options.num_images)
         archive = _pack(options.output_dir, [*files["base"], *files["adapted"]])
         seconds = time.monotonic() - begun
-        return Painted(files["base"], files["adapted"], archive, prompts, seeds, seconds)
+        return Painted(
+            files["base"], files["adapted"], archive, asked.prompts, asked.seeds, seconds
+        )
 
     def _open(self, options: GenerateOptions) -> Base:
         if self._base is None or self._base.name != options.pretrained_model_name_or_path:
@@ -108,8 +110,8 @@ def _write(
     base: Base, options: GenerateOptions, *, stem: str, on_step: Callable[[int, int], None]
 ) -> list[Path]:
     """Make the pictures of one model; the base is as it was afterwards."""
-    request = options.request(*_pairs(options)).resolved(base)
-    adapter = options.attach(base, options.adapter)
+    request = options.request(options.prompt, num_images=options.num_images).resolved(base)
+    bundle = options.attach(base, options.adapter)
     try:
         pictures = generate(base, request, on_step=on_step)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -117,22 +119,15 @@ def _write(
             "The memory ran out. Ask for fewer pictures, or stop what else is running."
         ) from error
     finally:
-        if adapter:
-            adapter.detach()
+        if bundle:
+            bundle.detach()
     make_folder(options.output_dir)
     paths = []
     for number, picture in enumerate(pictures):
-        recipe = recipe_of(base, request, number, adapter=adapter, options=options)
+        recipe = recipe_of(base, request, number, bundle=bundle, options=options)
         path = options.output_dir / f"{stem}-{number:02d}-seed-{request.seeds[number]}.png"
         paths.append(save_png(picture, path, recipe))
     return paths
-
-
-def _pairs(options: GenerateOptions) -> tuple[list[str], list[int]]:
-    """Every prompt with every seed."""
-    prompts = [prompt for prompt in options.prompt for _ in range(options.num_images)]
-    seeds = list(range(options.seed, options.seed + options.num_images)) * len(options.prompt)
-    return prompts, seeds
 
 
 def _pack(folder: Path, files: Sequence[Path]) -> Path:

@@ -1,0 +1,224 @@
+"""Everything learned for one base model, part by part, held and kept as one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from orthodiff.checkpoint import CONFIG, load, read_config, read_metadata
+from orthodiff.errors import UserError
+from orthodiff.families import Base
+from orthodiff.inject import Adapter
+from orthodiff.publishing import publishing
+
+
+class Part(Protocol):
+    """What a bundle asks of each of its parts; `Adapter` is one."""
+
+    def parameters(self) -> list[nn.Parameter]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+    def save(
+        self, folder: Path, *, base: str | None, metadata: Mapping[str, str] | None
+    ) -> None: ...
+
+    def detach(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one part lies in a bundle's folder: in `folder` of it, announced by `file`."""
+
+    folder: str
+    file: str
+    load: Callable[[Base, Path], Part]
+    describe: Callable[[Path], dict[str, Any]]
+
+    def place(self, bundle: Path) -> Path:
+        return bundle / self.folder
+
+    def is_in(self, bundle: Path) -> bool:
+        return (self.place(bundle) / self.file).is_file()
+
+
+class Bundle:
+    """The parts learned for `base`, by name: `unet`, `text_encoder`, ... (see `KINDS`)."""
+
+    def __init__(self, base: Base, parts: Mapping[str, Part]) -> None:
+        self.base = base
+        self.parts = dict(parts)
+        self._text_changed()
+
+    @classmethod
+    def load(cls, base: Base, folder: str | Path) -> Bundle:
+        """Put on `base` every part that `folder` holds.
+
+        Raises:
+            UserError: a part cannot be read or does not fit; the base is left as it was.
+        """
+        folder = Path(folder)
+        bundle = cls(base, {})
+        try:
+            for name in parts_in(folder):
+                kind = KINDS[name]
+                bundle.parts[name] = kind.load(base, kind.place(folder))
+        except BaseException:
+            bundle.detach()
+            raise
+        bundle._text_changed()
+        return bundle
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        base: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write every part so that `load` finds it; `base` and `metadata` go into each.
+
+        A new folder appears complete or not at all; in an existing one each file is replaced in
+        one step, and parts that this bundle does not have are removed.
+
+        Raises:
+            UserError: `folder` is a file.
+        """
+        folder = Path(folder)
+        with publishing(folder) as new:
+            for name, part in self.parts.items():
+                part.save(KINDS[name].place(new), base=base, metadata=metadata)
+        for name in parts_in(folder):
+            if name not in self.parts:
+                _remove(KINDS[name], folder)
+
+    @property
+    def adapters(self) -> dict[str, Adapter]:
+        """The parts that are adapters."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, Adapter)}
+
+    @property
+    def unet(self) -> Adapter | None:
+        """The UNet's adapter."""
+        return self.adapters.get("unet")
+
+    @property
+    def method(self) -> str:
+        """The name of the UNet's method; without one, the parts there are."""
+        return self.unet.method.name if self.unet else " and ".join(self.parts)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable parameters, part by part."""
+        return [parameter for part in self.parts.values() for parameter in part.parameters()]
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable numbers."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def regularizer(self) -> Tensor:
+        """What the adapters' methods add to the loss, a scalar."""
+        return sum((a.regularizer() for a in self.adapters.values()), start=torch.zeros(()))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """A copy of the parameters as `part.name`, for a trainer's own checkpoints."""
+        return {
+            f"{name}.{key}": tensor
+            for name, part in self.parts.items()
+            for key, tensor in part.state_dict().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Set all parameters from `state_dict`'s form.
+
+        Raises:
+            UserError: names or shapes differ, naming the first.
+        """
+        by_part: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in state.items():
+            part, _, name = key.partition(".")
+            by_part.setdefault(part, {})[name] = tensor
+        if set(by_part) != set(self.parts):
+            raise UserError(
+                f"The saved state is of {', '.join(by_part)}, but here {', '.join(self.parts)} "
+                "are trained. Go on with the settings it was saved with."
+            )
+        for part, own in by_part.items():
+            self.parts[part].load_state_dict(own)
+        self._text_changed()
+
+    @property
+    def strength(self) -> float:
+        """How far the adapters turn: 0 is the base, 1 as trained."""
+        return next((adapter.strength for adapter in self.adapters.values()), 1.0)
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        for adapter in self.adapters.values():
+            adapter.method.check_strength(strength)
+        for adapter in self.adapters.values():
+            adapter.strength = strength
+        self._text_changed()
+
+    def merge(self) -> None:
+        """Put the adapters into the weights, so that the model runs at its own speed."""
+        for adapter in self.adapters.values():
+            adapter.merge()
+
+    def detach(self) -> None:
+        """Give the base its own parts back; this handle keeps the parameters."""
+        for part in self.parts.values():
+            part.detach()
+        self._text_changed()
+
+    def _text_changed(self) -> None:
+        """Forget remembered prompts where they were read by what is learned here."""
+        if set(self.parts) - {"unet"}:
+            self.base.prompts.clear()
+
+
+def parts_in(folder: Path) -> list[str]:
+    """The names of the parts that a bundle's folder holds.
+
+    Raises:
+        UserError: it holds none.
+    """
+    found = [name for name, kind in KINDS.items() if kind.is_in(folder)]
+    if not found:
+        read_config(folder)
+    return found
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What a bundle's folder says of itself: the UNet's adapter, and the other parts by name.
+
+    Raises:
+        UserError: the folder holds no part, or one that cannot be read.
+    """
+    found = {name: KINDS[name].describe(KINDS[name].place(folder)) for name in parts_in(folder)}
+    return {**found.pop("unet", {}), **found}
+
+
+def _describe_adapter(folder: Path) -> dict[str, Any]:
+    return {"config": read_config(folder), "recipe": read_metadata(folder)}
+
+
+def _remove(kind: Kind, folder: Path) -> None:
+    if kind.folder:
+        shutil.rmtree(kind.place(folder))
+    else:
+        (folder / kind.file).unlink()
+
+
+KINDS: dict[str, Kind] = {
+    "unet": Kind("", CONFIG, lambda base, folder: load(base.unet, folder), _describe_adapter),
+}
+"""Every part there can be; one line each."""
