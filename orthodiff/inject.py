@@ -145,7 +145,8 @@ class Adapter:
         still be saved, and attached again.
         """
         if merged:
-            self._keep_merged()
+            for layer in self.layers.values():
+                layer.keep_merged()
         self.unmerge()
         self._shared.remove()
         for name, layer in self.layers.items():
@@ -157,10 +158,6 @@ class Adapter:
         from orthodiff.algebra import inverse
 
         return inverse(self)
-
-    def _keep_merged(self) -> None:
-        for layer in self.layers.values():
-            layer.original_weight = None
 
     def save(
         self,

@@ -30,3 +30,9 @@ def dimensions(layer: Adaptable) -> tuple[int, int]:
         return layer.in_features, layer.out_features
     height, width = layer.kernel_size
     return layer.in_channels // layer.groups * height * width, layer.out_channels
+
+
+def is_packed(layer: Adaptable) -> bool:
+    """Whether the weight is stored in 8 or 4 bits, which only the layer itself can unpack."""
+    d, out = dimensions(layer)
+    return layer.weight.numel() != d * out or not layer.weight.is_floating_point()

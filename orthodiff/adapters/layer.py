@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from orthodiff.adapters.base import Factors, Method, Parameters
-from orthodiff.adapters.kinds import Adaptable, dimensions
+from orthodiff.adapters.kinds import Adaptable, dimensions, is_packed
+from orthodiff.adapters.merging import Merging
 from orthodiff.adapters.solve import SharedFactors, at_least_float32, solve
-from orthodiff.errors import UserError
 
 
 class AdaptedLayer(Protocol):
     """What a handle needs from an adapted layer, whoever made it."""
 
     base_layer: Any
-    original_weight: Tensor | None
     strength: float
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
@@ -27,20 +26,27 @@ class AdaptedLayer(Protocol):
         """Return the weighted scalar this layer adds to the loss, or None for nothing."""
 
     @property
+    def original_weight(self) -> nn.Parameter:
+        """The base layer's own weight, merged or not."""
+
+    @property
     def merged(self) -> bool:
-        """Whether the base weight now holds the adapted one."""
+        """Whether the base layer now holds the adapted weight."""
 
     def adapted_weight(self) -> Tensor:
         """Return the adapted weight in the weight's shape, computed in at least float32."""
 
     def merge(self) -> None:
-        """Put the adapted weight into the base layer, keeping the original aside."""
+        """Put the adapted weight into the base layer."""
 
     def unmerge(self) -> None:
         """Put the original weight back, bit for bit."""
 
+    def keep_merged(self) -> None:
+        """Let go of the original weight, so that the adapted one stays for good."""
 
-class RotatedLayer(nn.Module):
+
+class RotatedLayer(Merging, nn.Module):
     """A frozen layer with weight matrix W (out, d), run as if it were `diag(s) W R`.
 
     The parameters are float32 whatever the base layer is. What R depends on is solved in float32
@@ -55,7 +61,6 @@ class RotatedLayer(nn.Module):
         self.base_layer = base_layer
         self.method = method
         self.width, self.outputs = dimensions(base_layer)
-        self.original_weight: Tensor | None = None
         self.shared: SharedFactors | None = None
         self.strength = 1.0
         self.parameter_names = tuple(parameters)
@@ -112,10 +117,11 @@ class RotatedLayer(nn.Module):
         if not compiling and self.shared is not None and self.shared.hold_for(self):
             return self.shared.factors
         factors = solve(self.method, self.adapter_parameters())
-        if self.strength != 1:
-            factors = self._power(factors)
-            if not compiling:
-                self.shared = SharedFactors(factors, self, {"spent": False})
+        if self.strength == 1:
+            return self.method.arrange(factors)
+        factors = self.method.arrange(self._power(factors))
+        if not compiling:
+            self.shared = SharedFactors(factors, self, {"spent": False})
         return factors
 
     @torch.no_grad()
@@ -144,36 +150,10 @@ class RotatedLayer(nn.Module):
         Raises:
             UserError: if the base layer is quantized.
         """
-        if self.quantized:
-            raise UserError(
-                "The base model is quantized, so a rotated weight does not fit back into it. Leave "
-                "the adapter apart, or load the base model in float16 or float32 to merge."
-            )
-        weight = self.weight if self.original_weight is None else self.original_weight
+        weight = self.unpacked_weight()
         self.shared = None
         matrix = at_least_float32(weight.flatten(1))
         return self._adapt(matrix, self.factors(), self.scale()).view_as(weight).to(weight.dtype)
-
-    @property
-    def merged(self) -> bool:
-        """Whether the base weight now holds the adapted one."""
-        return self.original_weight is not None
-
-    def merge(self) -> None:
-        """Put the adapted weight into the base layer, keeping the original aside.
-
-        Raises:
-            UserError: if the base layer is quantized.
-        """
-        if not self.merged:
-            adapted = self.adapted_weight()
-            self.original_weight, self.weight.data = self.weight.data, adapted
-
-    def unmerge(self) -> None:
-        """Put the original weight back, bit for bit."""
-        if self.original_weight is not None:
-            self.weight.data = self.original_weight.to(self.weight.device, self.weight.dtype)
-            self.original_weight = None
 
     # What callers look at on a plain layer.
 
@@ -194,8 +174,8 @@ class RotatedLayer(nn.Module):
 
     @property
     def quantized(self) -> bool:
-        """Whether the weight is stored in whole numbers, so that only inputs can be rotated."""
-        return not self.weight.is_floating_point()
+        """Whether the weight is packed, so that only inputs can be rotated."""
+        return is_packed(self.base_layer)
 
     def extra_repr(self) -> str:
         """Show the settings when the model is printed."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from orthodiff.adapters.base import Parameters
 from orthodiff.adapters.kinds import Adaptable
+from orthodiff.adapters.merging import Merging
 from orthodiff.adapters.solve import at_least_float32
 
 if TYPE_CHECKING:
@@ -20,13 +21,12 @@ ADAPTER = "default"
 """PEFT's name for the only adapter of a layer."""
 
 
-class LoRAHandle:
+class LoRAHandle(Merging):
     """What a handle needs from PEFT's LoRA layers, with float32 parameters."""
 
     base_layer: Any
     lora_A: Any  # noqa: N815 - PEFT's name
     lora_B: Any  # noqa: N815
-    original_weight: Tensor | None = None
     _strength = 1.0
 
     def __init__(self, base_layer: Adaptable, method: LoRA, parameters: Parameters) -> None:
@@ -57,30 +57,16 @@ class LoRAHandle:
         """Return None: LoRA adds nothing to the loss."""
         return None
 
-    @property
-    def merged(self) -> bool:
-        """Whether the base weight now holds the adapted one."""
-        return self.original_weight is not None
-
     @torch.no_grad()
     def adapted_weight(self) -> Tensor:
-        """Return `W + (alpha / r) B A`, computed in at least float32 and rounded once."""
-        weight = self.base_layer.weight if self.original_weight is None else self.original_weight
+        """Return `W + (alpha / r) B A`, computed in at least float32 and rounded once.
+
+        Raises:
+            UserError: if the base layer is quantized.
+        """
+        weight = self.unpacked_weight()
         delta = self.get_delta_weight(ADAPTER)  # type: ignore[attr-defined]
         return (at_least_float32(weight) + delta).to(weight.dtype)
-
-    def merge(self) -> None:
-        """Put the adapted weight into the base layer, keeping the original aside."""
-        if not self.merged:
-            weight, adapted = self.base_layer.weight, self.adapted_weight()
-            self.original_weight, weight.data = weight.data, adapted
-
-    def unmerge(self) -> None:
-        """Put the original weight back, bit for bit."""
-        if self.original_weight is not None:
-            weight = self.base_layer.weight
-            weight.data = self.original_weight.to(weight.device, weight.dtype)
-            self.original_weight = None
 
 
 class LoRALinear(LoRAHandle, Linear):  # type: ignore[misc]

@@ -100,7 +100,7 @@ def low_rank_changes(request: Request) -> dict[str, LowRank]:
 @torch.no_grad()
 def full_change(layer: AdaptedLayer) -> Tensor:
     """Return the float32 difference between the adapted weight and the original one."""
-    return layer.adapted_weight().float() - layer.base_layer.weight.float()
+    return layer.adapted_weight().float() - layer.original_weight.float()
 
 
 def truncate(
