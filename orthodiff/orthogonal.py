@@ -12,33 +12,35 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
-def compact_wy(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `V, Y` with `H_1 H_2 ... H_r = I - Y V^T`, where `H_i = I - 2 v_i v_i^T` reflects.
+def compact_wy(U: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `U, S` with `H_1 H_2 ... H_r = I - U S U^T`, H_i reflecting along column i of U.
 
-    `vectors` (..., d, r) need not be normalised; a zero column stands for no reflection. `V` holds
-    the unit columns and `Y = V T` with `T^{-1} = I/2 + striu(V^T V)` (Puglisi 1992; exact).
+    U (..., d, r) need not be normalised; a zero column stands for no reflection. `S^{-1}`
+    (..., r, r) is the upper triangle of the Gram matrix `U^T U` with its diagonal halved (Puglisi
+    1992; exact).
     """
-    V = F.normalize(vectors, dim=-2)
-    identity = torch.eye(V.shape[-1], dtype=V.dtype, device=V.device)
-    T_inverse = torch.triu(V.mT @ V, diagonal=1) + 0.5 * identity
-    T = torch.linalg.solve_triangular(T_inverse, identity.expand_as(T_inverse), upper=True)
-    return V, V @ T
+    gram = U.mT @ U
+    squares = gram.diagonal(dim1=-2, dim2=-1)
+    squares = torch.where(squares == 0, torch.ones_like(squares), squares)
+    S_inverse = torch.triu(gram, diagonal=1) + torch.diag_embed(0.5 * squares)
+    identity = torch.eye(U.shape[-1], dtype=U.dtype, device=U.device).expand_as(gram)
+    return U, torch.linalg.solve_triangular(S_inverse, identity, upper=True)
 
 
 def mirror(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `V, Y` with `I - Y V^T = I - 2 V V^T`, V a basis of `vectors` (..., d, r)."""
+    """Return `V, S` with `I - V S V^T = I - 2 V V^T`, V a basis of `vectors` (..., d, r)."""
     V, _ = torch.linalg.qr(vectors)
-    return V, 2 * V
+    identity = torch.eye(V.shape[-1], dtype=V.dtype, device=V.device)
+    return V, (2 * identity).expand(*V.shape[:-2], *identity.shape)
 
 
-def reflect(rows: Tensor, V: Tensor, Y: Tensor, *, inverse: bool = False) -> Tensor:
-    """Return `rows (I - Y V^T)`, or `rows (I - V Y^T)` with `inverse`; 4 d r flop a row."""
-    left, right = (V, Y) if inverse else (Y, V)
-    return rows - (rows @ left.to(rows.dtype)) @ right.to(rows.dtype).mT
+def reflect(rows: Tensor, U: Tensor, S: Tensor, *, inverse: bool = False) -> Tensor:
+    """Return `rows (I - U S U^T)`, or `rows (I - U S^T U^T)` with `inverse`; 4 d r flop a row."""
+    U, S = U.to(rows.dtype), (S.mT if inverse else S).to(rows.dtype)
+    return rows - (rows @ U @ S) @ U.mT
 
 
 def block_size_of(triangle: Tensor) -> int:
@@ -83,20 +85,53 @@ def rotate_blocks(rows: Tensor, blocks: Tensor, *, inverse: bool = False) -> Ten
     return (rows.unflatten(-1, (-1, len(block))) @ block).flatten(-2)
 
 
-def butterfly(rows: Tensor, factors: Tensor, *, inverse: bool = False) -> Tensor:
+def butterfly(rows: Tensor, factors: Tensor, *, inverse: bool = False, first: int = 0) -> Tensor:
     """Return `rows R` with `R = (B_{m-1} ... B_1 B_0)^T`, or `rows R^T` (2311.06243, eq. 6).
 
     `factors` (m, D, b, b) holds the blocks of each `B_i`, which couples the half-blocks k and
-    k + 2^i within groups of 2^(i+1). The transpose is PEFT's convention. Rows are turned as columns
-    (d, N), where pairing half-blocks moves whole rows of memory.
+    k + 2^i within groups of 2^(i+1); with `first` they are `B_first ... B_{first+m-1}`. The
+    transpose is PEFT's convention. Rows are turned as columns (d, N), where pairing half-blocks
+    moves whole rows of memory.
     """
-    half, d = factors.shape[-1] // 2, rows.shape[-1]
     blocks = (factors.mT if inverse else factors).to(rows.dtype)
-    columns, level = rows.reshape(-1, d).T, 0
-    for next_level in reversed(range(len(factors))) if inverse else range(len(factors)):
-        columns, level = _pair(columns, level, next_level, half), next_level
-        columns = torch.bmm(blocks[level], columns.reshape(*blocks.shape[1:3], -1)).flatten(0, 1)
-    return _pair(columns, level, 0, half).T.reshape(rows.shape)
+    columns = rows.reshape(-1, rows.shape[-1]).T
+    return _turn(columns, blocks, inverse=inverse, first=first).T.reshape(rows.shape)
+
+
+def fuse(factors: Tensor, *, width: int) -> tuple[Tensor, Tensor]:
+    """Return the first levels of a butterfly as one block-diagonal factor, and the other levels.
+
+    The levels 0 ... k-1 of `factors` (*batch, m, D, b, b) turn runs of b 2^(k-1) neighbours among
+    themselves, so their product has blocks (*batch, d / s, s, s) of that size s, here of at most
+    `width` unless b is wider. One product is applied faster than k thin ones.
+    """
+    *batch, m, _, b, _ = factors.shape
+    levels = max(1, len([k for k in range(m) if b * 2**k <= width]))
+    size = b * 2 ** (levels - 1)
+    blocks = factors[..., :levels, :, :, :].movedim(-4, 0).flatten(1, -3)
+    identity = torch.eye(size, dtype=factors.dtype, device=factors.device)
+    runs = blocks.shape[1] * b // size
+    product = _turn(identity.repeat(runs, 1), blocks, inverse=False, first=0)
+    return product.reshape(*batch, -1, size, size), factors[..., levels:, :, :, :]
+
+
+def rotate_fused(rows: Tensor, product: Tensor, others: Tensor, *, inverse: bool = False) -> Tensor:
+    """Return what `butterfly` does, from the two parts that `fuse` makes of one layer's factors."""
+    levels = len(product[0]).bit_length() - others.shape[-1].bit_length() + 1
+    steps = [(rotate_blocks, product, {}), (butterfly, others, {"first": levels})]
+    for turn, blocks, place in reversed(steps) if inverse else steps:
+        if len(blocks):
+            rows = turn(rows, blocks, inverse=inverse, **place)
+    return rows
+
+
+def _turn(columns: Tensor, blocks: Tensor, *, inverse: bool, first: int) -> Tensor:
+    """Multiply columns (d, N) by the levels (m, D, b, b) from `first` up, or down if `inverse`."""
+    half, level = blocks.shape[-1] // 2, 0
+    for number in reversed(range(len(blocks))) if inverse else range(len(blocks)):
+        columns, level = _pair(columns, level, first + number, half), first + number
+        columns = torch.bmm(blocks[number], columns.reshape(*blocks.shape[1:3], -1)).flatten(0, 1)
+    return _pair(columns, level, 0, half)
 
 
 def _pair(columns: Tensor, old: int, new: int, half: int) -> Tensor:

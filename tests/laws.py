@@ -265,7 +265,8 @@ def follows_the_rotation_group(method: Method, dtype: torch.dtype, tolerance: fl
     for layer in adapter.layers.values():
         assert isinstance(layer, RotatedLayer)
         torch.testing.assert_close(turn(layer, 0), identity, rtol=0, atol=tolerance)
-        trained = method.rotate(identity, solve(method, layer.adapter_parameters())).detach()
+        factors = method.arrange(solve(method, layer.adapter_parameters()))
+        trained = method.rotate(identity, factors).detach()
         assert torch.equal(turn(layer, 1), trained)
         for strength in (-2.0, -1.0, 0.3, 0.7, 0.999999, 2.5):
             R = turn(layer, strength)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from orthodiff.orthogonal import butterfly, cayley, compact_wy, mirror, reflect, skew, triangle
+from orthodiff.orthogonal import (
+    butterfly,
+    cayley,
+    compact_wy,
+    fuse,
+    mirror,
+    reflect,
+    rotate_fused,
+    skew,
+    triangle,
+)
 from tests import reference
 
 # Products of a few dozen orthogonal float64 steps round to about 1e-15.
@@ -100,3 +110,15 @@ def test_butterflies_have_right_gradients() -> None:
     numbers = randn(2, 4, 1).requires_grad_()
     rows = randn(3, 8).requires_grad_()
     assert torch.autograd.gradcheck(lambda n, x: butterfly(x, cayley(skew(n))), (numbers, rows))
+
+
+@pytest.mark.parametrize("factors", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("width", [2, 8, 16, 64])
+def test_a_fused_butterfly_turns_alike(factors: int, width: int) -> None:
+    blocks = cayley(skew(randn(3, factors, 16, 6)))
+    rows = randn(5, 64)
+    products, others = fuse(blocks, width=width)
+    assert products.shape[-1] <= max(width, 4)
+    for i, inverse in [(0, False), (2, True)]:
+        fused = rotate_fused(rows, products[i], others[i], inverse=inverse)
+        torch.testing.assert_close(fused, butterfly(rows, blocks[i], inverse=inverse), **EXACT)

@@ -68,6 +68,13 @@ class Method:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d), whose dtype is kept."""
         raise NotImplementedError
 
+    def arrange(self, factors: Factors) -> Factors:
+        """Return the factors (*batch, ...) in the form that `rotate` applies fastest.
+
+        `rotate` takes them as `prepare` returns them too; what is arranged is for `rotate` alone.
+        """
+        return factors
+
     def low_rank(
         self, matrix: Tensor, parameters: Parameters, *, strength: float
     ) -> tuple[Tensor, Tensor] | None:

@@ -15,8 +15,19 @@ from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import divisors, refuse_flags, require_positive, require_share
 from orthodiff.adapters.kinds import Adaptable, dimensions
 from orthodiff.errors import UserError
-from orthodiff.orthogonal import butterfly, cayley, drop_blocks, skew, triangle
+from orthodiff.orthogonal import (
+    butterfly,
+    cayley,
+    drop_blocks,
+    fuse,
+    rotate_fused,
+    skew,
+    triangle,
+)
 from orthodiff.rotations import geodesic, rotation_angles, rotation_power
+
+FUSED_WIDTH = 64
+"""Widest block of the product of the first factors: 64 d flop a row, little beside a projection."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +146,13 @@ class BOFT(Method):
 
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d)."""
+        if len(factors) > 1:
+            return rotate_fused(rows, *factors, inverse=inverse)
         return butterfly(rows, factors[0], inverse=inverse)
+
+    def arrange(self, factors: Factors) -> Factors:
+        """Return the first factors as one product and the others, unless blocks may be dropped."""
+        return factors if self.dropout else fuse(factors[0], width=FUSED_WIDTH)
 
     def power(self, factors: Factors, strength: float) -> Factors:
         """Return real powers of each factor's blocks.

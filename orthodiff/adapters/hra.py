@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from orthodiff.adapters.base import Factors, Method, Parameters
@@ -85,7 +86,7 @@ class HRA(Method):
         return {name: columns.repeat_interleave(twins, dim=1).reshape(shape)}
 
     def prepare(self, parameters: Parameters) -> Factors:
-        """Return V and Y, both (*batch, d, r), with R = I - Y V^T."""
+        """Return U (*batch, d, r) and S (*batch, r, r) with R = I - U S U^T."""
         return (mirror if self.strict else compact_wy)(parameters["hra_u"])
 
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
@@ -93,36 +94,37 @@ class HRA(Method):
         return reflect(rows, *factors, inverse=inverse)
 
     def power(self, factors: Factors, strength: float) -> Factors:
-        """Return V and Y of R^strength, which differs from I only on the span of the reflections.
+        """Return U and S of R^strength, which differs from I only on the span of the reflections.
 
         Strict reflections turn r/2 planes by pi, which leaves the planes open: columns are paired
         in order.
         """
-        V, Y = factors
+        U, S = factors
         if strength == 0:
-            return V, torch.zeros_like(Y)
-        basis, M = self._within(V, Y)
-        return basis, basis - basis @ rotation_power(M, strength)
+            return U, torch.zeros_like(S)
+        basis, M = self._within(U, S)
+        identity = torch.eye(len(M), dtype=M.dtype, device=M.device)
+        return basis, identity - rotation_power(M, strength)
 
     def low_rank(
         self, matrix: Tensor, parameters: Parameters, *, strength: float
     ) -> tuple[Tensor, Tensor]:
-        """Return B = -W Y and A = V^T, as `W (I - Y V^T)` is a low-rank change exactly."""
+        """Return B = -W U S and A = U^T, as `W (I - U S U^T)` is a low-rank change exactly."""
         factors = self.prepare(parameters)
-        V, Y = factors if strength == 1 else self.power(factors, strength)
-        return -matrix @ Y, V.mT
+        U, S = factors if strength == 1 else self.power(factors, strength)
+        return -matrix @ U @ S, U.mT
 
     def angles(self, factors: Factors) -> Tensor:
         """Return the angles of R on the span of the reflections, in radians, largest first."""
         return rotation_angles(self._within(*factors)[1])
 
-    def _within(self, V: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+    def _within(self, U: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
         """Return an orthonormal basis (d, r) of the reflections' span and R within it (r, r)."""
-        identity = torch.eye(V.shape[-1], dtype=V.dtype, device=V.device)
+        identity = torch.eye(U.shape[-1], dtype=U.dtype, device=U.device)
         if self.strict:
-            return V, -identity
-        basis, _ = torch.linalg.qr(V)
-        return basis, identity - (basis.mT @ Y) @ (V.mT @ basis)
+            return U, -identity
+        basis, inner = torch.linalg.qr(U)
+        return basis, identity - inner @ S @ inner.mT
 
     def check_strength(self, strength: float) -> None:
         """Refuse a strength the method cannot have.
@@ -141,10 +143,10 @@ class HRA(Method):
         """Return reflections of R^strength: as many as there are, found again unless it is 1."""
         if strength == 1 and not self.strict:
             return _of_rank(self.rank), parameters
-        V, Y = self.prepare(parameters)
+        U, S = self.prepare(parameters)
         if strength == 1:
-            return _of_rank(self.rank), {"hra_u": V}
-        basis, M = self._within(V, Y)
+            return _of_rank(self.rank), {"hra_u": U}
+        basis, M = self._within(U, S)
         power = rotation_power(M, strength) if strength else torch.eye(len(M), dtype=M.dtype)
         even = self.rank + self.rank % 2
         return _of_rank(even), {"hra_u": basis @ reflections(power, even)}
@@ -181,7 +183,7 @@ class HRA(Method):
         """Return lambda ||I_r - V^T V||_F^2 (eq. 6), or None when it is switched off."""
         if self.strict or not self.regularization:
             return None
-        V = factors[0]
+        V = F.normalize(factors[0], dim=-2)
         gram = V.mT @ V
         identity = torch.eye(self.rank, dtype=gram.dtype, device=gram.device)
         return self.regularization * (gram - identity).square().sum()

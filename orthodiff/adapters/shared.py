@@ -69,7 +69,8 @@ def _solve_together(layers: list[RotatedLayer]) -> None:
     names = layers[0].parameter_names
     stacked = {name: torch.stack([layer.get_parameter(name) for layer in layers]) for name in names}
     state = {"spent": False}
-    batches = solve(layers[0].method, stacked)
+    method = layers[0].method
+    batches = method.arrange(solve(method, stacked))
     _mark_when_spent(batches, state)
     for layer, factors in zip(
         layers, zip(*(b.unbind() for b in batches), strict=True), strict=True
