@@ -1,5 +1,7 @@
 """The one error a user is meant to read."""
 
+from safetensors import SafetensorError
+
 
 class UserError(ValueError):
     """A request that cannot be carried out, told in one sentence: what, why, and what to do.
@@ -8,9 +10,7 @@ class UserError(ValueError):
     """
 
 
-def printable(text: object) -> str:
-    """One line of what others wrote, fit for a terminal: no control characters, no broken ones."""
-    words = " ".join(str(text).split())
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words
-    )
+UNUSABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
+)  # fmt: skip
+"""What the libraries raise for a model folder with missing, damaged or foreign files."""

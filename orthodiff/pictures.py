@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from orthodiff.colour import on_paper, split_alpha
-from orthodiff.errors import UserError, printable
+from orthodiff.errors import FileError, UserError
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
@@ -17,14 +17,6 @@ SUFFIXES = frozenset(
 )
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 HEIC_REMEDY = "Install it (pip install pillow-heif), or save the picture as JPEG"
-
-
-class PictureError(UserError):
-    """A picture that cannot be used: which, why, and what to do."""
-
-    def __init__(self, name: str, reason: str, remedy: str = "Replace or remove this file") -> None:
-        self.name, self.reason, self.remedy = printable(name), printable(reason), remedy
-        super().__init__(f"The picture `{self.name}` cannot be used: {self.reason}. {remedy}.")
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -61,7 +53,7 @@ def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Imag
     `name` is what messages call it; by default its path.
 
     Raises:
-        PictureError: it is not a picture, is damaged, or is far too large.
+        FileError: it is not a picture, is damaged, or is far too large.
     """
     return open_layers(source, name=name)[0]
 
@@ -72,7 +64,7 @@ def open_layers(
     """Like `open_picture`, with the opacity ("L") of a picture that is partly transparent.
 
     Raises:
-        PictureError: it is not a picture, is damaged, or is far too large.
+        FileError: it is not a picture, is damaged, or is far too large.
     """
     colours, alpha = split_alpha(_load(source, name=name or str(source)))
     return on_paper(colours, alpha), alpha
@@ -98,14 +90,14 @@ def _load(source: Path | bytes, *, name: str) -> Image.Image:
     except UserError:
         raise
     except UnidentifiedImageError as error:
-        raise PictureError(name, "it is not in a picture format that can be read") from error
+        raise FileError(name, "it is not in a picture format that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"it has more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
-        raise PictureError(name, limit, "Scale it down, or remove this file") from error
+        raise FileError(name, limit, "Scale it down, or remove this file") from error
     except PermissionError as error:
-        raise PictureError(name, "it may not be read", "Change its permissions") from error
+        raise FileError(name, "it may not be read", "Change its permissions") from error
     except Exception as error:
-        raise PictureError(name, f"it is damaged ({error or type(error).__name__})") from error
+        raise FileError(name, f"it is damaged ({error or type(error).__name__})") from error
 
 
 def _identify(source: Path | bytes, *, name: str) -> Image.Image:
@@ -136,7 +128,7 @@ def _enable_heif(name: str) -> None:
     try:
         from pillow_heif import register_heif_opener
     except ImportError as error:
-        raise PictureError(name, "HEIC needs the package pillow-heif", HEIC_REMEDY) from error
+        raise FileError(name, "HEIC needs the package pillow-heif", HEIC_REMEDY) from error
     register_heif_opener()
 
 

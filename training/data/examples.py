@@ -1,0 +1,95 @@
+"""Records become examples, one at a time when they are asked for: a dataset need not fit memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+from PIL import Image
+
+from orthodiff.errors import FileError
+from orthodiff.pictures import open_layers, open_picture
+from training.data.example import Example
+from training.data.found import Record, Request, Source
+from training.data.masks import fitted, subject_mask
+
+SMALLEST = 16
+"""Pixels a side."""
+
+
+class Examples(Sequence[Example]):
+    """Opens a record each time it is asked for; `request` says which masks are wanted.
+
+    Raises:
+        FileError: on access, when the picture, its mask or its condition cannot be used.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], request: Request, *, is_prior: bool = False
+    ) -> None:
+        self.records, self.request, self.is_prior = records, request, is_prior
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> Examples: ...
+    def __getitem__(self, index: int | slice) -> Example | Examples:
+        if isinstance(index, slice):
+            return Examples(self.records[index], self.request, is_prior=self.is_prior)
+        return open_record(self.records[index], self.request, is_prior=self.is_prior)
+
+
+def open_record(record: Record, request: Request, *, is_prior: bool = False) -> Example:
+    """Open a picture with its mask and its condition.
+
+    Raises:
+        FileError: one of them cannot be used.
+    """
+    image, alpha = open_layers(content(record.picture), name=record.name)
+    if min(image.size) < SMALLEST:
+        reason = f"it has only {image.width} x {image.height} pixels"
+        raise FileError(record.name, reason, "Take a larger version, or remove it")
+    return Example(
+        name=record.name,
+        image=image,
+        caption=record.caption,
+        mask=_mask(record, request, image, alpha),
+        condition=_condition(record, image),
+        is_prior=is_prior,
+        repeats=record.repeats,
+    )
+
+
+def content(source: Source) -> Path | bytes:
+    """The file to open, or what would be in it."""
+    return source if isinstance(source, Path) else source()
+
+
+def _mask(
+    record: Record, request: Request, image: Image.Image, alpha: Image.Image | None
+) -> Image.Image | None:
+    """Given as a file, else the opacity, else found by itself, if that is wanted."""
+    if record.mask is not None:
+        given = open_picture(content(record.mask), name=f"mask of {record.name}").convert("L")
+        mask = fitted(given, image.size, name=record.name, what="mask")
+    elif request.alpha_mask and alpha is not None:
+        mask = alpha
+    elif request.subject_mask:
+        mask = subject_mask(image)
+    else:
+        return None
+    if mask.getextrema() == (0, 0):
+        reason = "its mask is black all over, so nothing of it would be learnt"
+        raise FileError(record.name, reason, "Paint the subject white, or remove the mask")
+    return mask
+
+
+def _condition(record: Record, image: Image.Image) -> Image.Image | None:
+    if record.condition is None:
+        return None
+    given = open_picture(content(record.condition), name=f"condition of {record.name}")
+    return fitted(given, image.size, name=record.name, what="condition")

@@ -1,0 +1,105 @@
+"""A flat folder: pictures, with captions (`.txt`, `.caption`) and masks of the same stem beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from orthodiff.errors import FileError, printable
+from orthodiff.pictures import pictures_in
+from training.data.files import CAPTION_SUFFIXES, caption_beside, inside
+from training.data.found import Found, Record, Request
+from training.data.masks import is_mask_name, mask_of
+
+SILENT = {".json", ".jsonl", ".csv", ".md", ".npz", ".safetensors", ".yaml", ".toml", ".ini", ".db"}
+"""What often lies beside pictures without being meant as one."""
+
+
+def recognises(folder: Path) -> bool:
+    """Any folder with pictures directly in it."""
+    return bool(training_pictures(folder))
+
+
+def read(folder: Path, request: Request) -> Found:
+    """Every picture under its own caption, else under the prompt of the run."""
+    found = Found("a flat folder")
+    gather(found, folder, root=folder, request=request, fallback=request.caption)
+    folders = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if folders:
+        found.remarks.append(f"{listing(folders)}: folders in the folder are left out.")
+    return found
+
+
+def training_pictures(folder: Path) -> list[Path]:
+    """The pictures directly in a folder, without the masks of others."""
+    return [path for path in pictures_in(folder) if not is_mask_name(path)]
+
+
+def gather(
+    found: Found, folder: Path, *, root: Path, request: Request, fallback: str, repeats: int = 1
+) -> None:
+    """Add the pictures of one folder to what was found in `root`."""
+    pictures = training_pictures(folder)
+    taken: dict[str, Path] = {}
+    for picture in pictures:
+        try:
+            record = _record(picture, root, request, fallback=fallback, repeats=repeats)
+            _check_alone(picture, taken.setdefault(picture.stem, picture), record, root)
+        except FileError as problem:
+            found.problems.append(problem)
+        else:
+            found.records.append(record)
+    found.remarks.extend(_left_out(folder, pictures))
+
+
+def listing(names: Sequence[str], *, most: int = 4) -> str:
+    """The first of some file names, and how many more there are."""
+    first = ", ".join(f"`{printable(name)}`" for name in names[:most])
+    return first if len(names) <= most else f"{first} and {len(names) - most} more"
+
+
+def _record(picture: Path, root: Path, request: Request, *, fallback: str, repeats: int) -> Record:
+    name = picture.relative_to(root).as_posix()
+    caption = caption_beside(picture, root)
+    return Record(
+        name=name,
+        picture=inside(root, name),
+        caption=caption or fallback,
+        has_own_caption=bool(caption),
+        mask=mask_of(picture, root, request.mask_dir),
+        repeats=repeats,
+    )
+
+
+def _check_alone(picture: Path, first: Path, record: Record, root: Path) -> None:
+    """Refuse a caption or a mask that would belong to two pictures.
+
+    Raises:
+        FileError: naming both pictures.
+    """
+    if picture == first or not (record.has_own_caption or record.mask):
+        return
+    reason = f"it has the same caption or mask file as `{first.name}`"
+    raise FileError(picture.relative_to(root).as_posix(), reason, "Rename one of the two")
+
+
+def _left_out(folder: Path, pictures: Iterable[Path]) -> list[str]:
+    """Remarks on files that are neither pictures nor belong to one."""
+    stems = {picture.stem for picture in pictures}
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    captions = [p.name for p in files if p.suffix in CAPTION_SUFFIXES and p.stem not in stems]
+    masks = [
+        p.name for p in files if is_mask_name(p) and p.stem.removesuffix("-masklabel") not in stems
+    ]
+    known = {*SILENT, *CAPTION_SUFFIXES}
+    others = [
+        p.name for p in files if p not in set(pictures_in(folder)) and p.suffix.lower() not in known
+    ]
+    remarks = []
+    if captions or masks:
+        remarks.append(
+            f"{listing([*captions, *masks])}: no picture here has this name before the dot."
+        )
+    if others:
+        remarks.append(f"{listing(others)}: not a kind of picture that is read, left out.")
+    return remarks

@@ -1,0 +1,89 @@
+"""Where the loss counts: masks beside pictures, in a folder of their own, in the alpha channel."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from orthodiff.errors import FileError, UserError
+from orthodiff.pictures import SUFFIXES, is_picture_name
+from training.data.files import inside
+
+LABEL = "-masklabel"
+
+
+def is_mask_name(path: Path) -> bool:
+    """Whether a file is called like the mask of a picture beside it: `<stem>-masklabel.png`."""
+    return path.stem.endswith(LABEL) and is_picture_name(path)
+
+
+def mask_of(picture: Path, root: Path, mask_dir: Path | None) -> Path | None:
+    """The mask file of a picture: beside it, else of the same stem in `mask_dir`.
+
+    Raises:
+        FileError: there is a mask, but it leads out of its folder.
+    """
+    beside = picture.with_name(f"{picture.stem}{LABEL}.png")
+    if beside.is_file():
+        return inside(root, beside.relative_to(root), what="mask")
+    if mask_dir is None:
+        return None
+    stems = (picture.stem, f"{picture.stem}{LABEL}")
+    names = [f"{stem}{suffix}" for stem in stems for suffix in (".png", *sorted(SUFFIXES))]
+    found = next((name for name in names if (mask_dir / name).is_file()), None)
+    return inside(mask_dir, found, what="mask") if found else None
+
+
+def check_mask_dir(mask_dir: Path | None) -> None:
+    """Refuse a folder of masks that is none.
+
+    Raises:
+        UserError: naming it.
+    """
+    if mask_dir is not None and not mask_dir.is_dir():
+        raise UserError(f"`mask_dir` is `{mask_dir}`, which is not a folder. Check the path.")
+
+
+def fitted(layer: Image.Image, size: tuple[int, int], *, name: str, what: str) -> Image.Image:
+    """A mask or a condition in the size of its picture.
+
+    Raises:
+        FileError: its proportions are not those of the picture.
+    """
+    (width, height), (own_width, own_height) = size, layer.size
+    if abs(width * own_height - height * own_width) > 0.02 * width * own_height:
+        reason = f"its {what} has {own_width} x {own_height} pixels, the picture {width} x {height}"
+        raise FileError(name, reason, f"Give the {what} the proportions of the picture")
+    return layer if layer.size == size else layer.resize(size, Image.Resampling.BILINEAR)
+
+
+def check_subject_mask() -> None:
+    """Refuse automatic masks without the package that makes them.
+
+    Raises:
+        UserError: naming it.
+    """
+    try:
+        import rembg  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "`subject_mask` needs the package rembg, which is not installed. "
+            "Install it (pip install 'rembg[cpu]'), or give masks with --mask_dir."
+        ) from error
+
+
+def subject_mask(image: Image.Image) -> Image.Image:
+    """The mask ("L") of what stands out in a picture (U^2-Net, 2005.09007, by rembg)."""
+    import rembg
+
+    return rembg.remove(image, session=_session(), only_mask=True).convert("L")
+
+
+@lru_cache(maxsize=1)
+def _session() -> Any:
+    import rembg
+
+    return rembg.new_session("u2net")
