@@ -2,21 +2,31 @@
 
 from orthodiff.control.base import Condition
 from orthodiff.control.canny import Canny
+from orthodiff.control.depth import Depth
 from orthodiff.control.handle import Control, attach, is_control, load, read_config
 from orthodiff.control.hint import HintEncoder
 from orthodiff.control.kinds import CONTROLS, condition_of
+from orthodiff.control.landmarks import Landmarks
+from orthodiff.control.maps import fit, overlay, to_tensor
 from orthodiff.control.scribble import Scribble
+from orthodiff.control.segmentation import Segmentation
 
 __all__ = [
     "CONTROLS",
     "Canny",
     "Condition",
     "Control",
+    "Depth",
     "HintEncoder",
+    "Landmarks",
     "Scribble",
+    "Segmentation",
     "attach",
     "condition_of",
+    "fit",
     "is_control",
     "load",
+    "overlay",
     "read_config",
+    "to_tensor",
 ]

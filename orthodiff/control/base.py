@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from orthodiff.errors import UserError
 
 COLOURFUL = 24
 """Channels further apart than this (of 255) are colour: JPEG tints grey by less."""
+LOCAL = "model"
+"""The one setting that belongs to this machine: it is neither saved nor read."""
 
 
 @dataclass(frozen=True)
 class Condition(ABC):
-    """One kind of map; a subclass's fields are its settings, saved beside the hint encoder.
-
-    Maps are RGB pictures. `resampling` is how a map is resized: labels must not be blended.
-    """
+    """One kind of map, an RGB picture; a subclass's fields are its settings."""
 
     name: ClassVar[str]
-    resampling: ClassVar[Image.Resampling] = Image.Resampling.LANCZOS
 
     @abstractmethod
     def compute(self, picture: Image.Image) -> Image.Image:
@@ -43,27 +42,51 @@ class Condition(ABC):
             UserError: it is blank, or of the wrong colours.
         """
 
+    def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """The same map in another `size` (width, height)."""
+        return given.resize(size, Image.Resampling.LANCZOS)
+
     def settings(self) -> dict[str, Any]:
-        """What `control.json` remembers: every field but local models."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k != "model"}
+        """What a saved control remembers of the map."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != LOCAL}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Condition:
-        """The condition of saved `settings`; unknown ones are refused.
+        """The condition of saved `settings`; what they leave out is usual.
 
         Raises:
             UserError: naming the first setting that does not fit.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = [field.name for field in dataclasses.fields(cls) if field.name != LOCAL]
         for name in settings:
             if name not in known:
                 raise UserError(
-                    f"`{name}` is no setting of {cls.name}. Known are {', '.join(sorted(known))}."
+                    f"`{name}` is no setting of {cls.name}. Known are {', '.join(known)}."
                 )
         try:
             return cls(**settings)
         except TypeError as error:
             raise UserError(f"The settings of {cls.name} do not fit ({error}).") from None
+
+
+class Lines(Condition):
+    """White lines on black."""
+
+    def check(self, given: Image.Image) -> None:
+        refuse_blank(given, self.name)
+        refuse_colour(given, self.name)
+        bright = float((np.asarray(given.convert("L")) > 127).mean())
+        if bright > 0.5:
+            raise UserError(
+                f"A {self.name} map has white lines on black, but {bright:.0%} of this one is "
+                "white. Invert it."
+            )
+
+    def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """Resize without fading: lines are thickened first where the map shrinks."""
+        shrink = math.ceil(max(given.width / size[0], given.height / size[1]))
+        bold = given.filter(ImageFilter.MaxFilter(shrink | 1)) if shrink > 1 else given
+        return bold.resize(size, Image.Resampling.NEAREST)
 
 
 def refuse_blank(given: Image.Image, name: str) -> None:
@@ -72,7 +95,8 @@ def refuse_blank(given: Image.Image, name: str) -> None:
     Raises:
         UserError: all pixels are alike.
     """
-    if all(low == high for low, high in given.convert("RGB").getextrema()):
+    pixels = np.asarray(given.convert("RGB"))
+    if (pixels == pixels[0, 0]).all():
         raise UserError(
             f"The {name} map is blank: every pixel is the same. Give a map that shows something, "
             "or generate without one."
@@ -89,20 +113,6 @@ def refuse_colour(given: Image.Image, name: str) -> None:
     share = float((pixels.max(-1) - pixels.min(-1) > COLOURFUL).mean())
     if share > 0.01:
         raise UserError(
-            f"A {name} map is grey, but {share:.0%} of this one is coloured. Is it a photo? Then "
-            "let its map be computed (--condition_from)."
-        )
-
-
-def refuse_bright(given: Image.Image, name: str) -> None:
-    """Refuse dark lines on white where white lines on black are due.
-
-    Raises:
-        UserError: more than half of the map is white.
-    """
-    share = float((np.asarray(given.convert("L")) > 127).mean())
-    if share > 0.5:
-        raise UserError(
-            f"A {name} map has white lines on black, but {share:.0%} of this one is white. "
-            "Invert it."
+            f"A {name} map is grey, but {share:.0%} of this one is coloured. If it is a photo, let "
+            "its map be computed (--condition_from)."
         )

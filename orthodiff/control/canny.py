@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from orthodiff.control.base import Condition, refuse_blank, refuse_bright, refuse_colour
+from orthodiff.control.base import Lines
 from orthodiff.errors import UserError
 
 
 @dataclass(frozen=True)
-class Canny(Condition):
+class Canny(Lines):
     """Gradients above `high` are edges, and those above `low` that touch one (0-1530 each)."""
 
     low: int = 100
@@ -35,8 +35,3 @@ class Canny(Condition):
 
     def compute(self, picture: Image.Image) -> Image.Image:
         return Image.fromarray(self.edges(picture)).convert("RGB")
-
-    def check(self, given: Image.Image) -> None:
-        refuse_blank(given, self.name)
-        refuse_colour(given, self.name)
-        refuse_bright(given, self.name)

@@ -7,10 +7,14 @@ from typing import Any
 
 from orthodiff.control.base import Condition
 from orthodiff.control.canny import Canny
+from orthodiff.control.depth import Depth
+from orthodiff.control.landmarks import Landmarks
 from orthodiff.control.scribble import Scribble
+from orthodiff.control.segmentation import Segmentation
 from orthodiff.errors import UserError
 
-CONTROLS: dict[str, type[Condition]] = {kind.name: kind for kind in (Canny, Scribble)}
+_KINDS: tuple[type[Condition], ...] = (Canny, Scribble, Segmentation, Depth, Landmarks)
+CONTROLS = {kind.name: kind for kind in _KINDS}
 
 
 def condition_of(name: str, settings: Mapping[str, Any] | None = None) -> Condition:

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from orthodiff.control.base import Condition, refuse_blank, refuse_bright, refuse_colour
+from orthodiff.control.base import Lines
 from orthodiff.errors import UserError
 
 
 @dataclass(frozen=True)
-class Scribble(Condition):
+class Scribble(Lines):
     """`stroke` is the width of a stroke and `blur` the detail left out, as shares of the side."""
 
     stroke: float = 0.012
@@ -38,11 +38,6 @@ class Scribble(Condition):
         width = max(2, round(self.stroke * side))
         brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
         return Image.fromarray(cv2.dilate(lines, brush)).convert("RGB")
-
-    def check(self, given: Image.Image) -> None:
-        refuse_blank(given, self.name)
-        refuse_colour(given, self.name)
-        refuse_bright(given, self.name)
 
     def _blur(self, side: int) -> float:
         return max(0.5, self.blur * side)

@@ -1,0 +1,50 @@
+"""Depth: white is near, black is far, as ControlNet's depth model and MiDaS have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from orthodiff.control.base import Condition, refuse_blank, refuse_colour
+from orthodiff.control.models import open_model
+
+
+@dataclass(frozen=True)
+class Depth(Condition):
+    """`model` is a local folder or cached id of a transformers depth model, such as DPT.
+
+    `metric` says that it gives distances, which grow, rather than nearness. Without a model, maps
+    are given ready.
+    """
+
+    metric: bool = False
+    model: str | None = None
+
+    name: ClassVar[str] = "depth"
+
+    def compute(self, picture: Image.Image) -> Image.Image:
+        levels = (self.predict(picture) * 255).round().astype(np.uint8)
+        return Image.fromarray(levels).convert("RGB")
+
+    @torch.no_grad()
+    def predict(self, picture: Image.Image) -> np.ndarray:
+        """Nearness `(H, W)`, stretched to [0, 1].
+
+        Raises:
+            UserError: there is no model.
+        """
+        processor, model = open_model(self.model, "DepthEstimation", self.name)
+        output = model(**processor(images=picture.convert("RGB"), return_tensors="pt"))
+        sizes = [picture.size[::-1]]
+        found = processor.post_process_depth_estimation(output, sizes)[0]["predicted_depth"]
+        nearness = -found if self.metric else found
+        low, high = nearness.aminmax()
+        return ((nearness - low) / (high - low).clamp(min=1e-12)).numpy()
+
+    def check(self, given: Image.Image) -> None:
+        refuse_blank(given, self.name)
+        refuse_colour(given, self.name)

@@ -1,0 +1,235 @@
+"""Kinds of map: computed where they can be, checked where they are given, resized unharmed."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from orthodiff.control import (
+    CONTROLS,
+    Canny,
+    Depth,
+    Landmarks,
+    Scribble,
+    Segmentation,
+    condition_of,
+    fit,
+    overlay,
+    to_tensor,
+)
+from orthodiff.control.palettes import PALETTES, ade20k_names, palette
+from orthodiff.control.segmentation import UNKNOWN
+from orthodiff.errors import UserError
+
+
+def photo(side=64):
+    """A disc and a box on a gradient."""
+    ramp = np.linspace(40, 90, side, dtype=np.uint8)
+    picture = Image.fromarray(np.stack([np.tile(ramp, (side, 1))] * 3, -1))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((side * 0.1, side * 0.1, side * 0.5, side * 0.5), fill=(250, 220, 30))
+    draw.rectangle((side * 0.6, side * 0.55, side * 0.9, side * 0.95), fill=(20, 30, 220))
+    return picture
+
+
+def face(side=256):
+    """68 points on circles, as good as any."""
+    turn = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    return side / 2 + side / 3 * np.stack([np.cos(turn), np.sin(turn)], 1)
+
+
+def good(name):
+    """A map of each kind that must be taken."""
+    if name == "segmentation":
+        return Segmentation().paint(np.indices((64, 64)).sum(0) // 16)
+    if name == "landmarks":
+        return Landmarks().draw(face(), (256, 256))
+    if name == "depth":
+        return Image.linear_gradient("L").convert("RGB")
+    return CONTROLS[name]().compute(photo())
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_settings_come_back(name):
+    condition = CONTROLS[name]()
+    assert condition_of(name, condition.settings()) == condition
+    with pytest.raises(UserError, match="no setting of"):
+        condition_of(name, {"model": "somewhere"})
+    with pytest.raises(UserError, match="no kind of map"):
+        condition_of(name + "y")
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_takes_good_maps_and_refuses_blank_ones(name):
+    condition = CONTROLS[name]()
+    condition.check(good(name))
+    for level in (0, 255):
+        with pytest.raises(UserError, match="blank"):
+            condition.check(Image.new("RGB", (64, 64), (level,) * 3))
+
+
+@pytest.mark.parametrize("name", [name for name in CONTROLS if name != "segmentation"])
+def test_refuses_colour_where_grey_is_due(name):
+    with pytest.raises(UserError, match="is coloured"):
+        CONTROLS[name]().check(photo())
+
+
+@pytest.mark.parametrize("name", ["canny", "scribble", "landmarks"])
+def test_refuses_black_lines_on_white(name):
+    with pytest.raises(UserError, match="Invert"):
+        CONTROLS[name]().check(good(name).point(lambda level: 255 - level))
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("side", [16, 64, 300])
+def test_a_resized_map_is_still_a_good_map(name, side):
+    condition = CONTROLS[name]()
+    fitted, note = fit(good(name), (side, side), condition)
+    condition.check(fitted)
+    assert fitted.size == (side, side)
+    assert (note is None) == (good(name).size == (side, side))
+
+
+def test_shrunk_lines_stay_white():
+    wide = Image.new("RGB", (512, 512))
+    ImageDraw.Draw(wide).line((0, 100, 511, 400), fill=(255, 255, 255))
+    fitted, _ = fit(wide, (64, 64), Canny())
+    assert np.asarray(fitted).max(0).min() == 255  # every column still has the line
+
+
+def test_another_shape_is_letterboxed_and_said():
+    tall, note = fit(Image.new("RGB", (50, 100), (255, 255, 255)), (64, 64), Depth())
+    white = np.asarray(tall)[..., 0] > 0
+    assert white[:, 16:48].all()
+    assert white.sum() == 64 * 32
+    assert note is not None
+    assert "letterboxed" in note
+
+
+def test_canny_is_opencvs():
+    import cv2
+
+    expected = cv2.Canny(np.asarray(photo()), 100, 200)
+    assert np.array_equal(np.asarray(Canny().compute(photo()))[..., 0], expected)
+    assert Canny(low=10, high=20).edges(photo()).sum() >= Canny().edges(photo()).sum()
+    with pytest.raises(UserError, match="low <= high"):
+        Canny(low=200, high=100)
+
+
+def test_scribbles_are_bolder_than_edges():
+    scribble = np.asarray(Scribble().compute(photo(256)))[..., 0] > 0
+    edges = Canny().edges(photo(256))
+    assert scribble.sum() > 1.5 * edges.sum()
+    with pytest.raises(UserError, match="share of the side"):
+        Scribble(stroke=3)
+
+
+def test_ade20k_is_complete_and_voc_is_pascals():
+    assert palette("ade20k").shape == (150, 3)
+    names = ade20k_names()
+    assert len(set(names)) == 150
+    colour = dict(zip(names, map(tuple, palette("ade20k").tolist()), strict=True))
+    assert colour["wall"] == (120, 120, 120)
+    assert colour["sky"] == (6, 230, 230)
+    assert colour["flag"] == (92, 0, 255)
+    assert len({c for n, c in colour.items() if n not in ("road", "skyscraper")}) == 148
+    # aeroplane, bicycle, bird ... tv monitor of PASCAL VOC
+    assert palette("voc")[[1, 2, 3, 20, 255]].tolist() == [
+        [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 64, 128], [224, 224, 192],
+    ]  # fmt: skip
+    assert len(np.unique(palette("voc"), axis=0)) == 256
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_labels_survive_paint_and_read(name):
+    segmentation = Segmentation(palette=name)
+    labels = np.arange(len(palette(name))).reshape(2, -1)
+    read = segmentation.read(segmentation.paint(labels))
+    assert np.array_equal(segmentation.colours[read], segmentation.colours[labels])
+    black = Image.new("RGB", (4, 4))
+    assert (segmentation.read(black) == (0 if name == "voc" else UNKNOWN)).all()
+
+
+def test_a_wrong_palette_is_refused():
+    ours = Segmentation(palette="voc", labels=8).paint(np.indices((9, 9)).sum(0) % 8)
+    Segmentation(palette="voc").check(ours)
+    with pytest.raises(UserError, match="colours that the palette ade20k lacks, such as"):
+        Segmentation().check(ours)
+    with pytest.raises(UserError, match="palette voc lacks"):
+        Segmentation(palette="voc", labels=4).check(ours)
+    with pytest.raises(UserError, match="no palette"):
+        Segmentation(palette="citys")
+
+
+@pytest.mark.parametrize("name", ["segmentation", "depth"])
+def test_without_a_model_a_ready_map_is_asked_for(name, tmp_path):
+    with pytest.raises(UserError, match="Give a ready map"):
+        CONTROLS[name]().compute(photo())
+    with pytest.raises(UserError, match="not at hand"):
+        CONTROLS[name](model=str(tmp_path)).compute(photo())
+
+
+def test_landmarks_without_their_package():
+    try:
+        import face_alignment  # noqa: F401
+    except ImportError:
+        with pytest.raises(UserError, match=r"orthodiff\[landmarks\], or give a ready map"):
+            Landmarks().compute(photo())
+    else:
+        pytest.skip("face_alignment is installed here")
+
+
+def test_landmarks_must_be_68_points():
+    with pytest.raises(UserError, match="68 finite points"):
+        Landmarks().draw(np.zeros((5, 2)), (64, 64))
+
+
+def test_segformer_computes_a_map(tmp_path):
+    from transformers import (
+        SegformerConfig,
+        SegformerForSemanticSegmentation,
+        SegformerImageProcessor,
+    )
+
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16],
+        patch_sizes=[3, 3], strides=[2, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2],
+        decoder_hidden_size=16, num_labels=5,
+    )  # fmt: skip
+    SegformerForSemanticSegmentation(config).save_pretrained(tmp_path)
+    SegformerImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    segmentation = Segmentation(palette="voc", model=str(tmp_path))
+    computed = segmentation.compute(photo())
+    assert computed.size == (64, 64)
+    assert set(np.unique(segmentation.read(computed))) <= set(range(5))
+    with pytest.raises(UserError, match="knows 5 labels"):
+        Segmentation(palette="voc", labels=3, model=str(tmp_path)).compute(photo())
+
+
+def test_a_depth_model_computes_a_map(tmp_path):
+    from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
+
+    torch.manual_seed(0)
+    config = GLPNConfig(
+        num_encoder_blocks=4, depths=[1] * 4, hidden_sizes=[8, 8, 16, 16],
+        num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=8,
+    )  # fmt: skip
+    GLPNForDepthEstimation(config).save_pretrained(tmp_path)
+    GLPNImageProcessor().save_pretrained(tmp_path)
+    nearness = Depth(model=str(tmp_path)).predict(photo())
+    assert nearness.shape == (64, 64)
+    assert nearness.min() == 0
+    assert nearness.max() == 1
+    away = Depth(metric=True, model=str(tmp_path)).predict(photo())
+    assert np.allclose(away, 1 - nearness, atol=1e-5)
+    assert Depth(model=str(tmp_path)).compute(photo()).mode == "RGB"
+
+
+def test_maps_become_numbers_and_overlays():
+    edges = Canny().compute(photo())
+    assert torch.equal(to_tensor([edges, edges]).unique(), torch.tensor([0.0, 1.0]))
+    laid = np.asarray(overlay(photo(), edges, share=1.0))
+    on = np.asarray(edges)[..., 0] > 0
+    assert (laid[on] == 255).all()
+    assert np.array_equal(laid[~on], np.asarray(photo())[~on])
