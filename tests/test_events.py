@@ -21,7 +21,8 @@ STEP = Step(1, 0.5, 1e-3, 0.1, 0.1)
 
 def test_every_line_names_its_event_and_time(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl")
-    for event in (STARTED, STEP, Sample(1, ["a.png"], ["ß"], [0]), Saved(1, "c"), Finished(2, 1.0)):
+    sample, saved = Sample(1, ["a.png"], ["ß"], [0]), Saved(1, "c", 0.1)
+    for event in (STARTED, STEP, sample, saved, Finished(2, 1.0)):
         log(event)
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     names = [line["event"] for line in lines]

@@ -29,7 +29,7 @@ def test_every_method_trains_and_tells(
     out = tmp_path / "run"
     assert train(tiny, pictures, out, method=method, max_train_steps=2, **size) == 0
     events = read_events(out / "events.jsonl")
-    assert [event["event"] for event in events] == ["Started", "Step", "Step", "Finished"]
+    assert [event["event"] for event in events] == ["Started", "Step", "Step", "Saved", "Finished"]
     assert events[0]["method"] == method
     assert events[0]["parameters"] > 0
     for name in ("adapter_config.json", "adapter_model.safetensors", "config.yaml"):
@@ -114,7 +114,7 @@ def test_killed_run_goes_on_to_the_same_end(
     assert process.returncode == -signal.SIGKILL
     assert train(tiny, pictures, out, resume_from_checkpoint="latest", **flags) == 0
     assert weights(out) == weights(tmp_path / "whole")
-    assert not list(out.glob(".checkpoint*"))
+    assert not list(out.glob(".aside"))
 
 
 def test_sigterm_saves_and_says_so(tiny: Path, pictures: Path, tmp_path: Path) -> None:

@@ -7,13 +7,12 @@ import torch
 
 import orthodiff
 from orthodiff.errors import UserError
+from training.folder import check_output, open_run
 from training.state import (
-    check_output,
     damage,
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
-    open_run,
     save_checkpoint,
 )
 
@@ -28,7 +27,7 @@ def save(folder: Path, step: int, *, limit: int | None = None) -> Path:
     adapter = orthodiff.attach(Layer(), orthodiff.HRA(rank=2), targets=["to_q"])
     state = {"adapter": adapter.state_dict(), "config": "{}"}
     return save_checkpoint(
-        folder, step, adapter=adapter, state=state, base="base", metadata={}, limit=limit
+        folder, step, learned=adapter, state=state, base="base", metadata={}, limit=limit
     )
 
 
@@ -40,7 +39,7 @@ def test_sealed_checkpoint_loads_and_only_the_newest_stay(tmp_path: Path) -> Non
     assert newest == tmp_path / "checkpoint-100"
     assert load_checkpoint(newest)["step"] == 100
     assert (newest / "adapter_model.safetensors").is_file()
-    assert not list(tmp_path.glob(".checkpoint*"))
+    assert not list(tmp_path.glob(".aside"))
 
 
 @pytest.mark.parametrize("harm", ["unsealed", "short", "changed"])
@@ -81,15 +80,15 @@ def test_two_runs_do_not_mix(tmp_path: Path) -> None:
 def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     save(tmp_path, 5)
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / ".checkpoint-9.partial").mkdir()
-    with open_run(tmp_path, overwrite=True):
+    (tmp_path / ".aside" / "checkpoint-9").mkdir(parents=True)
+    with open_run(tmp_path, resume=False, overwrite=True):
         assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "notes.txt"]
 
 
 def test_a_second_run_is_locked_out(tmp_path: Path) -> None:
     with (
-        open_run(tmp_path, overwrite=False),
+        open_run(tmp_path, resume=False, overwrite=False),
         pytest.raises(UserError, match="Another process"),
-        open_run(tmp_path, overwrite=False),
+        open_run(tmp_path, resume=False, overwrite=False),
     ):
         pass

@@ -41,14 +41,14 @@ def run(task: Task, arguments: Sequence[str]) -> int:
     from orthodiff.options import hush
 
     hush()
+    from training.folder import open_run
     from training.prepare import prepare
-    from training.state import open_run
 
     parts = prepare(task, config)
     if not parts.accelerator.is_main_process:
         return _run(parts, _Narrator([]))
-    afresh = config.overwrite_output_dir and parts.checkpoint is None
-    with open_run(config.output_dir, overwrite=afresh):
+    resume, overwrite = parts.checkpoint is not None, config.overwrite_output_dir
+    with open_run(config.output_dir, resume=resume, overwrite=overwrite):
         return _run(parts, _Narrator(_listeners(config)))
 
 

@@ -48,12 +48,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Saved:
+    """A checkpoint was sealed; `seconds` of training are behind it, redone steps counted once."""
+
     step: int
     path: str
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Finished:
+    """The last step is done; `seconds` as in `Saved`."""
+
     step: int
     seconds: float
     path: str = "."
@@ -79,7 +84,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     """The events of a file; a last line cut off by a crash is left out."""
     if not path.is_file():
         return []
-    lines = path.read_text("utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     return [json.loads(line) for line in lines[:-1] if line]
 
 

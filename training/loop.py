@@ -7,11 +7,13 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from training.aside import replace_file
 from training.batches import Batch, Stream, join
 from training.encode import Cache, default_cache, encode
 from training.events import Finished, Report, Saved, Started, Step
@@ -26,7 +28,7 @@ from training.objective import (
 from training.optimise import make_optimizer, make_schedule
 from training.prepare import Parts
 from training.signals import Interrupted, StopSignal
-from training.state import save_checkpoint
+from training.state import is_kept, save_checkpoint, spread_adapter
 from training.validation import is_due, make_samples, prompts_used
 
 
@@ -37,18 +39,16 @@ def train(parts: Parts, report: Report) -> None:
         Interrupted: a signal asked to stop; a checkpoint was saved.
         FloatingPointError: the loss is no longer a finite number.
     """
-    config, begun = parts.config, time.monotonic()
+    config = parts.config
     if parts.accelerator.is_main_process:
-        (config.output_dir / "config.yaml").write_text(config.to_yaml(), "utf-8")
+        replace_file(config.output_dir / "config.yaml", config.to_yaml().encode())
     report(_started(parts))
     trainer = Trainer(parts, report)
     with StopSignal() as stop:
         trainer.run(stop)
-    if parts.accelerator.is_main_process:
-        seconds = time.monotonic() - begun
-        metadata = describe(parts, steps=config.max_train_steps, seconds=seconds)
-        trainer.adapter.save(config.output_dir, base=parts.base.name, metadata=metadata)
-        report(Finished(config.max_train_steps, seconds))
+        if parts.accelerator.is_main_process:
+            spread_adapter(trainer.last_checkpoint, config.output_dir)
+            report(Finished(config.max_train_steps, trainer.seconds))
     parts.accelerator.wait_for_everyone()
 
 
@@ -57,7 +57,7 @@ class Trainer:
 
     def __init__(self, parts: Parts, report: Report) -> None:
         self.config, self.accelerator, self.base = parts.config, parts.accelerator, parts.base
-        self.parts, self.report = parts, report
+        self.parts, self.report, self.begun = parts, report, time.monotonic()
         self.streams = _streams(parts)
         self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.base.device)
         for prompt in prompts_used(self.config):
@@ -88,7 +88,7 @@ class Trainer:
             self.report(Step(step, loss, float(self.rates.get_last_lr()[0]), pace, left))
             self.rates.step()
             paused = time.monotonic()
-            if step % config.checkpointing_steps == 0 or stop.received:
+            if is_kept(config, step, last=config.max_train_steps) or stop.received:
                 self._save(step)
             self._sample(step)
             away += time.monotonic() - paused
@@ -158,13 +158,23 @@ class Trainer:
         folder = save_checkpoint(
             self.config.output_dir,
             step,
-            adapter=self.adapter,
+            learned=self.adapter,
             state=self._state(),
             base=self.base.name,
-            metadata=describe(self.parts, steps=step),
+            metadata=describe(self.parts, steps=step, seconds=self.seconds),
             limit=self.config.checkpoints_total_limit,
         )
-        self.report(Saved(step, folder.name))
+        self.report(Saved(step, folder.name, self.seconds))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on what is learned by now, earlier turns of the run included."""
+        before = self.parts.checkpoint["seconds"] if self.parts.checkpoint else 0.0
+        return before + time.monotonic() - self.begun
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.config.output_dir / f"checkpoint-{self.config.max_train_steps}"
 
     def _state(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler
@@ -174,6 +184,7 @@ class Trainer:
             "rates": self.rates.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "config": json.dumps(self.config.resolved()),
+            "seconds": self.seconds,
         }
 
     def _restore(self, state: Any) -> None:
@@ -184,10 +195,10 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
 
-def describe(parts: Parts, *, steps: int, seconds: float | None = None) -> dict[str, str]:
+def describe(parts: Parts, *, steps: int, seconds: float) -> dict[str, str]:
     """The recipe that goes into the adapter's file."""
     config = parts.config
-    recipe = {
+    return {
         **parts.task.describe(config),
         "steps": str(steps),
         "seed": str(config.seed),
@@ -195,8 +206,8 @@ def describe(parts: Parts, *, steps: int, seconds: float | None = None) -> dict[
         "train_batch_size": str(config.train_batch_size),
         "resolution": str(parts.resolution),
         "base_sha256": parts.base.fingerprint("unet"),
+        "seconds": f"{seconds:.1f}",
     }
-    return recipe if seconds is None else {**recipe, "seconds": f"{seconds:.1f}"}
 
 
 def _streams(parts: Parts) -> list[Stream]:

@@ -14,8 +14,9 @@ from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from training.config import RunConfig
 from training.dataset import Example
+from training.folder import check_output
 from training.optimise import eight_bit_adamw
-from training.state import check_output, find_checkpoint, load_checkpoint
+from training.state import find_checkpoint, load_checkpoint
 from training.tasks import Task
 from training.trackers import check_tensorboard
 

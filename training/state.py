@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and the folder of a run.
+"""Sealed checkpoints: whole or not there.
 
 A checkpoint is written aside, fsynced, sealed with a manifest of sizes and SHA-256 sums, and
 renamed into place. Only sealed ones are ever loaded. Each is also an adapter folder.
@@ -6,52 +6,66 @@ renamed into place. Only sealed ones are ever loaded. Each is also an adapter fo
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import io
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from orthodiff import Adapter
 from orthodiff.errors import UserError
+from training.aside import aside, remove, replacing, sync, sync_tree
+from training.options import CheckpointOptions
 
-SCHEMA = 1
-STATE = "training_state.pt"
-MANIFEST = "manifest.json"
-RUN_FILES = ("adapter_config.json", "adapter_model.safetensors", "config.yaml", "events.jsonl")
+SCHEMA = 2
+STATE, MANIFEST, EVENTS = "training_state.pt", "manifest.json", "events.jsonl"
+ANNOUNCING = "adapter_config.json"
+"""The file by which a folder is known as an adapter."""
+LEAST_KEPT = 2
+"""A run never has fewer checkpoints to fall back on, once it has made them."""
+
+
+class Learned(Protocol):
+    """What can be saved: an adapter, or a bundle of them."""
+
+    def save(self, folder: Path, *, base: str, metadata: Mapping[str, str]) -> None: ...
 
 
 def save_checkpoint(
     output_dir: Path,
     step: int,
     *,
-    adapter: Adapter,
+    learned: Learned,
     state: Mapping[str, Any],
     base: str,
     metadata: Mapping[str, str],
     limit: int | None = None,
+    spare: Collection[int] = (),
 ) -> Path:
-    """Seal `checkpoint-{step}` in `output_dir`, then remove all but the newest `limit`."""
-    aside = output_dir / f".checkpoint-{step}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    adapter.save(aside, base=base, metadata=metadata)
-    torch.save({**state, "step": step}, aside / STATE)
-    _seal(aside)
-    final = output_dir / f"checkpoint-{step}"
-    shutil.rmtree(final, ignore_errors=True)
-    aside.rename(final)
-    _sync(output_dir)
-    for old in list_checkpoints(output_dir)[: -limit if limit else 0]:
-        shutil.rmtree(old)
-    return final
+    """Seal `checkpoint-{step}` in `output_dir`, then remove old ones.
+
+    The newest `limit` (at least two) stay, and so do those of the steps in `spare`.
+    """
+    place = output_dir / f"checkpoint-{step}"
+    with replacing(place) as new:
+        learned.save(new, base=base, metadata=metadata)
+        packed = io.BytesIO()  # a full disk then fails in `write_bytes`, which says so
+        torch.save({**state, "step": step}, packed)
+        (new / STATE).write_bytes(packed.getbuffer())
+        _seal(new)
+        if (output_dir / EVENTS).exists():  # no checkpoint outlives the steps that led to it
+            sync(output_dir / EVENTS)
+    _rotate(output_dir, limit, spare={step, *spare})
+    return place
+
+
+def is_kept(options: CheckpointOptions, step: int, *, last: int) -> bool:
+    """Whether `step` ends with a checkpoint: every `checkpointing_steps`, and the `last` one."""
+    return step % options.checkpointing_steps == 0 or step == last
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:
@@ -70,7 +84,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(output_dir: Path, which: str) -> Path | None:
-    """The newest sealed checkpoint for `latest` (None if there is none), else the named one.
+    """The newest whole checkpoint for `latest` (None if there is none), else the named one.
 
     Raises:
         UserError: the named folder does not exist, or all there are are damaged.
@@ -99,14 +113,21 @@ def _newest_whole(output_dir: Path) -> Path | None:
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
     """The `checkpoint-N` folders, oldest first."""
-    found = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in _children(output_dir)]
-    return [path for _, path in sorted((int(m[1]), path) for m, path in found if m)]
+    found = output_dir.iterdir() if output_dir.is_dir() else []
+    steps = {path: step for path in found if (step := step_of(path)) is not None}
+    return sorted(steps, key=lambda path: steps[path])
+
+
+def step_of(folder: Path) -> int | None:
+    """N of a folder called `checkpoint-N`."""
+    match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(match[1]) if match else None
 
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None if it is sealed and whole."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        manifest = _manifest(folder)
     except (OSError, ValueError):
         return "it has no manifest, so it was not finished"
     if manifest.get("schema") != SCHEMA:
@@ -120,85 +141,65 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def check_output(output_dir: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to mix two runs in one folder.
+def copy_adapter(checkpoint: Path, place: Path) -> None:
+    """Copy what is learned, without the optimizer's state, to the folder `place`, in one step."""
+    with replacing(place) as new:
+        _copy_learned(checkpoint, new)
 
-    Raises:
-        UserError: it is a file, or holds a run that is neither continued nor replaced.
+
+def spread_adapter(checkpoint: Path, output_dir: Path) -> None:
+    """Put what is learned beside the other files of the run.
+
+    What announces an adapter goes first and comes last: a crash in between leaves a folder that is
+    no adapter, never a mixture of two.
     """
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f"The output folder `{output_dir}` is a file. Choose another --output_dir.")
-    if resume or overwrite:
+    with aside(output_dir, "final") as new:
+        names = _copy_learned(checkpoint, new)
+        sync_tree(new)
+        (output_dir / ANNOUNCING).unlink(missing_ok=True)
+        for name in sorted(names, key=lambda name: name == ANNOUNCING):
+            (output_dir / name).parent.mkdir(exist_ok=True)
+            (new / name).replace(output_dir / name)
+        sync(output_dir)
+
+
+def _copy_learned(checkpoint: Path, place: Path) -> list[str]:
+    names = [name for name in _manifest(checkpoint)["files"] if name != STATE]
+    for name in names:
+        (place / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(checkpoint / name, place / name)
+    return names
+
+
+def _rotate(output_dir: Path, limit: int | None, *, spare: Collection[int]) -> None:
+    """Remove all but the newest sealed ones; a folder that we did not seal is not ours."""
+    if limit is None:
         return
-    choose = "choose another --output_dir or replace it with --overwrite_output_dir"
-    if (output_dir / RUN_FILES[0]).exists():
-        raise UserError(f"The output folder `{output_dir}` already holds a finished run; {choose}.")
-    if list_checkpoints(output_dir):
-        raise UserError(
-            f"The output folder `{output_dir}` holds an unfinished run; continue it with "
-            f"--resume_from_checkpoint latest, {choose}."
-        )
-
-
-@contextmanager
-def open_run(output_dir: Path, *, overwrite: bool) -> Iterator[None]:
-    """Make the folder and hold its lock, which dies with the process; clear leftovers of a crash.
-
-    Raises:
-        UserError: another process trains into this folder, or it cannot be written.
-    """
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        lock = (output_dir / ".lock").open("w")
-    except OSError as error:
-        raise UserError(
-            f"The output folder `{output_dir}` cannot be written ({error.strerror}). "
-            "Choose another --output_dir."
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process is training into `{output_dir}`. "
-                "Wait for it or choose another --output_dir."
-            ) from error
-        _clear(output_dir, everything=overwrite)
-        yield
-
-
-def _clear(output_dir: Path, *, everything: bool) -> None:
-    for path in _children(output_dir):
-        if path.is_dir() and path.name.startswith((".checkpoint-", "..checkpoint-")):
-            shutil.rmtree(path)
-    if everything:
-        for folder in (*list_checkpoints(output_dir), output_dir / "samples"):
-            shutil.rmtree(folder, ignore_errors=True)
-        for name in RUN_FILES:
-            (output_dir / name).unlink(missing_ok=True)
+    sealed = [path for path in list_checkpoints(output_dir) if (path / MANIFEST).is_file()]
+    for old in sealed[: -max(limit, LEAST_KEPT)]:
+        if step_of(old) not in spare:
+            remove(old)
 
 
 def _seal(folder: Path) -> None:
-    files = {}
-    for path in sorted(_children(folder)):
-        _sync(path)
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=2), "utf-8")
-    _sync(manifest)
-    _sync(folder)
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": _sha256(path),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    content = json.dumps({"schema": SCHEMA, "files": files}, indent=2)
+    (folder / MANIFEST).write_text(content, "utf-8")
 
 
-def _children(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Raises OSError or ValueError where there is none, or it is none."""
+    found = json.loads((folder / MANIFEST).read_text("utf-8"))
+    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
+        raise ValueError("not a manifest")
+    return found
 
 
 def _sha256(path: Path) -> str:

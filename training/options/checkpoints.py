@@ -18,10 +18,10 @@ class CheckpointOptions(Options):
         False, description="replace the run that the output folder already holds"
     )
     checkpointing_steps: Annotated[int, Harmless] = Field(
-        500, ge=1, description="save a checkpoint every N steps"
+        100, ge=1, description="save a checkpoint every N steps, and at the end"
     )
     checkpoints_total_limit: Annotated[int | None, Harmless] = Field(
-        None, ge=1, description="keep only the newest N checkpoints"
+        None, ge=1, description="keep only the newest N checkpoints (at least 2) and the best"
     )
     resume_from_checkpoint: Annotated[str | None, Harmless] = Field(
         None, description="latest, or the path of a checkpoint-N folder"
