@@ -10,6 +10,29 @@ class UserError(ValueError):
     """
 
 
+class FileError(UserError):
+    """One file that cannot be used: which, why, and what to do."""
+
+    def __init__(
+        self,
+        name: str,
+        reason: str,
+        remedy: str = "Replace or remove this file",
+        *,
+        what: str = "picture",
+    ) -> None:
+        self.name, self.reason, self.remedy = printable(name), printable(reason), remedy
+        super().__init__(f"The {what} `{self.name}` cannot be used: {self.reason}. {remedy}.")
+
+
+def printable(text: object) -> str:
+    """One line of what others wrote, fit for a terminal: no control characters, no broken ones."""
+    words = " ".join(str(text).split())
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words
+    )
+
+
 UNUSABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
 )  # fmt: skip
