@@ -37,7 +37,7 @@ def _colours(picture: Image.Image) -> Image.Image:
     if picture.mode in plain:
         picture = picture.convert(plain[picture.mode])
     if picture.mode == "LAB":
-        return _through(ImageCms.createProfile("LAB"), picture)
+        return _through(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), picture)
     if profile:
         try:
             return _through(ImageCms.getOpenProfile(io.BytesIO(profile)), picture)

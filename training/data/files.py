@@ -23,12 +23,12 @@ def inside(folder: Path, name: str | Path, *, what: str = "picture") -> Path:
         real, roots = path.resolve(), _roots(folder.resolve())
         is_file = real.is_file()
     except (OSError, ValueError, RuntimeError) as error:
-        raise FileError(name, f"its path is not one ({error})", what=what) from error
+        raise FileError(str(name), f"its path is not one ({error})", what=what) from error
     if not any(real.is_relative_to(root) for root in roots):
         remedy = f"Copy the file into `{folder.name}`, or remove the entry"
-        raise FileError(name, "it leads out of its folder", remedy, what=what)
+        raise FileError(str(name), "it leads out of its folder", remedy, what=what)
     if not is_file:
-        raise FileError(name, "there is no such file", "Check the name", what=what)
+        raise FileError(str(name), "there is no such file", "Check the name", what=what)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _undecoded(rows: Any, columns: list[str], name: str) -> Any:
     return rows
 
 
-def _record(number: int, text: Any, cells: dict[str, Source], fallback: str) -> Record:
+def _record(number: int, text: Any, cells: Mapping[str, Source], fallback: str) -> Record:
     name = f"row {number}"
     if text is not None and not isinstance(text, str):
         raise FileError(name, "its caption is not text", "Name another --caption_column")
