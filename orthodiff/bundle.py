@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from orthodiff import control
 from orthodiff.checkpoint import CONFIG, load, read_config, read_metadata
 from orthodiff.errors import UserError
 from orthodiff.families import Base
@@ -109,6 +110,12 @@ class Bundle:
     def unet(self) -> Adapter | None:
         """The UNet's adapter."""
         return self.adapters.get("unet")
+
+    @property
+    def control(self) -> control.Control | None:
+        """The hint encoder, where maps steer."""
+        part = self.parts.get("hint_encoder")
+        return part if isinstance(part, control.Control) else None
 
     @property
     def method(self) -> str:
@@ -220,5 +227,8 @@ def _remove(kind: Kind, folder: Path) -> None:
 
 KINDS: dict[str, Kind] = {
     "unet": Kind("", CONFIG, lambda base, folder: load(base.unet, folder), _describe_adapter),
+    "hint_encoder": Kind(
+        "", control.CONFIG, lambda base, folder: control.load(base.unet, folder), control.describe
+    ),
 }
 """Every part there can be; one line each."""

@@ -3,7 +3,15 @@
 from orthodiff.control.base import Condition
 from orthodiff.control.canny import Canny
 from orthodiff.control.depth import Depth
-from orthodiff.control.handle import Control, attach, is_control, load, read_config
+from orthodiff.control.handle import (
+    CONFIG,
+    Control,
+    attach,
+    describe,
+    is_control,
+    load,
+    read_config,
+)
 from orthodiff.control.hint import HintEncoder
 from orthodiff.control.kinds import CONTROLS, condition_of
 from orthodiff.control.landmarks import Landmarks
@@ -12,6 +20,7 @@ from orthodiff.control.scribble import Scribble
 from orthodiff.control.segmentation import Segmentation
 
 __all__ = [
+    "CONFIG",
     "CONTROLS",
     "Canny",
     "Condition",
@@ -23,6 +32,7 @@ __all__ = [
     "Segmentation",
     "attach",
     "condition_of",
+    "describe",
     "fit",
     "is_control",
     "load",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from orthodiff.control.base import Condition
 from orthodiff.control.hint import HintEncoder, channels_for, start
 from orthodiff.control.kinds import condition_of
 from orthodiff.errors import UserError
+from orthodiff.publishing import publishing
 
 CONFIG = "control.json"
 WEIGHTS = "hint_encoder.safetensors"
@@ -126,13 +126,23 @@ class Control:
             "width": self.encoder.width,
         }
 
-    def save(self, folder: str | Path) -> None:
-        """Write `hint_encoder.safetensors` and `control.json`, each in one step, into `folder`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        base: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write `hint_encoder.safetensors`, with `base` and `metadata` in it, and `control.json`.
+
+        Raises:
+            UserError: `folder` is a file.
+        """
+        recipe = {"format": "pt", **({"base": base} if base else {}), **(metadata or {})}
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
-        _write(folder / WEIGHTS, to_bytes(weights, metadata={"format": "pt"}))
-        _write(folder / CONFIG, f"{json.dumps(self.config(), indent=2)}\n".encode())
+        with publishing(Path(folder)) as new:
+            (new / WEIGHTS).write_bytes(to_bytes(weights, metadata=recipe))
+            (new / CONFIG).write_text(f"{json.dumps(self.config(), indent=2)}\n", "utf-8")
 
 
 def attach(
@@ -171,6 +181,15 @@ def load(unet: Any, folder: str | Path) -> Control:
 def is_control(folder: str | Path) -> bool:
     """Whether an adapter folder holds a control as well."""
     return (Path(folder) / CONFIG).is_file()
+
+
+def describe(folder: str | Path) -> dict[str, Any]:
+    """What `control.json` of `folder` says.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    return {k: v for k, v in read_config(folder).items() if k != "condition"}
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -216,12 +235,3 @@ def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
 
 def _width(unet: Any) -> int:
     return int(unet.config.block_out_channels[0])
-
-
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.new")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)

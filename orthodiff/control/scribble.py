@@ -17,8 +17,8 @@ from orthodiff.errors import UserError
 class Scribble(Lines):
     """`stroke` is the width of a stroke and `blur` the detail left out, as shares of the side."""
 
-    stroke: float = 0.012
-    blur: float = 0.012
+    stroke: float = 0.02
+    blur: float = 0.025
 
     name: ClassVar[str] = "scribble"
 
@@ -27,7 +27,7 @@ class Scribble(Lines):
             if not 0 <= share <= 0.2:
                 raise UserError(
                     f"Scribble's `{setting}` is {share}, but it is a share of the side from 0 to "
-                    "0.2. Usual is 0.012."
+                    "0.2. Usual is 0.02."
                 )
 
     def compute(self, picture: Image.Image) -> Image.Image:
