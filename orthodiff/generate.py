@@ -140,7 +140,7 @@ def _denoise(
     guidance = request.guidance_scale or 0.0
     guided = guidance != 1.0
     if guided:
-        unwanted = base.embed(request.negative_prompt).expand(len(wanted)).sized(size)
+        unwanted = base.unwanted(request.negative_prompt).expand(len(wanted)).sized(size)
         wanted = Conditioning.join([unwanted, wanted])
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"generator": generators} if takes_generator else {}

@@ -11,3 +11,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_tiny
 
     return make_tiny(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Stable Diffusion XL folder; do not write into it."""
+    from tests.tiny import make_tiny_xl
+
+    return make_tiny_xl(tmp_path_factory.mktemp("tiny-xl") / "base")

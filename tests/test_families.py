@@ -52,7 +52,14 @@ def test_embedding_and_latents_equal_those_of_diffusers(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "pipeline", ["StableDiffusionXLPipeline", "StableDiffusionInpaintPipeline", "FluxPipeline"]
+    "pipeline",
+    [
+        "StableDiffusionXLImg2ImgPipeline",
+        "StableDiffusionXLInpaintPipeline",
+        "StableDiffusionInpaintPipeline",
+        "StableDiffusionDepth2ImgPipeline",
+        "FluxPipeline",
+    ],
 )
 def test_other_families_are_refused(tiny: Path, tmp_path: Path, pipeline: str) -> None:
     folder = copy(tiny, tmp_path / "base", _class_name=pipeline)

@@ -1,7 +1,8 @@
 """A tiny Stable Diffusion folder with random weights: real parts, made in about a second.
 
-`python -m tests.tiny OUT` writes it; `--sd15` writes Stable Diffusion 1.5's sizes instead (about
-4 GB of random weights), `--prediction_type v_prediction` another objective.
+`python -m tests.tiny OUT` writes it; `--xl` writes a tiny Stable Diffusion XL, `--sd15` Stable
+Diffusion 1.5's sizes (about 4 GB of random weights), `--prediction_type v_prediction` another
+objective.
 """
 
 from __future__ import annotations
@@ -84,13 +85,62 @@ def make_tiny(folder: Path, *, prediction_type: str = "epsilon", sd15: bool = Fa
     return folder
 
 
-def with_prediction(folder: Path, copy: Path, prediction_type: str) -> Path:
-    """Copy `folder` with another objective in its scheduler."""
+def make_tiny_xl(folder: Path) -> Path:
+    """Write a StableDiffusionXLPipeline folder: two text encoders, sizes told to the UNet."""
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer(length=32)
+    tokenizer_2 = byte_tokenizer(length=32)
+    tokenizer_2.pad_token = "!"
+    wide = {**TINY_TEXT, "hidden_size": 48}
+    StableDiffusionXLPipeline(
+        vae=AutoencoderKL(**TINY_VAE, force_upcast=True),
+        text_encoder=CLIPTextModel(_text_config(tokenizer, TINY_TEXT)),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer_2, wide)),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=UNet2DConditionModel(
+            **{
+                **TINY_UNET,
+                "cross_attention_dim": 32 + 48,
+                "transformer_layers_per_block": (1, 2),
+                "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+                "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+                "use_linear_projection": True,
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 8,
+                "projection_class_embeddings_input_dim": 6 * 8 + 16,
+            }
+        ),
+        scheduler=EulerDiscreteScheduler(
+            beta_schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            steps_offset=1,
+            timestep_spacing="leading",
+        ),
+    ).save_pretrained(folder)
+    return folder
+
+
+def with_scheduler(folder: Path, copy: Path, **changes: object) -> Path:
+    """Copy `folder` with other settings in its scheduler."""
     shutil.copytree(folder, copy)
     path = copy / "scheduler" / "scheduler_config.json"
-    config = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps({**config, "prediction_type": prediction_type}), "utf-8")
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
     return copy
+
+
+def with_prediction(folder: Path, copy: Path, prediction_type: str) -> Path:
+    """Copy `folder` with another objective in its scheduler."""
+    return with_scheduler(folder, copy, prediction_type=prediction_type)
 
 
 def make_scorer(folder: Path, *, tokenizer) -> Path:
@@ -145,10 +195,14 @@ def _text_config(tokenizer, sizes: dict):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--xl", action="store_true", help="a tiny Stable Diffusion XL")
     parser.add_argument("--sd15", action="store_true", help="Stable Diffusion 1.5's sizes")
     parser.add_argument("--prediction_type", default="epsilon")
     arguments = parser.parse_args()
-    made = make_tiny(
-        arguments.folder, prediction_type=arguments.prediction_type, sd15=arguments.sd15
-    )
+    if arguments.xl:
+        made = make_tiny_xl(arguments.folder)
+    else:
+        made = make_tiny(
+            arguments.folder, prediction_type=arguments.prediction_type, sd15=arguments.sd15
+        )
     print(made)

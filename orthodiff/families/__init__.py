@@ -12,6 +12,7 @@ from orthodiff.errors import UserError
 from orthodiff.families.base import Base, Recommended
 from orthodiff.families.conditioning import Conditioning
 from orthodiff.families.sd import StableDiffusion
+from orthodiff.families.sdxl import StableDiffusionXL
 
 __all__ = [
     "FAMILIES",
@@ -19,10 +20,11 @@ __all__ = [
     "Conditioning",
     "Recommended",
     "StableDiffusion",
+    "StableDiffusionXL",
     "load_base",
 ]
 
-FAMILIES: dict[str, type[Base]] = {"sd": StableDiffusion}
+FAMILIES: dict[str, type[Base]] = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}
 
 
 def load_base(
@@ -109,5 +111,5 @@ def _family_of(index: dict, name: str) -> type[Base]:
     served = ", ".join(p for family in FAMILIES.values() for p in family.pipelines)
     raise UserError(
         f"The base model `{name}` is a {pipeline}, which is not supported. Use a model of kind "
-        f"{served} (Stable Diffusion 1.x or 2.x)."
+        f"{served} (Stable Diffusion 1.x, 2.x or XL)."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from orthodiff.errors import UserError
 from orthodiff.families.conditioning import Conditioning
+from orthodiff.families.text import TextEncoder
+
+REMEMBERED_PROMPTS = 512
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,19 @@ class Base(ABC):
     """A loaded base model.
 
     `name` is what the user wrote, `folder` where its files lie. Latents are already scaled to unit
-    variance; pictures are `(3, H, W)` in [-1, 1]. `prompts` remembers the embeddings made so far,
-    `fingerprints` the sums over weight files.
+    variance; pictures are `(3, H, W)` in [-1, 1]. With `zeros_for_nothing` the base was trained to
+    meet zeros where there is no prompt. `prompts` remembers what was read so far: clear
+    it when a text encoder changes. `fingerprints` remembers the sums over weight files.
     """
 
     name: str
     folder: Path
     unet: Any
     vae: Any
-    text_encoder: Any
-    tokenizer: Any
+    texts: tuple[TextEncoder, ...]
     scheduler: Any
     recommended: Recommended
+    zeros_for_nothing: bool = False
     prompts: dict[str, Conditioning] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
 
@@ -62,8 +66,16 @@ class Base(ABC):
         """
 
     @abstractmethod
-    def embed(self, prompt: str) -> Conditioning:
-        """Prompt -> what steers one sample, on the UNet's device, remembered."""
+    def read(self, prompts: Sequence[str]) -> Conditioning:
+        """Prompts -> what steers as many samples, by the text encoders where they are now.
+
+        Gradients flow through it to whatever is trained there.
+        """
+
+    def unwanted(self, prompt: str) -> Conditioning:
+        """What guidance leads away from: the negative `prompt`, which may be empty."""
+        found = self.embed(prompt)
+        return found if prompt or not self.zeros_for_nothing else found.zeroed()
 
     @abstractmethod
     def encode(self, picture: Tensor) -> Tensor:
@@ -82,6 +94,20 @@ class Base(ABC):
     def factor(self) -> int:
         """Pixels per latent along one side."""
 
+    @torch.no_grad()
+    def embed(self, prompt: str) -> Conditioning:
+        """Prompt -> what steers one sample, on the UNet's device, remembered."""
+        if prompt not in self.prompts:
+            if len(self.prompts) >= REMEMBERED_PROMPTS:
+                self.prompts.pop(next(iter(self.prompts)))
+            with on_device([text.model for text in self.texts], self.device):
+                self.prompts[prompt] = self.read([prompt])
+        return self.prompts[prompt].to(self.device)
+
+    @property
+    def text_encoder(self) -> Any:
+        return self.texts[0].model
+
     @property
     def device(self) -> torch.device:
         return self.unet.device
@@ -91,15 +117,16 @@ class Base(ABC):
         return self.unet.dtype
 
     def fingerprint(self, part: str = "unet") -> str:
-        """SHA-256 of the weight files of `part` ("unet", "vae" or "text_encoder")."""
+        """SHA-256 of the weight files of `part` ("unet", "vae", "text_encoder", ...)."""
         if part not in self.fingerprints:
             self.fingerprints[part] = _sha256((self.folder / part).glob("*.safetensors"))
         return self.fingerprints[part]
 
-    def park_encoders(self) -> None:
-        """Move the autoencoder and the text encoder to the CPU: training no longer needs them."""
+    def park_encoders(self, *, texts: bool = True) -> None:
+        """Move the autoencoder, and the text encoders with `texts`, to the CPU until needed."""
         self.vae.to("cpu")
-        self.text_encoder.to("cpu")
+        for text in self.texts if texts else ():
+            text.model.to("cpu")
 
 
 def _sha256(paths: Iterable[Path]) -> str:
@@ -112,14 +139,16 @@ def _sha256(paths: Iterable[Path]) -> str:
 
 
 @contextmanager
-def on_device(part: nn.Module, device: torch.device) -> Iterator[None]:
-    """Lend `part` to `device` for the block, then put it back where it was."""
-    home = next(part.parameters()).device
-    part.to(device)
+def on_device(parts: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """Lend `parts` to `device` for the block, then put them back where they were."""
+    homes = [next(part.parameters()).device for part in parts]
     try:
+        for part in parts:
+            part.to(device)
         yield
     finally:
-        part.to(home)
+        for part, home in zip(parts, homes, strict=True):
+            part.to(home)
 
 
 def read_recommended(folder: Path, *, native_resolution: int) -> Recommended:

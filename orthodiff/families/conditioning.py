@@ -51,6 +51,11 @@ class Conditioning:
         """One sample, `count` times over."""
         return Conditioning(**{n: t.expand(count, *t.shape[1:]) for n, t in self.tensors().items()})
 
+    def zeroed(self) -> Conditioning:
+        """The same sizes with zeros for a prompt."""
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in self.tensors().items()}
+        return replace(Conditioning(**zeros), time_ids=self.time_ids)
+
     def sized(
         self,
         target: tuple[int, int],

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UNUSABLE, UserError
 from orthodiff.families.base import Base, on_device, read_recommended
 from orthodiff.families.conditioning import Conditioning
-
-_REMEMBERED_PROMPTS = 512
-_UNUSABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
-)  # fmt: skip
-"""What the libraries raise for a folder with missing, damaged or foreign files."""
+from orthodiff.families.text import TextEncoder
 
 
 class StableDiffusion(Base):
@@ -26,13 +21,14 @@ class StableDiffusion(Base):
 
     family = "sd"
     pipelines = ("StableDiffusionPipeline",)
+    encoders: ClassVar[dict[str, str]] = {"text_encoder": "tokenizer"}
+    """The folders of the text encoders, each with its tokenizer's."""
 
     @classmethod
     def load(
         cls, folder: Path, *, name: str, variant: str | None, dtype: torch.dtype, device: str
     ) -> Base:
         import diffusers
-        from transformers import CLIPTextModel, CLIPTokenizer
 
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
         options: dict[str, Any] = {"variant": variant, "use_safetensors": True}
@@ -44,54 +40,58 @@ class StableDiffusion(Base):
             vae = diffusers.AutoencoderKL.from_pretrained(
                 folder / "vae", torch_dtype=torch.float32, **options
             )
-            text_encoder: Any = CLIPTextModel.from_pretrained(
-                folder / "text_encoder", dtype=dtype, **options
-            )
-            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-            noise = _for_latents(scheduler.from_pretrained(folder / "scheduler"))
-        except _UNUSABLE as error:
+            texts = [
+                _text_encoder(folder, part, tokenizer, dtype=dtype, options=options)
+                for part, tokenizer in cls.encoders.items()
+            ]
+            noise = scheduler.from_pretrained(folder / "scheduler")
+        except UNUSABLE as error:
             raise UserError(
                 f"The base model `{name}` is incomplete ({_first_line(error)}). Use a whole "
                 "diffusers-format folder with safetensors weights."
             ) from error
-        _check_text_to_image(name, unet, vae)
-        base = cls(
-            name=name,
-            folder=folder,
-            unet=unet.to(device).eval(),
-            vae=vae.to(device).eval().requires_grad_(False),
-            text_encoder=text_encoder.to(device).eval().requires_grad_(False),
-            tokenizer=tokenizer,
-            scheduler=noise,
-            recommended=read_recommended(folder, native_resolution=_native(unet, vae)),
+        base = cls.assemble(
+            folder, name=name, unet=unet, vae=vae, texts=texts, scheduler=noise, device=device
         )
-        base.unet.requires_grad_(False)
+        base.zeros_for_nothing = bool(index.get("force_zeros_for_empty_prompt", False))
         return base
 
-    @torch.no_grad()
-    def embed(self, prompt: str) -> Conditioning:
-        if prompt not in self.prompts:
-            if len(self.prompts) >= _REMEMBERED_PROMPTS:
-                self.prompts.pop(next(iter(self.prompts)))
-            self.prompts[prompt] = Conditioning(self._embed(prompt))
-        return self.prompts[prompt].to(self.device)
+    @classmethod
+    def assemble(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        unet: Any,
+        vae: Any,
+        texts: Sequence[TextEncoder],
+        scheduler: Any,
+        device: str,
+    ) -> Base:
+        """Freeze loaded parts and put them on `device`.
 
-    def _embed(self, prompt: str) -> Tensor:
-        tokens = self.tokenizer(
-            prompt,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
+        Raises:
+            UserError: the UNet does not take one latent.
+        """
+        _check_text_to_image(name, unet, vae)
+        for part in (unet, vae, *(text.model for text in texts)):
+            part.to(device).eval().requires_grad_(False)
+        return cls(
+            name=name,
+            folder=folder,
+            unet=unet,
+            vae=vae,
+            texts=tuple(texts),
+            scheduler=_for_latents(scheduler),
+            recommended=read_recommended(folder, native_resolution=_native(unet, vae)),
         )
-        wants_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
-        with on_device(self.text_encoder, self.device):
-            mask = tokens.attention_mask.to(self.device) if wants_mask else None
-            return self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+
+    def read(self, prompts: Sequence[str]) -> Conditioning:
+        return Conditioning(self.texts[0].read(prompts).last_hidden_state)
 
     @torch.no_grad()
     def encode(self, picture: Tensor) -> Tensor:
-        with on_device(self.vae, self.device):
+        with on_device([self.vae], self.device):
             posterior = self.vae.encode(picture[None].to(self.device, self.vae.dtype)).latent_dist
         mean = (posterior.mean - self._shift) * self.vae.config.scaling_factor
         return torch.stack([mean[0], posterior.std[0] * self.vae.config.scaling_factor])
@@ -99,7 +99,7 @@ class StableDiffusion(Base):
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         latent = latent.to(self.vae.dtype) / self.vae.config.scaling_factor + self._shift
-        with on_device(self.vae, self.device):
+        with on_device([self.vae], self.device):
             return self.vae.decode(latent[None].to(self.device)).sample[0].clamp(-1, 1)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
@@ -112,6 +112,16 @@ class StableDiffusion(Base):
     @property
     def _shift(self) -> float:
         return self.vae.config.shift_factor or 0.0
+
+
+def _text_encoder(
+    folder: Path, part: str, tokenizer: str, *, dtype: torch.dtype, options: Mapping[str, Any]
+) -> TextEncoder:
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    kind: Any = CLIPTextModel if part == "text_encoder" else CLIPTextModelWithProjection
+    model = kind.from_pretrained(folder / part, dtype=dtype, **options)
+    return TextEncoder(part, model, CLIPTokenizer.from_pretrained(folder / tokenizer))
 
 
 def _for_latents(scheduler: Any) -> Any:

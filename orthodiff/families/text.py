@@ -1,0 +1,39 @@
+"""A CLIP text encoder with its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass
+class TextEncoder:
+    """Reads prompts; `name` is the encoder's folder in the base, such as `text_encoder_2`."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+    def read(self, prompts: Sequence[str]) -> Any:
+        """The encoder's answer to `prompts` with all hidden states, on the encoder's device.
+
+        Prompts are padded to the encoder's length, and cut there.
+        """
+        tokens = self.tokens(prompts)
+        wants_mask = getattr(self.model.config, "use_attention_mask", False)
+        mask = tokens.attention_mask.to(self.model.device) if wants_mask else None
+        ids: Tensor = tokens.input_ids.to(self.model.device)
+        return self.model(ids, attention_mask=mask, output_hidden_states=True)
+
+    def tokens(self, prompts: Sequence[str]) -> Any:
+        """The `input_ids` and `attention_mask` `(B, length)` of `prompts`."""
+        return self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
