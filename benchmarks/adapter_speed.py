@@ -1,10 +1,10 @@
 """Time and memory of one training step with each adapter, next to PEFT's, all in one run.
 
 `python -m benchmarks.adapter_speed --json benchmarks/results/adapter_speed.json` takes a UNet of
-Stable Diffusion 1.5's size with random weights; `--quick` its attention projections alone. Rows
-take turns, so that a busy machine slows all alike; medians are reported. Memory is what a step
-needs beyond the weights: the peak on a GPU; on a CPU what autograd keeps for the backward pass,
-with the parameters, their gradients and AdamW's two averages.
+Stable Diffusion 1.5's size with random weights; `--quick` a stack of its attention layers, in a minute. Rows
+take turns, so that a busy machine slows all alike; medians are reported, for ratios that of the
+ratios within each round. Memory is what a step needs beyond the model: the allocator's peak and
+AdamW's two averages.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import platform
 import statistics
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-import orthodiff
 from benchmarks.contestants import CONTESTANTS, Attach
-from benchmarks.workloads import Workload, attention_stack, sd15_unet
+from benchmarks.memory import keep_memory, peak_bytes
+from benchmarks.operations import operations
+from benchmarks.workloads import Workload, attention_stack, sd15_unet, synchronize
+
+YARDSTICK = "PEFT LoRA r8"
 
 
 @dataclass
@@ -35,12 +36,17 @@ class Row:
     name: str
     parameters: int
     milliseconds: list[float] = field(default_factory=list)
-    kept_bytes: int = 0
+    peak_bytes: int = 0
 
     @property
     def median(self) -> float:
         """Median step in milliseconds."""
         return statistics.median(self.milliseconds)
+
+    def times(self, other: Row) -> float:
+        """Median over the rounds of this row's step in steps of another's."""
+        pairs = zip(self.milliseconds, other.milliseconds, strict=True)
+        return statistics.median(mine / others for mine, others in pairs)
 
 
 class Contestant:
@@ -69,33 +75,10 @@ class Contestant:
         return 1000 * (time.perf_counter() - start)
 
     def measure_memory(self) -> None:
-        """Fill in the bytes that a step needs."""
-        if self.workload.device == "cuda":
-            before = torch.cuda.memory_allocated() - 4 * self.row.parameters
-            self.step()
-            torch.cuda.reset_peak_memory_stats()
-            self.step()
-            self.row.kept_bytes = torch.cuda.max_memory_allocated() - before
-            return
-        kept: dict[int, int] = {}
-        known = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in known:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = self.workload.loss(self.model, floor=self.optimizer is None)
-        self.row.kept_bytes = sum(kept.values()) + 16 * self.row.parameters
-        del loss
-
-
-def synchronize(device: str) -> None:
-    """Wait for a GPU."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+        """Fill in the bytes that a step needs: its peak and AdamW's averages."""
+        self.step()
+        averages = 8 * self.row.parameters
+        self.row.peak_bytes = peak_bytes(self.step, self.workload.device) + averages
 
 
 def race(workload: Workload, names: list[str], rounds: int) -> list[Row]:
@@ -103,58 +86,27 @@ def race(workload: Workload, names: list[str], rounds: int) -> list[Row]:
     contestants = [Contestant(name, CONTESTANTS[name], workload) for name in names]
     for contestant in contestants:
         contestant.measure_memory()
-        contestant.timed()
     for _ in range(rounds):
         for contestant in contestants:
             contestant.row.milliseconds.append(contestant.timed())
     return [contestant.row for contestant in contestants]
 
 
-def operations(workload: Workload) -> dict[str, float]:
-    """Return the seconds of what is done once, for HRA r8, and the drift of 100 merges."""
-    model, found = workload.copy(), {}
-
-    def clock(name: str, action: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        result = action()
-        synchronize(workload.device)
-        found[name] = time.perf_counter() - start
-        return result
-
-    adapter = clock("attach", lambda: orthodiff.attach(model, orthodiff.HRA(rank=8)))
-    for parameter in adapter.parameters():
-        parameter.data += 0.01 * torch.randn_like(parameter)
-    before = [layer.base_layer.weight.clone() for layer in adapter.layers.values()]
-    clock("merge", adapter.merge)
-    clock("unmerge", adapter.unmerge)
-    clock("strength", lambda: setattr(adapter, "strength", 0.7))
-    clock("merge at strength 0.7", adapter.merge)
-    for _ in range(3):
-        adapter.unmerge()
-        adapter.merge()
-    adapter.unmerge()
-    pairs = zip(before, adapter.layers.values(), strict=True)
-    found["largest drift after merging"] = max(
-        float((old - layer.base_layer.weight).abs().max()) for old, layer in pairs
-    )
-    return found
-
-
 def table(rows: list[Row]) -> str:
     """Return the figures as a Markdown table."""
     by_name = {row.name: row for row in rows}
-    floor, yardstick = by_name["frozen base"], by_name["PEFT LoRA r8"]
+    floor, yardstick = by_name["frozen base"], by_name[YARDSTICK]
     lines = [
-        "| adapter | parameters | step ms | / LoRA r8 | / PEFT's same | MB over the floor |",
+        "| adapter | parameters | step ms | / PEFT LoRA r8 | / PEFT's same | MiB over the floor |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         same = by_name.get(f"PEFT {row.name}")
-        ratio = f"{row.median / same.median:.2f}" if same else ""
-        extra = (row.kept_bytes - floor.kept_bytes) / 2**20
+        ratio = f"{row.times(same):.2f}" if same else ""
+        extra = (row.peak_bytes - floor.peak_bytes) / 2**20
         lines.append(
             f"| {row.name} | {row.parameters:,} | {row.median:.0f} "
-            f"| {row.median / yardstick.median:.2f} | {ratio} | {extra:.0f} |"
+            f"| {row.times(yardstick):.3f} | {ratio} | {extra:.0f} |"
         )
     return "\n".join(lines)
 
@@ -163,17 +115,18 @@ def main() -> None:
     """Run, print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--quick", action="store_true", help="attention projections alone")
+    parser.add_argument("--quick", action="store_true", help="a stack of attention layers")
     parser.add_argument("--rounds", type=int, default=5, help="timed steps of every row")
     parser.add_argument("--rows", nargs="*", choices=CONTESTANTS, help="rows besides the first two")
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--gradient_checkpointing", action="store_true")
     options = parser.parse_args()
+    keep_memory()
     warnings.filterwarnings("ignore")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     make = attention_stack if options.quick else sd15_unet
     workload = make(device, batch=options.batch_size, checkpointing=options.gradient_checkpointing)
-    names = list(dict.fromkeys(["frozen base", "PEFT LoRA r8", *(options.rows or CONTESTANTS)]))
+    names = list(dict.fromkeys(["frozen base", YARDSTICK, *(options.rows or CONTESTANTS)]))
     rows = race(workload, names, options.rounds)
     done = operations(workload)
     print(table(rows))

@@ -49,6 +49,7 @@ CONTESTANTS: dict[str, Attach] = {
     "PEFT BOFT b8 m1": pefts("BOFTConfig", boft_block_size=8),
     "LoRA r8": ours(orthodiff.LoRA(rank=8)),
     "HRA r8": ours(orthodiff.HRA(rank=8)),
+    "LoRA r32": ours(orthodiff.LoRA(rank=32)),
     "HRA r32": ours(orthodiff.HRA(rank=32)),
     "OFT b8": ours(orthodiff.OFT(block_size=8)),
     "OFT b32": ours(orthodiff.OFT(block_size=32)),

@@ -1,4 +1,4 @@
-"""What adapters are timed on: a UNet of Stable Diffusion 1.5's size, or its attention alone."""
+"""What adapters are timed on: a UNet of Stable Diffusion 1.5's size, or some of its attention."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-BLOCKS = ((320, 1, 5), (640, 2, 5), (1280, 4, 5), (1280, 8, 1))
-"""Width, downsampling and number of Stable Diffusion 1.5's transformer blocks."""
+BLOCKS = ((320, 1), (640, 2), (1280, 4), (1280, 8))
+"""Widths and downsampling of Stable Diffusion 1.5's transformer blocks."""
 TEXT = (77, 768)
 """Tokens and width of a prompt."""
 
@@ -59,9 +59,7 @@ def sd15_unet(device: str, *, batch: int, checkpointing: bool) -> Workload:
 def attention_stack(device: str, *, batch: int, checkpointing: bool) -> Workload:
     """Return the attention projections alone, for 32x32 latents, without softmax."""
     base = Stack().to(device)
-    rows = [
-        torch.randn(batch, (32 // down) ** 2, width, device=device) for width, down, _ in BLOCKS
-    ]
+    rows = [torch.randn(batch, (32 // down) ** 2, width, device=device) for width, down in BLOCKS]
     text = torch.randn(batch, *TEXT, device=device)
     return Workload(device_name(device), device, base, Stack, (*rows, text))
 
@@ -71,6 +69,12 @@ def device_name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads"
+
+
+def synchronize(device: str) -> None:
+    """Wait for a GPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 class Projections(nn.Module):
@@ -90,13 +94,13 @@ class Projections(nn.Module):
 
 
 class Stack(nn.Module):
-    """All self- and cross-attention projections, one width after the other."""
+    """The self- and cross-attention projections of one transformer block of every width."""
 
     def __init__(self) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleList(Projections(width, c) for _ in range(n) for c in (width, TEXT[1]))
-            for width, _, n in BLOCKS
+            nn.ModuleList(Projections(width, context) for context in (width, TEXT[1]))
+            for width, _ in BLOCKS
         )
 
     def forward(self, *inputs: Tensor) -> Tensor:
