@@ -7,13 +7,13 @@ from pathlib import Path
 from training.events import (
     EventLog,
     Finished,
-    ProgressBar,
     Sample,
     Saved,
     Started,
     Step,
     read_events,
 )
+from training.progress import ProgressBar
 
 STARTED = Started(1, "hra", 100, 2, 0, "out", "a photo of sks dog", "base")
 STEP = Step(1, 0.5, 1e-3, 0.1, 0.1)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError
 from orthodiff.flags import nearest
-from training.events import Event, EventLog, Failed, ProgressBar, Report, Started, Step
+from training.events import Event, EventLog, Failed, Report, Started, Step
+from training.failures import explain
+from training.progress import ProgressBar
 
 if TYPE_CHECKING:
     from training.config import RunConfig
@@ -76,6 +79,12 @@ class _Narrator:
         for listener in self.listeners:
             listener(event)
 
+    def last_word(self, event: Failed) -> None:
+        """Tell everyone who can still be told: what made the run fail may stop them too."""
+        for listener in self.listeners:
+            with suppress(Exception):
+                listener(event)
+
 
 def _run(parts: Parts, tell: _Narrator) -> int:
     """Train; whatever goes wrong is said in the events before the process ends."""
@@ -85,30 +94,17 @@ def _run(parts: Parts, tell: _Narrator) -> int:
     try:
         train(parts, tell)
     except Interrupted as stop:
-        tell(Failed(tell.step, str(stop)))
         print(str(stop), file=sys.stderr)
+        tell.last_word(Failed(tell.step, str(stop)))
         return 128 + stop.number
     except Exception as error:
         reason = explain(error)
-        tell(Failed(tell.step, reason))
         print(f"failed: {reason}", file=sys.stderr)
+        tell.last_word(Failed(tell.step, reason))
         return 1
     if tell.listeners:
         print(f"adapter written to {parts.config.output_dir}")
     return 0
-
-
-def explain(error: Exception) -> str:
-    """One sentence that names the cause, and for memory the switches that help."""
-    text = (str(error).strip().splitlines() or [""])[0]
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-        return (
-            "out of memory: add --gradient_checkpointing, lower --train_batch_size, use "
-            "--mixed_precision bf16, or lower --resolution"
-        )
-    if isinstance(error, UserError | FloatingPointError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _task(word: str) -> Task:

@@ -1,22 +1,22 @@
-"""What a run says while it runs: typed events, written as JSON lines and shown as progress."""
+"""What a run says while it runs: typed events, written as JSON lines."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Started:
+    """A turn begins after `start_step`; each step sees `batch_size` samples over all processes."""
+
     pid: int
     method: str
     parameters: int
@@ -25,6 +25,8 @@ class Started:
     output_dir: str
     instance_prompt: str
     base: str
+    processes: int = 1
+    batch_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,22 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """How good the adapter is after `step` steps; what was not measured is None.
+
+    `loss` is the error on fixed samples of `loss_of`. Similarities lie in [-1, 1] and mean
+    something only beside their `scorer`.
+    """
+
+    step: int
+    loss: float | None = None
+    loss_of: str = ""
+    subject_similarity: float | None = None
+    prompt_similarity: float | None = None
+    scorer: str = ""
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint was sealed; `seconds` of training are behind it, redone steps counted once."""
 
@@ -57,11 +75,18 @@ class Saved:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last step is done; `seconds` as in `Saved`."""
+    """The last step is done; `seconds` as in `Saved`.
+
+    `best_step` is the kept checkpoint that `best_reason` tells to be the best; a copy of it is in
+    `best/`. `samples_per_second` is the pace of this turn's steps over all processes.
+    """
 
     step: int
     seconds: float
     path: str = "."
+    samples_per_second: float | None = None
+    best_step: int | None = None
+    best_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,8 +95,10 @@ class Failed:
     reason: str
 
 
-Event = Started | Step | Sample | Saved | Finished | Failed
+Event = Started | Step | Sample | Scored | Saved | Finished | Failed
 Report = Callable[[Event], None]
+RESERVE = 1 << 14
+"""Bytes set aside so that even a full disk has room for the last word."""
 
 
 def to_json(event: Event) -> str:
@@ -89,64 +116,29 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 
 class EventLog:
-    """Appends events to `events.jsonl`, each line flushed at once."""
+    """Appends events to `events.jsonl`: each line whole or not there, all but steps fsynced."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.reserve = path, path.with_name(".reserve")
         _drop_torn_line(path)
+        self.reserve.write_bytes(bytes(RESERVE))
 
     def __call__(self, event: Event) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(to_json(event) + "\n")
+        if isinstance(event, Finished | Failed):
+            self.reserve.unlink(missing_ok=True)
+        self._append(f"{to_json(event)}\n".encode(), sync=not isinstance(event, Step))
 
-
-class ProgressBar:
-    """A bar with loss and time left on a terminal; a line every tenth of the way elsewhere."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = stream or sys.stderr
-        self.bar: tqdm | None = None
-        self.total = 0
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Started):
-            self._start(event)
-        elif isinstance(event, Step):
-            self._step(event)
-        elif isinstance(event, Saved):
-            self._say(f"saved {event.path}")
-        elif isinstance(event, Sample):
-            self._say(f"sampled {len(event.paths)} pictures at step {event.step}")
-        elif self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-    def _start(self, event: Started) -> None:
-        self.total = event.steps
-        self._say(
-            f"{event.method}: {event.parameters:,} trainable parameters on {event.base}, "
-            f"steps {event.start_step} to {event.steps}"
-        )
-        if self.stream.isatty():
-            self.bar = tqdm(
-                total=event.steps, initial=event.start_step, unit="step", file=self.stream
-            )
-
-    def _step(self, event: Step) -> None:
-        if self.bar is not None:
-            self.bar.set_postfix(loss=f"{event.loss:.4f}", refresh=False)
-            self.bar.update(1)
-        elif event.step % max(self.total // 10, 1) == 0 or event.step == self.total:
-            self._say(
-                f"step {event.step}/{self.total}  loss {event.loss:.4f}  "
-                f"{event.eta_seconds:.0f} s left"
-            )
-
-    def _say(self, text: str) -> None:
-        if self.bar is not None:
-            self.bar.write(text, file=self.stream)
-        else:
-            print(text, file=self.stream, flush=True)
+    def _append(self, line: bytes, *, sync: bool) -> None:
+        with self.path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+                if sync:
+                    os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
 
 
 def _drop_torn_line(path: Path) -> None:

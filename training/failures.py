@@ -1,0 +1,46 @@
+"""Why a run failed, in one sentence that says what to do."""
+
+from __future__ import annotations
+
+import errno
+
+from orthodiff.errors import UserError
+
+GO_ON = "go on with --resume_from_checkpoint latest"
+
+
+def explain(error: Exception) -> str:
+    """One sentence that names the cause and the remedy."""
+    if isinstance(error, UserError | FloatingPointError):
+        return _first_line(error)
+    if is_out_of_memory(error):
+        return (
+            "out of memory: add --gradient_checkpointing, lower --train_batch_size, use "
+            "--mixed_precision bf16, or lower --resolution"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"the disk is full ({_first_line(error)}): free some space, then {GO_ON}"
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"the folder cannot be written ({_first_line(error)}): mend that, then {GO_ON}"
+    if is_lost_peer(error):
+        return f"another process of this run ended ({_first_line(error)}): see why, then {GO_ON}"
+    text = _first_line(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device's memory or the computer's ran out."""
+    known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return known or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def is_lost_peer(error: Exception) -> bool:
+    """Whether the collective operations broke because another process is gone."""
+    if type(error).__name__ in ("DistBackendError", "DistNetworkError"):
+        return True
+    signs = ("gloo", "Connection closed by peer", "Connection reset by peer")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
