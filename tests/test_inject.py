@@ -150,20 +150,6 @@ def test_a_text_encoder_is_adapted_by_the_same_call() -> None:
     assert len(adapter.layers) == 8
 
 
-@over({name: CASES[name] for name in ("hra", "oft", "boft-scaled")})
-def test_compiles_without_a_break(method: Method) -> None:
-    torch.compiler.reset()
-    model = nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 16), nn.Unflatten(1, (16, 1)))
-    model.append(nn.Unflatten(2, (1, 1))).append(nn.Conv2d(16, 4, 1))
-    adapter = orthodiff.attach(model, method, targets=("0", "2", "5"))
-    shake(adapter)
-    rows = torch.randn(20, 32)
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(rows), model(rows))
-    compiled(rows).sum().backward()
-    assert all(p.grad is not None for p in adapter.parameters())
-
-
 def language_model() -> tuple[nn.Module, Tensor]:
     config = LlamaConfig(
         vocab_size=40,
@@ -302,37 +288,3 @@ def test_lora_refuses_convolutions_that_peft_gets_wrong(option: dict[str, Any]) 
     with pytest.raises(UserError, match="Layer 0: The convolution has"):
         orthodiff.attach(model, orthodiff.LoRA(rank=4), targets="0")
     assert type(model[0]) is nn.Conv2d
-
-
-class Int8Linear(nn.Linear):
-    """A linear layer that keeps whole numbers and unpacks them itself, as bitsandbytes' do."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__(layer.in_features, layer.out_features)
-        self.bias = layer.bias
-        self.step = layer.weight.detach().abs().amax() / 127
-        whole = (layer.weight.detach() / self.step).round().to(torch.int8)
-        self.weight = nn.Parameter(whole, requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight.to(x.dtype) * self.step, self.bias)
-
-
-@over(CASES)
-def test_a_quantized_base_is_rotated_on_its_inputs(method: Method) -> None:
-    model = nn.Sequential(Int8Linear(nn.Linear(32, 24)))
-    rows = torch.randn(50, 32)
-    adapter = orthodiff.attach(model, method, targets="*")
-    shake(adapter)
-    twin = nn.Sequential(nn.Linear(32, 24))
-    twin[0].weight.data = model[0].base_layer.weight * model[0].base_layer.step
-    twin[0].bias = model[0].base_layer.bias
-    handle = orthodiff.attach(twin, method, targets="*")
-    handle.load_state_dict(adapter.state_dict())
-    torch.testing.assert_close(model(rows), twin(rows), rtol=0, atol=1e-5)
-    model(rows).sum().backward()
-    assert all(p.grad is not None for p in adapter.parameters())
-    if not isinstance(method, orthodiff.LoRA):
-        with pytest.raises(UserError, match="quantized"):
-            adapter.merge()
-        assert not adapter.merged

@@ -128,7 +128,7 @@ class BOFT(Method):
         while d % (self.block_size * 2**most) == 0:
             most += 1
         sizes = [b for b in divisors(d) if b % 2 == 0 and d % self._reach(b) == 0]
-        fits = [f"at most {most} factors"] if most else []
+        fits = [f"at most {most} factor{'s' * (most > 1)}"] if most else []
         fits += [f"a block size of {', '.join(map(str, sizes))}"] if sizes else []
         return (
             f"`block_size` is {self.block_size} and `factors` is {self.factors}, but block_size * "
