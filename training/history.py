@@ -31,7 +31,8 @@ class History:
     @classmethod
     def of(cls, events: Sequence[Told]) -> History:
         """Tell the history from all events of a run, in the order in which they were written."""
-        started, end = {}, None
+        started: Told = {}
+        end: Told | None = None
         kept: dict[str, dict[int, Told]] = {k: {} for k in ("Step", "Sample", "Scored", "Saved")}
         for event in events:
             kind = event["event"]

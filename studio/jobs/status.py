@@ -13,6 +13,7 @@ import psutil
 
 from studio.jobs.store import EVENTS, EXIT_CODE, LOG, STOP, read_record
 from training.events import read_events
+from training.history import History
 
 State = Literal["starting", "running", "stopping", "finished", "stopped", "failed"]
 ALIVE = ("starting", "running", "stopping")
@@ -59,17 +60,15 @@ def read_status(folder: Path) -> Status:
     The process is looked at before the events: one that ends in between has told its end by then.
     """
     alive = process_of(folder) is not None
-    events = _events(folder / EVENTS)
-    turns = [event for event in events if event["event"] in ("Started", "Finished", "Failed")]
-    last = _newest_turn(folder, turns)
-    started = next((event for event in reversed(turns) if event["event"] == "Started"), {})
+    history = _history(folder / EVENTS)
+    last = _newest_turn(folder, history)
     state, reason = _judge(folder, last, alive=alive)
     return Status(
         name=folder.name,
         state=state,
-        started=started,
-        steps=_standing(events, "Step"),
-        samples=_standing(events, "Sample"),
+        started=history.started,
+        steps=history.steps,
+        samples=history.samples,
         reason=reason,
         seconds=last.get("seconds"),
         log=_tail(folder / LOG) if state == "failed" else "",
@@ -82,9 +81,9 @@ def process_of(folder: Path) -> psutil.Process | None:
     A process younger than the note of its id is another one that got the same id later.
     """
     record = read_record(folder)
-    started = [event for event in _events(folder / EVENTS) if event["event"] == "Started"]
+    started = _history(folder / EVENTS).started
     notes = [(record.pid, record.seen)] if record else []
-    notes += [(event["pid"], event["time"]) for event in started[-1:]]
+    notes += [(started["pid"], started["time"])] if started else []
     for pid, seen in notes:
         try:
             process = psutil.Process(pid)
@@ -95,12 +94,12 @@ def process_of(folder: Path) -> psutil.Process | None:
     return None
 
 
-def _newest_turn(folder: Path, turns: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def _newest_turn(folder: Path, history: History) -> Mapping[str, Any]:
     """How the present process stands; what an earlier one said no longer counts."""
-    record = read_record(folder)
-    if not turns or (record and turns[-1]["time"] < record.seen):
+    record, last = read_record(folder), history.end or history.started
+    if not last or (record and last["time"] < record.seen):
         return {"event": "None"}
-    return turns[-1]
+    return last
 
 
 def _judge(folder: Path, last: Mapping[str, Any], *, alive: bool) -> tuple[State, str]:
@@ -135,31 +134,20 @@ def _why_it_died(folder: Path) -> str:
     return "The process is gone without having finished. Was the computer restarted?"
 
 
-def _standing(events: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
-    """Events of a kind by step; what lies beyond the step a run went on from is undone."""
-    by_step: dict[int, Mapping[str, Any]] = {}
-    for event in events:
-        if event["event"] == "Started":
-            by_step = {n: found for n, found in by_step.items() if n <= event.get("start_step", 0)}
-        elif event["event"] == kind:
-            by_step[event["step"]] = event
-    return [by_step[step] for step in sorted(by_step)]
-
-
-def _events(path: Path) -> list[dict[str, Any]]:
+def _history(path: Path) -> History:
     try:
         found = path.stat()
     except OSError:
-        return []
-    return _read_events(path, found.st_mtime_ns, found.st_size)
+        return History.of([])
+    return _read_history(path, found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=8)
-def _read_events(path: Path, changed: int, size: int) -> list[dict[str, Any]]:
+def _read_history(path: Path, changed: int, size: int) -> History:
     try:
-        return read_events(path)
+        return History.of(read_events(path))
     except (OSError, ValueError):
-        return []
+        return History.of([])
 
 
 def _tail(path: Path) -> str:
