@@ -51,27 +51,34 @@ class NoiseSchedule:
 
 @dataclass(frozen=True)
 class Draw:
-    """What chance decides for a batch: both noises `(B, C, h, w)` and `timesteps` `(B,)`."""
+    """What chance decides for one sample: both noises `(C, h, w)` and the `timestep`, a scalar."""
 
     posterior: Tensor
     noise: Tensor
-    timesteps: Tensor
-
-    def to(self, device: torch.device) -> Draw:
-        return Draw(self.posterior.to(device), self.noise.to(device), self.timesteps.to(device))
+    timestep: Tensor
 
 
 def draw(
-    seed: int, positions: Sequence[int], shape: Sequence[int], *, num_timesteps: int, stream: str
+    seed: int,
+    position: int,
+    shape: Sequence[int],
+    *,
+    num_timesteps: int,
+    stream: str,
+    offset: float = 0.0,
 ) -> Draw:
-    """Draw for the samples at `positions` of `stream`; `shape` is one latent's `(C, h, w)`."""
-    posterior, noise, timesteps = [], [], []
-    for position in positions:
-        generator = torch.Generator().manual_seed(derive(seed, stream, position))
-        noise.append(torch.randn(tuple(shape), generator=generator))
-        posterior.append(torch.randn(tuple(shape), generator=generator))
-        timesteps.append(torch.randint(num_timesteps, (1,), generator=generator))
-    return Draw(torch.stack(posterior), torch.stack(noise), torch.cat(timesteps))
+    """Draw for the sample at `position` of `stream`; `shape` is its latent's `(C, h, w)`.
+
+    `offset` times one more number per channel is added to the noise ("noise offset": the model
+    also learns to change the overall brightness).
+    """
+    generator = torch.Generator().manual_seed(derive(seed, stream, position))
+    noise = torch.randn(tuple(shape), generator=generator)
+    posterior = torch.randn(tuple(shape), generator=generator)
+    timestep = torch.randint(num_timesteps, (), generator=generator)
+    if offset:
+        noise = noise + offset * torch.randn((shape[0], 1, 1), generator=generator)
+    return Draw(posterior, noise, timestep)
 
 
 def derive(seed: int, purpose: str, number: int) -> int:
@@ -97,21 +104,37 @@ def target(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: T
 
 
 def snr_weights(schedule: NoiseSchedule, timesteps: Tensor, gamma: float | None) -> Tensor:
-    """Min-SNR-gamma weights `(B,)` (Hang et al., 2303.09556); ones where `gamma` is None."""
+    """Min-SNR-gamma weights `(B,)` (Hang et al., 2303.09556); ones where `gamma` is None.
+
+    The weight of the last step of a zero-terminal-SNR schedule, where the formula gives 0 or 0/0,
+    is 1 as without weighting: such bases have that step in order to learn it.
+    """
     if gamma is None:
         return torch.ones(len(timesteps), device=timesteps.device)
     alphas = schedule.alphas_cumprod[timesteps]
     snr = alphas / (1 - alphas)
-    capped = snr.clamp(max=gamma)
+    weights = snr.clamp(max=gamma)
     if schedule.prediction == "epsilon":
-        return torch.where(snr > 0, capped / snr, torch.ones_like(snr))
-    return capped / (snr + 1) if schedule.prediction == "v_prediction" else capped
+        weights = weights / snr
+    elif schedule.prediction == "v_prediction":
+        weights = weights / (snr + 1)
+    return torch.where(snr > 0, weights, torch.ones_like(snr))
 
 
-def weighted_error(output: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the batch of `weights` `(B,)` times each mean squared error, in float32."""
-    error = (output.float() - wanted.float()).square().flatten(1).mean(1)
-    return (error * weights).mean()
+def sample_errors(
+    output: Tensor, wanted: Tensor, mask: Tensor | None = None, *, unmasked_weight: float = 0.0
+) -> Tensor:
+    """Mean squared error of each sample `(B,)`, in float32.
+
+    `mask` `(B, 1, h, w)` in 0..1 makes it a weighted mean over the latent's pixels: 1 inside and
+    `unmasked_weight` outside, divided by their sum, so that a small subject counts as much as a
+    large one. A sample without any weight has no error.
+    """
+    error = (output.float() - wanted.float()).square()
+    if mask is None:
+        return error.flatten(1).mean(1)
+    weights = (unmasked_weight + (1 - unmasked_weight) * mask.float()).expand_as(error).flatten(1)
+    return (error.flatten(1) * weights).sum(1) / weights.sum(1).clamp(min=1e-6)
 
 
 def _levels(schedule: NoiseSchedule, timesteps: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ from orthodiff.errors import UserError
 from orthodiff.families import Base
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.pictures import open_picture, pictures_in
-from training.dataset import Example, load_examples
-from training.encode import default_cache
+from training.cache import default_cache
+from training.data.example import Example
+from training.dataset import load_examples
 
 if TYPE_CHECKING:
     from training.tasks.dreambooth import DreamBoothConfig
@@ -22,7 +23,7 @@ def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> 
     caption = config.class_prompt or ""
     folder = config.class_data_dir or _kept_at(config, base, resolution)
     _fill(folder, base, config, resolution)
-    examples = load_examples(folder, caption, resolution=resolution, is_prior=True)
+    examples = load_examples(folder, caption, is_prior=True)
     return examples[: config.num_class_images]
 
 

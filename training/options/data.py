@@ -1,4 +1,4 @@
-"""How pictures become training samples, whatever the task."""
+"""How pictures and captions become training samples, whatever the task."""
 
 from __future__ import annotations
 
@@ -8,23 +8,148 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from training.buckets import Size, make_buckets, parse_buckets
+from training.captions import CaptionRules
 from training.options.base import Harmless, Options
+from training.views import Crop, Views
+
+USUAL_BUCKET_STEP = 64
 
 
 class DataOptions(Options):
     resolution: int | None = Field(
         None, ge=8, description="side of the square pictures in pixels [the base's own]"
     )
-    center_crop: bool = Field(True, description="cut the middle square of each picture")
+    crop: Crop | None = Field(
+        None,
+        description="cut pictures to shape in the middle (center), anywhere (random, --num_crops "
+        "of each), or not at all (none: each keeps its own shape) [center]",
+    )
+    center_crop: bool = Field(
+        True, description="diffusers' switch: true is --crop center, false is --crop random"
+    )
+    num_crops: int = Field(
+        4, ge=1, description="random crops or tints of each picture, encoded once and kept"
+    )
+    random_flip: bool = Field(
+        False,
+        description="also train on mirror images; breaks subjects with letters or unlike sides",
+    )
+    color_jitter: float = Field(
+        0.0, ge=0, le=1, description="vary brightness, contrast and saturation by up to this share"
+    )
+    enable_bucket: bool = Field(
+        False, description="sort pictures into shapes of equal area, and cut away less"
+    )
+    min_bucket_reso: int | None = Field(
+        None, ge=8, description="shortest side of a bucket in pixels [half the resolution]"
+    )
+    max_bucket_reso: int | None = Field(
+        None, ge=8, description="longest side of a bucket in pixels [twice the resolution]"
+    )
+    bucket_reso_steps: int | None = Field(
+        None,
+        ge=8,
+        description="sides of buckets are multiples of this [64, less at low resolution]",
+    )
+    aspect_ratio_buckets: str | None = Field(
+        None, description="these buckets instead: height,width;height,width;..."
+    )
+    repeats: int = Field(1, ge=1, description="how often an epoch sees each picture")
+    trigger_phrase: str | None = Field(
+        None, min_length=1, description="put this before captions that do not hold it: sks dog"
+    )
+    shuffle_caption: bool = Field(
+        False, description="change the order of a caption's parts, which commas divide"
+    )
+    keep_tokens: int = Field(0, ge=0, description="first parts that --shuffle_caption leaves alone")
+    num_shuffles: int = Field(8, ge=1, description="orders of each caption, encoded once and kept")
+    caption_dropout_rate: float = Field(
+        0.0, ge=0, le=1, description="share of times that a picture is seen without its caption"
+    )
     cache_dir: Annotated[Path | None, Harmless] = Field(
         None, description="keep encoded and class pictures here [~/.cache/orthodiff]"
     )
 
     @model_validator(mode="after")
     def _check_crops(self) -> Self:
-        if not self.center_crop:
+        if self.crop == "center" and not self.center_crop:
+            raise ValueError("`crop` is center, but `center_crop` is false. Leave one of them out.")
+        if self.crop == "none" and self.bucketed:
             raise ValueError(
-                "`center_crop` is off, but pictures are encoded once: there are no random crops. "
-                "Leave the flag out, or crop the pictures beforehand."
+                "`crop` is none, so that every picture keeps its own shape, but buckets are asked "
+                "for. Leave one of them out."
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_buckets(self) -> Self:
+        bounds = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps")
+        idle = [name for name in bounds if getattr(self, name) is not None]
+        if idle and not self.enable_bucket:
+            raise ValueError(
+                f"`{idle[0]}` is given, but there are no buckets. Add --enable_bucket."
+            )
+        if self.enable_bucket and self.aspect_ratio_buckets is not None:
+            raise ValueError(
+                "`enable_bucket` makes buckets, but `aspect_ratio_buckets` lists them. "
+                "Leave one of them out."
+            )
+        if self.aspect_ratio_buckets is not None:
+            parse_buckets(self.aspect_ratio_buckets)
+        return self
+
+    @model_validator(mode="after")
+    def _check_captions(self) -> Self:
+        if self.keep_tokens and not self.shuffle_caption:
+            raise ValueError(
+                "`keep_tokens` is given, but captions are not shuffled. Add --shuffle_caption."
+            )
+        return self
+
+    @property
+    def bucketed(self) -> bool:
+        """Whether there are more shapes than the square."""
+        return self.enable_bucket or self.aspect_ratio_buckets is not None
+
+    def views(self, resolution: int, *, factor: int, seed: int) -> Views:
+        """How pictures are seen at `resolution` by a base with `factor` pixels per latent.
+
+        Raises:
+            UserError: a side of a bucket is not a multiple of `factor`, or no bucket is possible.
+        """
+        return Views(
+            resolution=resolution,
+            buckets=self._buckets(resolution, factor),
+            step=factor,
+            crop=self.crop or ("center" if self.center_crop else "random"),
+            count=self.num_crops,
+            flip=self.random_flip,
+            jitter=self.color_jitter,
+            seed=seed,
+        )
+
+    def caption_rules(self, *, seed: int) -> CaptionRules:
+        """How captions vary."""
+        return CaptionRules(
+            trigger=self.trigger_phrase,
+            shuffle=self.shuffle_caption,
+            keep=self.keep_tokens,
+            count=self.num_shuffles,
+            dropout=self.caption_dropout_rate,
+            seed=seed,
+        )
+
+    def _buckets(self, resolution: int, factor: int) -> tuple[Size, ...]:
+        if self.aspect_ratio_buckets is not None:
+            return parse_buckets(self.aspect_ratio_buckets, factor=factor)
+        if not self.enable_bucket:
+            return ((resolution, resolution),)
+        usual_step = min(USUAL_BUCKET_STEP, resolution // 8) // factor * factor
+        return make_buckets(
+            resolution,
+            step=self.bucket_reso_steps or max(usual_step, factor),
+            smallest=self.min_bucket_reso or resolution // 2,
+            largest=self.max_bucket_reso or resolution * 2,
+            factor=factor,
+        )
