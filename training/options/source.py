@@ -1,0 +1,74 @@
+"""Where pictures come from, in any of the layouts that `training.data` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from training.data.found import Columns, Request
+from training.options.base import Harmless, Options
+
+
+class SourceOptions(Options):
+    train_data_dir: Annotated[Path | None, Harmless] = Field(
+        None,
+        description="folder of pictures: flat with .txt captions, a kohya tree, or an imagefolder "
+        "with metadata.jsonl",
+    )
+    dataset_name: Annotated[str | None, Harmless] = Field(
+        None, description="dataset instead of a folder: hub id or local path (extra: datasets)"
+    )
+    dataset_config_name: str | None = Field(None, description="configuration of the dataset")
+    image_column: str | None = Field(None, description="column of the pictures [image]")
+    caption_column: str | None = Field(
+        None, description="column of the captions [text, prompt or caption, if there is one]"
+    )
+    conditioning_image_column: str | None = Field(
+        None, description="column of the conditions [conditioning_image, if there is one]"
+    )
+    mask_column: str | None = Field(None, description="column of the masks [mask, if there is one]")
+    mask_dir: Annotated[Path | None, Harmless] = Field(
+        None, description="folder of masks named like their pictures; white: learn this"
+    )
+    alpha_mask: bool = Field(False, description="learn only what is opaque in a picture")
+    subject_mask: bool = Field(
+        False, description="find the subject, and learn only that (extra: rembg)"
+    )
+    skip_bad_files: bool = Field(
+        False, description="train without the files that cannot be used, instead of refusing"
+    )
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        if self.dataset_config_name and not self.dataset_name:
+            raise ValueError(
+                "`dataset_config_name` is given, but no dataset. Add --dataset_name, or leave it "
+                "out."
+            )
+        if self.image_column and not self.dataset_name:
+            raise ValueError(
+                "`image_column` is given, but folders name their pictures `file_name`. "
+                "Leave it out, or read the folder with --dataset_name."
+            )
+        return self
+
+    def request(self, folder: Path | None, *, caption: str) -> Request:
+        """What readers are asked for; `caption` stands where there is none."""
+        return Request(
+            folder=folder,
+            dataset=self.dataset_name,
+            dataset_config=self.dataset_config_name,
+            columns=Columns(
+                image=self.image_column,
+                caption=self.caption_column,
+                condition=self.conditioning_image_column,
+                mask=self.mask_column,
+            ),
+            caption=caption,
+            mask_dir=self.mask_dir,
+            alpha_mask=self.alpha_mask,
+            subject_mask=self.subject_mask,
+        )
