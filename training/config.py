@@ -46,8 +46,9 @@ class RunConfig(
 
     @property
     def rate(self) -> float:
-        """The peak learning rate before scaling."""
-        return self.learning_rate or usual_rate(self.method)
+        """The peak learning rate before scaling; Prodigy multiplies its own estimate by it."""
+        usual = 1.0 if self.optimizer == "prodigy" else usual_rate(self.method)
+        return self.learning_rate or usual
 
     def resolved(self) -> dict[str, Any]:
         """All values as YAML and JSON know them, the method's settings beside the others."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +15,7 @@ from training.aside import replace_file
 from training.batches import Batch, Stream, join
 from training.encode import Cache, default_cache, encode
 from training.events import Finished, Report, Saved, Started, Step
+from training.learning import Learning
 from training.objective import (
     NoiseSchedule,
     add_noise,
@@ -25,7 +24,6 @@ from training.objective import (
     target,
     weighted_error,
 )
-from training.optimise import make_optimizer, make_schedule
 from training.prepare import Parts
 from training.signals import Interrupted, StopSignal
 from training.state import is_kept, save_checkpoint, spread_adapter
@@ -53,7 +51,7 @@ def train(parts: Parts, report: Report) -> None:
 
 
 class Trainer:
-    """Holds what changes from step to step: the adapter, its optimizer and the rate's course."""
+    """Goes through the steps, from batches over the loss to an update, and tells what happens."""
 
     def __init__(self, parts: Parts, report: Report) -> None:
         self.config, self.accelerator, self.base = parts.config, parts.accelerator, parts.base
@@ -63,17 +61,11 @@ class Trainer:
         for prompt in prompts_used(self.config):
             self.base.embed(prompt)
         self.base.park_encoders()
-        self.adapter = parts.task.attach(self.config, self.base)
+        self.learned = parts.task.attach(self.config, self.base)
         if self.config.gradient_checkpointing:
             self.base.unet.enable_gradient_checkpointing()
         self.base.unet.train()
-        optimizer = make_optimizer(
-            self.config, self.adapter.parameters(), processes=self.accelerator.num_processes
-        )
-        self.rates = make_schedule(self.config, optimizer)
-        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
-        if parts.checkpoint:
-            self._restore(parts.checkpoint)
+        self.learning = Learning(parts, self.learned)
 
     def run(self, stop: StopSignal) -> None:
         """Every step from the start or the checkpoint to `max_train_steps`."""
@@ -82,11 +74,10 @@ class Trainer:
             self._sample(0)
         begun, away = time.monotonic(), 0.0
         for step in range(first + 1, config.max_train_steps + 1):
-            loss = self._step(step)
+            loss, rate = self._step(step)
             pace = (time.monotonic() - begun - away) / (step - first)
             left = pace * (config.max_train_steps - step)
-            self.report(Step(step, loss, float(self.rates.get_last_lr()[0]), pace, left))
-            self.rates.step()
+            self.report(Step(step, loss, rate, pace, left))
             paused = time.monotonic()
             if is_kept(config, step, last=config.max_train_steps) or stop.received:
                 self._save(step)
@@ -95,8 +86,8 @@ class Trainer:
             if stop.received and step < config.max_train_steps:
                 raise Interrupted(stop.received, step=step)
 
-    def _step(self, step: int) -> float:
-        """One optimizer step; the mean loss of its batches. All chance comes from (seed, step)."""
+    def _step(self, step: int) -> tuple[float, float]:
+        """One update: the mean loss of its batches, and its rate. Chance is from (seed, step)."""
         torch.manual_seed(derive(self.config.seed, "step", step))
         losses = []
         for batch in self._batches(step):
@@ -109,13 +100,7 @@ class Trainer:
                 f"the loss became {mean} at step {step}; lower --learning_rate "
                 f"(it was {self.config.rate:g})"
             )
-        self._share_gradients()
-        if self.config.max_grad_norm:
-            parameters = self.adapter.parameters()
-            self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return mean
+        return mean, self.learning.update()
 
     def _loss(self, batch: Batch) -> Tensor:
         count = self.config.train_batch_size
@@ -124,8 +109,8 @@ class Trainer:
         weights = snr_weights(self.schedule, batch.timesteps, self.config.snr_gamma)
         with self.accelerator.autocast():
             noisy = noisy.to(self.base.dtype)
-            output = self.parts.task.predict(self.base, self.adapter, noisy, batch)
-            penalty = self.adapter.regularizer()
+            output = self.parts.task.predict(self.base, self.learned, noisy, batch)
+            penalty = self.learned.regularizer()
         loss = weighted_error(output[:count], wanted[:count], weights[:count])
         if len(output) > count:
             prior = weighted_error(output[count:], wanted[count:], weights[count:])
@@ -141,29 +126,27 @@ class Trainer:
             batches = [stream.batch(start, size, self.schedule) for stream in self.streams]
             yield batches[0] if len(batches) == 1 else join(*batches)
 
-    def _share_gradients(self) -> None:
-        """Average over processes: adapters are small, so no model wrapper is needed."""
-        if self.accelerator.num_processes > 1:
-            for parameter in self.adapter.parameters():
-                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
-
     def _sample(self, step: int) -> None:
         if is_due(self.config, step) and self.accelerator.is_main_process:
             resolution = self.parts.resolution
-            self.report(make_samples(self.config, self.base, step, resolution=resolution))
+            with self.learning.averaging.shown():
+                sample = make_samples(self.config, self.base, step, resolution=resolution)
+            self.report(sample)
 
     def _save(self, step: int) -> None:
         if not self.accelerator.is_main_process:
             return
-        folder = save_checkpoint(
-            self.config.output_dir,
-            step,
-            learned=self.adapter,
-            state=self._state(),
-            base=self.base.name,
-            metadata=describe(self.parts, steps=step, seconds=self.seconds),
-            limit=self.config.checkpoints_total_limit,
-        )
+        state = {**self.learning.state_dict(), "seconds": self.seconds}
+        with self.learning.averaging.shown():
+            folder = save_checkpoint(
+                self.config.output_dir,
+                step,
+                learned=self.learned,
+                state=state,
+                base=self.base.name,
+                metadata=describe(self.parts, steps=step, seconds=self.seconds),
+                limit=self.config.checkpoints_total_limit,
+            )
         self.report(Saved(step, folder.name, self.seconds))
 
     @property
@@ -175,24 +158,6 @@ class Trainer:
     @property
     def last_checkpoint(self) -> Path:
         return self.config.output_dir / f"checkpoint-{self.config.max_train_steps}"
-
-    def _state(self) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
-        return {
-            "adapter": self.adapter.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rates": self.rates.state_dict(),
-            "scaler": scaler.state_dict() if scaler else None,
-            "config": json.dumps(self.config.resolved()),
-            "seconds": self.seconds,
-        }
-
-    def _restore(self, state: Any) -> None:
-        self.adapter.load_state_dict(state["adapter"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rates.load_state_dict(state["rates"])
-        if self.accelerator.scaler and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
 
 
 def describe(parts: Parts, *, steps: int, seconds: float) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""The optimizer and the course of its learning rate."""
+"""The optimizers and the course of the learning rate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,35 +14,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from orthodiff.errors import UserError
 from training.config import RunConfig
 
+Parameters = Sequence[nn.Parameter]
 
-def make_optimizer(
-    config: RunConfig, parameters: Sequence[nn.Parameter], *, processes: int = 1
-) -> Optimizer:
-    """AdamW over the adapter's parameters.
+
+def make_optimizer(config: RunConfig, parameters: Parameters, *, processes: int = 1) -> Optimizer:
+    """The configured optimizer over what is learned.
 
     Raises:
-        UserError: 8-bit AdamW is asked for and bitsandbytes is not installed.
+        UserError: it needs a package that is not installed.
     """
     rate = config.rate
     if config.scale_lr:
         rate *= config.gradient_accumulation_steps * config.train_batch_size * processes
-    betas = (config.adam_beta1, config.adam_beta2)
-    if config.use_8bit_adam:
-        return eight_bit_adamw()(
-            parameters,
-            lr=rate,
-            betas=betas,
-            weight_decay=config.adam_weight_decay,
-            eps=config.adam_epsilon,
-        )
-    return torch.optim.AdamW(
-        parameters,
-        lr=rate,
-        betas=betas,
-        weight_decay=config.adam_weight_decay,
-        eps=config.adam_epsilon,
-        fused=parameters[0].device.type in ("cpu", "cuda"),
-    )
+    return OPTIMIZERS[config.optimizer](config, parameters, rate)
 
 
 def make_schedule(config: RunConfig, optimizer: Optimizer) -> LRScheduler:
@@ -58,17 +43,78 @@ def make_schedule(config: RunConfig, optimizer: Optimizer) -> LRScheduler:
     )
 
 
-def eight_bit_adamw() -> Any:
-    """The class of 8-bit AdamW.
+def rate_of(optimizer: Optimizer) -> float:
+    """The rate of the next step; Prodigy's is its own estimate times the schedule's."""
+    group = optimizer.param_groups[0]
+    return float(group["lr"] * group.get("d", 1.0))
+
+
+def check_optimizer(config: RunConfig) -> None:
+    """Refuse early what would fail later.
 
     Raises:
-        UserError: bitsandbytes is not installed.
+        UserError: the optimizer needs a package that is not installed.
     """
+    if config.optimizer in EXTRAS:
+        _package(config.optimizer)
+
+
+def _adamw(config: RunConfig, parameters: Parameters, rate: float) -> Optimizer:
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(parameters, lr=rate, fused=fused, **_adam_settings(config))
+
+
+def _adamw_8bit(config: RunConfig, parameters: Parameters, rate: float) -> Optimizer:
+    return _package("adamw8bit").optim.AdamW8bit(parameters, lr=rate, **_adam_settings(config))
+
+
+def _prodigy(config: RunConfig, parameters: Parameters, rate: float) -> Optimizer:
+    """Prodigy (Mishchenko & Defazio, 2306.06101), as its authors advise for diffusion models."""
+    return _package("prodigy").Prodigy(
+        parameters,
+        lr=rate,
+        decouple=True,
+        use_bias_correction=True,
+        safeguard_warmup=True,
+        **_adam_settings(config),
+    )
+
+
+def _schedule_free(config: RunConfig, parameters: Parameters, rate: float) -> Optimizer:
+    """Schedule-free AdamW (Defazio et al., 2405.15682); it warms up by itself."""
+    return _package("schedulefree").AdamWScheduleFree(
+        parameters, lr=rate, warmup_steps=config.lr_warmup_steps, **_adam_settings(config)
+    )
+
+
+def _adam_settings(config: RunConfig) -> dict[str, Any]:
+    return {
+        "betas": (config.adam_beta1, config.adam_beta2),
+        "weight_decay": config.adam_weight_decay,
+        "eps": config.adam_epsilon,
+    }
+
+
+OPTIMIZERS: dict[str, Callable[[RunConfig, Parameters, float], Optimizer]] = {
+    "adamw": _adamw,
+    "adamw8bit": _adamw_8bit,
+    "prodigy": _prodigy,
+    "schedulefree": _schedule_free,
+}
+EXTRAS = {
+    "adamw8bit": ("bitsandbytes", "bitsandbytes"),
+    "prodigy": ("prodigyopt", "optimizers"),
+    "schedulefree": ("schedulefree", "optimizers"),
+}
+"""By optimizer: the module it needs, and the extra of ours that installs it."""
+
+
+def _package(optimizer: str) -> Any:
+    module, extra = EXTRAS[optimizer]
     try:
-        import bitsandbytes
+        return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            "`use_8bit_adam` needs bitsandbytes, which is not installed. "
-            "Run `pip install orthodiff[bitsandbytes]`, or leave the flag out."
+            f"The optimizer {optimizer} needs {module}, which is not installed. "
+            f"Run `pip install 'orthodiff[{extra}]'`, or use --optimizer adamw."
         ) from error
-    return bitsandbytes.optim.AdamW8bit

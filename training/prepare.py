@@ -15,7 +15,7 @@ from orthodiff.families import Base, load_base
 from training.config import RunConfig
 from training.dataset import Example
 from training.folder import check_output
-from training.optimise import eight_bit_adamw
+from training.optimise import check_optimizer
 from training.state import find_checkpoint, load_checkpoint
 from training.tasks import Task
 from training.trackers import check_tensorboard
@@ -82,8 +82,7 @@ def check_extras(config: RunConfig) -> None:
     Raises:
         UserError: naming the package.
     """
-    if config.use_8bit_adam:
-        eight_bit_adamw()
+    check_optimizer(config)
     if config.report_to == "tensorboard":
         check_tensorboard()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from training.options.base import Harmless, Options
 
@@ -24,9 +25,44 @@ class OptimiseOptions(Options):
     lr_warmup_steps: int = Field(0, ge=0, description="steps of rising rate at the start")
     lr_num_cycles: int = Field(1, ge=1, description="restarts of cosine_with_restarts")
     lr_power: float = Field(1.0, gt=0, description="power of polynomial")
-    use_8bit_adam: bool = Field(False, description="8-bit AdamW (extra: bitsandbytes; GPU)")
+    optimizer: Literal["adamw", "adamw8bit", "prodigy", "schedulefree"] = Field(
+        "adamw", description="adamw, adamw8bit, prodigy (finds its rate) or schedulefree (extras)"
+    )
+    use_8bit_adam: Annotated[bool, Harmless] = Field(
+        False, description="the same as --optimizer adamw8bit"
+    )
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first decay")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's second decay")
     adam_weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon")
     max_grad_norm: float = Field(1.0, ge=0, description="clip the gradient to this norm; 0: never")
+    use_ema: bool = Field(False, description="show and save a moving average of the adapter")
+    ema_decay: float = Field(0.999, gt=0, lt=1, description="how much of the average a step keeps")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_optimizer(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`use_8bit_adam` names an optimizer too."""
+        if str(values.get("use_8bit_adam", False)).lower() in ("false", "0", "no", "off"):
+            return values
+        if values.get("optimizer", "adamw8bit") not in ("adamw", "adamw8bit"):
+            raise ValueError(
+                f"`use_8bit_adam` and `optimizer` {values['optimizer']} contradict each other. "
+                "Leave one of them out."
+            )
+        return {**values, "optimizer": "adamw8bit"}
+
+    @model_validator(mode="after")
+    def _check_schedule_free(self) -> Self:
+        if self.optimizer != "schedulefree":
+            return self
+        if not self.lr_scheduler.startswith("constant"):
+            raise ValueError(
+                f"`lr_scheduler` is {self.lr_scheduler}, but schedulefree needs no schedule. "
+                "Leave the flag out; --lr_warmup_steps still counts."
+            )
+        if self.use_ema:
+            raise ValueError(
+                "`use_ema` is on, but schedulefree shows an average already. Leave one of them out."
+            )
+        return self

@@ -10,7 +10,7 @@ from torch import Tensor
 from training.config import RunConfig
 
 if TYPE_CHECKING:
-    from orthodiff import Adapter
+    from orthodiff.bundle import Bundle
     from orthodiff.families import Base
     from training.batches import Batch
     from training.dataset import Example
@@ -48,7 +48,7 @@ class Task(ABC):
         return []
 
     @abstractmethod
-    def attach(self, config: Any, base: Base) -> Adapter:
+    def attach(self, config: Any, base: Base) -> Bundle:
         """Put what is learned into `base`, at its start; same seed, same start.
 
         Raises:
@@ -56,7 +56,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def predict(self, base: Base, learned: Adapter, noisy: Tensor, batch: Batch) -> Tensor:
+    def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
         """The adapted UNet's output `(B, C, h, w)` for the batch's noisy latents."""
 
     @abstractmethod

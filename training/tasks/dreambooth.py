@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import orthodiff
+from orthodiff.bundle import Bundle
 from orthodiff.pictures import find_pictures
 from training.config import RunConfig
 from training.dataset import Example, load_examples
@@ -15,7 +16,6 @@ from training.options import ModelOptions, PriorOptions, SubjectOptions
 from training.tasks.base import Task
 
 if TYPE_CHECKING:
-    from orthodiff import Adapter
     from orthodiff.families import Base
     from training.batches import Batch
 
@@ -48,11 +48,12 @@ class DreamBooth(Task):
             return []
         return class_examples(config, base, resolution=resolution)
 
-    def attach(self, config: DreamBoothConfig, base: Base) -> Adapter:
+    def attach(self, config: DreamBoothConfig, base: Base) -> Bundle:
         generator = torch.Generator().manual_seed(config.seed)
-        return orthodiff.attach(base.unet, config.adapter(), generator=generator)
+        adapter = orthodiff.attach(base.unet, config.adapter(), generator=generator)
+        return Bundle(base, {"unet": adapter})
 
-    def predict(self, base: Base, learned: Adapter, noisy: Tensor, batch: Batch) -> Tensor:
+    def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
         return base.predict(noisy, batch.timesteps, batch.conditioning)
 
     def describe(self, config: DreamBoothConfig) -> dict[str, str]:

@@ -1,0 +1,155 @@
+"""Optimizers, courses of the rate and averages, each on a real run."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from orthodiff.errors import UserError
+from tests.runs import make_pictures, train, weights
+from tests.test_config import read
+from training.averaging import Averaging
+from training.optimise import OPTIMIZERS, make_optimizer, make_schedule, rate_of
+
+AVERAGES = {"ema": {"use_ema": "true", "ema_decay": 0.9}, "free": {"optimizer": "schedulefree"}}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return make_pictures(tmp_path / "pictures")
+
+
+class Numbers:
+    """Trained numbers behind a bundle's face."""
+
+    def __init__(self) -> None:
+        self.values = torch.nn.Parameter(torch.linspace(-1, 1, 8192))
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return [self.values]
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"values": self.values.detach().clone()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.values.copy_(state["values"])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_downhill(name: str) -> None:
+    if name != "adamw":
+        pytest.importorskip({"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}.get(name, name))
+    numbers = Numbers()
+    optimizer = make_optimizer(read(f"--optimizer={name}"), numbers.parameters())
+    averaging = Averaging(numbers, optimizer, decay=None)
+    start = numbers.values.square().sum().item()
+    for _ in range(100):
+        optimizer.zero_grad()
+        numbers.values.square().sum().backward()
+        optimizer.step()
+    with averaging.shown():
+        assert numbers.values.square().sum().item() < start
+
+
+@pytest.mark.parametrize("name", ["prodigyopt", "schedulefree", "bitsandbytes"])
+def test_an_absent_optimizer_is_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    flag = {"prodigyopt": "--optimizer=prodigy", "schedulefree": "--optimizer=schedulefree"}
+    config = read(flag.get(name, "--use_8bit_adam"))
+    with pytest.raises(UserError, match=f"needs {name}, which is not installed"):
+        make_optimizer(config, Numbers().parameters())
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--lr_scheduler=constant"], [1, 1, 1, 1, 1]),
+        (["--lr_scheduler=constant_with_warmup", "--lr_warmup_steps=2"], [0, 0.5, 1, 1, 1]),
+        (["--lr_scheduler=linear"], [1, 0.75, 0.5, 0.25, 0]),
+        (["--lr_scheduler=cosine"], [1, 0.854, 0.5, 0.146, 0]),
+    ],
+)
+def test_courses_of_the_rate(flags: list[str], expected: list[float]) -> None:
+    config = read("--learning_rate=1", "--max_train_steps=4", *flags)
+    optimizer = make_optimizer(config, Numbers().parameters())
+    schedule = make_schedule(config, optimizer)
+    rates = []
+    for _ in expected:
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_average_is_the_formula_s() -> None:
+    numbers = Numbers()
+    averaging = Averaging(numbers, torch.optim.SGD(numbers.parameters()), decay=0.5)
+    expected = numbers.values.detach().clone()
+    for step in range(1, 6):
+        with torch.no_grad():
+            numbers.values.add_(step)
+        averaging.step()
+        decay = 0.0 if step == 1 else min(0.5, step / (9 + step))
+        expected = decay * expected + (1 - decay) * numbers.values.detach()
+    trained = numbers.values.detach().clone()
+    with averaging.shown():
+        torch.testing.assert_close(numbers.values.detach(), expected)
+    assert torch.equal(numbers.values, trained)
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_averages_resume_to_the_same_bits_and_samples_do_not_disturb(
+    tiny: Path, pictures: Path, tmp_path: Path, name: str
+) -> None:
+    if name == "free":
+        pytest.importorskip("schedulefree")
+    flags = {**AVERAGES[name], "learning_rate": 1e-2}
+    train(tiny, pictures, tmp_path / "whole", max_train_steps=4, **flags)
+    part = tmp_path / "part"
+    sampled = {"validation_prompt": "sks dog", "validation_steps": 1}
+    train(tiny, pictures, part, max_train_steps=2, **sampled, **flags)
+    again = {"resume_from_checkpoint": "latest", "max_train_steps": 4}
+    assert train(tiny, pictures, part, **again, **flags) == 0
+    assert weights(part) == weights(tmp_path / "whole")
+    train(tiny, pictures, tmp_path / "plain", max_train_steps=4, learning_rate=1e-2)
+    assert weights(part) != weights(tmp_path / "plain")
+
+
+def test_prodigy_tells_the_rate_it_found() -> None:
+    pytest.importorskip("prodigyopt")
+    numbers = Numbers()
+    optimizer = make_optimizer(read("--optimizer=prodigy"), numbers.parameters())
+    first = rate_of(optimizer)
+    for _ in range(50):
+        optimizer.zero_grad()
+        numbers.values.square().sum().backward()
+        optimizer.step()
+    assert 0 < first < rate_of(optimizer) < 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--use_8bit_adam", "--optimizer=prodigy"], ["use_8bit_adam", "prodigy"]),
+        (["--optimizer=schedulefree", "--lr_scheduler=cosine"], ["needs no schedule"]),
+        (["--optimizer=schedulefree", "--use_ema"], ["`use_ema`"]),
+        (["--optimizer=adam"], ["`adamw`"]),
+    ],
+)
+def test_contradictions_are_named(flags: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        read(*flags)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_the_usual_rate_follows_the_method_and_the_optimizer(tmp_path: Path) -> None:
+    recipe = tmp_path / "hra.yaml"
+    recipe.write_text("method: hra\nrank: 4\nlearning_rate: 0.5\n")
+    assert read(f"--config={recipe}").rate == 0.5
+    assert read(f"--config={recipe}", "--method=hra").rate == 0.5
+    assert read(f"--config={recipe}", "--method=oft").rate == read("--method=oft").rate == 1e-3
+    assert read(f"--config={recipe}", "--method=oft", "--learning_rate=0.1").rate == 0.1
+    assert read("--optimizer=prodigy").rate == 1
