@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from orthodiff import control
-from orthodiff.checkpoint import CONFIG, load, read_config, read_metadata
 from orthodiff.errors import UserError
-from orthodiff.families import Base
+from orthodiff.families import Base, Conditioning
 from orthodiff.inject import Adapter
+from orthodiff.parts import KINDS, Part, parts_in
 from orthodiff.publishing import publishing
-
-
-class Part(Protocol):
-    """What a bundle asks of each of its parts; `Adapter` is one."""
-
-    def parameters(self) -> list[nn.Parameter]: ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
-
-    def save(
-        self, folder: Path, *, base: str | None, metadata: Mapping[str, str] | None
-    ) -> None: ...
-
-    def detach(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How one part lies in a bundle's folder: in `folder` of it, announced by `file`."""
-
-    folder: str
-    file: str
-    load: Callable[[Base, Path], Part]
-    describe: Callable[[Path], dict[str, Any]]
-
-    def place(self, bundle: Path) -> Path:
-        return bundle / self.folder
-
-    def is_in(self, bundle: Path) -> bool:
-        return (self.place(bundle) / self.file).is_file()
 
 
 class Bundle:
@@ -99,7 +64,7 @@ class Bundle:
                 part.save(KINDS[name].place(new), base=base, metadata=metadata)
         for name in parts_in(folder):
             if name not in self.parts:
-                _remove(KINDS[name], folder)
+                KINDS[name].remove(folder)
 
     @property
     def adapters(self) -> dict[str, Adapter]:
@@ -121,6 +86,18 @@ class Bundle:
     def method(self) -> str:
         """The name of the UNet's method; without one, the parts there are."""
         return self.unet.method.name if self.unet else " and ".join(self.parts)
+
+    @property
+    def reads(self) -> bool:
+        """Whether a part changes how prompts are read."""
+        return any(name == "tokens" or name.startswith("text_encoder") for name in self.parts)
+
+    def steer(self, prompts: Sequence[str], remembered: Conditioning) -> Conditioning:
+        """What steers `prompts`: read anew, with gradients, where a part changes the reading.
+
+        Else it is what was `remembered`, whose sizes hold in any case.
+        """
+        return self.base.reread(prompts, remembered) if self.reads else remembered
 
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters, part by part."""
@@ -188,47 +165,5 @@ class Bundle:
 
     def _text_changed(self) -> None:
         """Forget remembered prompts where they were read by what is learned here."""
-        if set(self.parts) - {"unet"}:
+        if self.reads:
             self.base.prompts.clear()
-
-
-def parts_in(folder: Path) -> list[str]:
-    """The names of the parts that a bundle's folder holds.
-
-    Raises:
-        UserError: it holds none.
-    """
-    found = [name for name, kind in KINDS.items() if kind.is_in(folder)]
-    if not found:
-        read_config(folder)
-    return found
-
-
-def describe(folder: Path) -> dict[str, Any]:
-    """What a bundle's folder says of itself: the UNet's adapter, and the other parts by name.
-
-    Raises:
-        UserError: the folder holds no part, or one that cannot be read.
-    """
-    found = {name: KINDS[name].describe(KINDS[name].place(folder)) for name in parts_in(folder)}
-    return {**found.pop("unet", {}), **found}
-
-
-def _describe_adapter(folder: Path) -> dict[str, Any]:
-    return {"config": read_config(folder), "recipe": read_metadata(folder)}
-
-
-def _remove(kind: Kind, folder: Path) -> None:
-    if kind.folder:
-        shutil.rmtree(kind.place(folder))
-    else:
-        (folder / kind.file).unlink()
-
-
-KINDS: dict[str, Kind] = {
-    "unet": Kind("", CONFIG, lambda base, folder: load(base.unet, folder), _describe_adapter),
-    "hint_encoder": Kind(
-        "", control.CONFIG, lambda base, folder: control.load(base.unet, folder), control.describe
-    ),
-}
-"""Every part there can be; one line each."""

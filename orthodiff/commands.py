@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orthodiff.bundle import Bundle, describe
+from orthodiff.bundle import Bundle
 from orthodiff.families import Base
 from orthodiff.flags import read_options
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.options import Options, hush, make_folder, progress
+from orthodiff.parts import describe
 from orthodiff.recipe import Recipe, save_png
 from orthodiff.sheet import contact_sheet
 

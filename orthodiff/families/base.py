@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -93,6 +93,16 @@ class Base(ABC):
     @abstractmethod
     def factor(self) -> int:
         """Pixels per latent along one side."""
+
+    def reread(self, prompts: Sequence[str], known: Conditioning) -> Conditioning:
+        """`prompts` read anew by text encoders that learn, with the sizes that were `known`.
+
+        Samples whose prompt was dropped keep what stands for no prompt.
+        """
+        found = replace(self.read(prompts), time_ids=known.time_ids)
+        if not self.zeros_for_nothing:
+            return found
+        return found.zeroed([not prompt for prompt in prompts])
 
     @torch.no_grad()
     def embed(self, prompt: str) -> Conditioning:

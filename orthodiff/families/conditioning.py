@@ -51,10 +51,14 @@ class Conditioning:
         """One sample, `count` times over."""
         return Conditioning(**{n: t.expand(count, *t.shape[1:]) for n, t in self.tensors().items()})
 
-    def zeroed(self) -> Conditioning:
-        """The same sizes with zeros for a prompt."""
-        zeros = {name: torch.zeros_like(tensor) for name, tensor in self.tensors().items()}
-        return replace(Conditioning(**zeros), time_ids=self.time_ids)
+    def zeroed(self, at: Sequence[bool] | None = None) -> Conditioning:
+        """The same sizes with zeros for a prompt, everywhere or only in the samples marked."""
+        kept = torch.zeros(len(self)) if at is None else ~torch.tensor(at)
+        return replace(
+            self,
+            hidden=self.hidden * kept.to(self.hidden)[:, None, None],
+            pooled=None if self.pooled is None else self.pooled * kept.to(self.pooled)[:, None],
+        )
 
     def sized(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -11,11 +11,15 @@ from torch import Tensor
 
 @dataclass
 class TextEncoder:
-    """Reads prompts; `name` is the encoder's folder in the base, such as `text_encoder_2`."""
+    """Reads prompts; `name` is the encoder's folder in the base, such as `text_encoder_2`.
+
+    `words` are those learned later that take several tokens, and how they are spelled for it.
+    """
 
     name: str
     model: Any
     tokenizer: Any
+    words: dict[str, str] = field(default_factory=dict)
 
     def read(self, prompts: Sequence[str]) -> Any:
         """The encoder's answer to `prompts` with all hidden states, on the encoder's device.
@@ -31,9 +35,14 @@ class TextEncoder:
     def tokens(self, prompts: Sequence[str]) -> Any:
         """The `input_ids` and `attention_mask` `(B, length)` of `prompts`."""
         return self.tokenizer(
-            list(prompts),
+            [self._spell(prompt) for prompt in prompts],
             padding="max_length",
             max_length=self.tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
         )
+
+    def _spell(self, prompt: str) -> str:
+        for word, spelled in self.words.items():
+            prompt = prompt.replace(word, spelled)
+        return prompt
