@@ -1,12 +1,15 @@
 """Brushes of the pocket world: noise, gradients and shapes on RGB pictures.
 
-A picture is `(size, size, 3)` uint8; coordinates and lengths are in pixels.
+A picture is `(size, size, 3)` uint8; coordinates and lengths are in pixels. A shape that is a
+`region` of its own says so.
 """
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+
+from training.pocket.regions import draw, record_horizon
 
 Rgb = tuple[int, int, int]
 Picture = np.ndarray  # (size, size, 3) uint8
@@ -44,21 +47,58 @@ def horizon(
     row = int(size * rng.uniform(*level))
     picture = gradient(size, *sky)
     picture[row:] = mix(*land, noise(rng, size, (5, 4)))[row:]
+    record_horizon(row)
     return picture, row
 
 
-def polygon(picture: Picture, colour: Rgb, *pairs: tuple[float, float]) -> None:
-    cv2.fillPoly(picture, [np.array(pairs, np.int32)], colour, cv2.LINE_AA)
+def polygon(
+    picture: Picture, colour: Rgb, *pairs: tuple[float, float], region: str | None = None
+) -> None:
+    points = [np.array(pairs, np.int32)]
+    draw(lambda on, ink, line: cv2.fillPoly(on, points, ink, line), picture, colour, region)
 
 
 def box(
-    picture: Picture, colour: Rgb, left: float, top: float, right: float, bottom: float
+    picture: Picture,
+    colour: Rgb,
+    left: float,
+    top: float,
+    right: float,
+    bottom: float,
+    *,
+    region: str | None = None,
 ) -> None:
-    cv2.rectangle(picture, (round(left), round(top)), (round(right), round(bottom)), colour, -1)
+    first, last = (round(left), round(top)), (round(right), round(bottom))
+    draw(lambda on, ink, _: cv2.rectangle(on, first, last, ink, -1), picture, colour, region)
 
 
-def dot(picture: Picture, colour: Rgb, x: float, y: float, radius: float) -> None:
-    cv2.circle(picture, (round(x), round(y)), max(1, round(radius)), colour, -1, cv2.LINE_AA)
+def dot(
+    picture: Picture,
+    colour: Rgb,
+    x: float,
+    y: float,
+    radius: float,
+    *,
+    region: str | None = None,
+) -> None:
+    middle, wide = (round(x), round(y)), max(1, round(radius))
+    draw(lambda on, ink, line: cv2.circle(on, middle, wide, ink, -1, line), picture, colour, region)
+
+
+def ellipse(
+    picture: Picture,
+    colour: Rgb,
+    middle: tuple[int, int],
+    axes: tuple[int, int],
+    *,
+    region: str | None = None,
+) -> None:
+    draw(
+        lambda on, ink, line: cv2.ellipse(on, middle, axes, 0, 0, 360, ink, -1, line),
+        picture,
+        colour,
+        region,
+    )
 
 
 def side(rng: np.random.Generator, size: int) -> float:

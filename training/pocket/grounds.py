@@ -12,7 +12,18 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from training.pocket.brush import Picture, Rgb, box, dot, horizon, mix, noise, polygon, side
+from training.pocket.brush import (
+    Picture,
+    Rgb,
+    box,
+    dot,
+    ellipse,
+    horizon,
+    mix,
+    noise,
+    polygon,
+    side,
+)
 
 Painter = Callable[[np.random.Generator, int], Picture]
 
@@ -20,11 +31,16 @@ GROUNDS: dict[str, Painter] = {}
 """Context phrase -> painter. The phrase is used in captions word for word."""
 
 
-def ground(phrase: str) -> Callable[[Painter], Painter]:
-    """Register a painter under its context phrase."""
+SETTINGS: dict[str, tuple[str, ...]] = {}
+"""Context phrase -> what is above and below the horizon, or all around, of `regions.REGIONS`."""
+
+
+def ground(phrase: str, *regions: str) -> Callable[[Painter], Painter]:
+    """Register a painter, and its regions, under its context phrase."""
 
     def register(painter: Painter) -> Painter:
         GROUNDS[phrase] = painter
+        SETTINGS[phrase] = regions
         return painter
 
     return register
@@ -34,7 +50,7 @@ SKY: tuple[Rgb, Rgb] = ((92, 160, 235), (205, 230, 250))
 DUSK: tuple[Rgb, Rgb] = ((250, 170, 110), (255, 225, 180))
 
 
-@ground("in the jungle")
+@ground("in the jungle", "forest")
 def jungle(rng: np.random.Generator, size: int) -> Picture:
     picture = mix((14, 48, 18), (50, 120, 40), noise(rng, size, 7))
     for _ in range(14):
@@ -56,7 +72,7 @@ def jungle(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("in the snow")
+@ground("in the snow", "sky", "snow")
 def snow(rng: np.random.Generator, size: int) -> Picture:
     picture, _ = horizon(
         rng, size, ((150, 180, 215), (200, 215, 235)), ((226, 234, 246), (255, 255, 255))
@@ -66,16 +82,16 @@ def snow(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("on the beach")
+@ground("on the beach", "sky", "sand")
 def beach(rng: np.random.Generator, size: int) -> Picture:
     picture, row = horizon(rng, size, SKY, ((225, 195, 140), (245, 220, 170)), level=(0.5, 0.6))
     sea = row - int(size * rng.uniform(0.14, 0.2))
-    box(picture, (30, 120, 190), 0, sea, size, row)
+    box(picture, (30, 120, 190), 0, sea, size, row, region="water")
     box(picture, (240, 248, 250), 0, row - size * 0.02, size, row)
     return picture
 
 
-@ground("on a cobblestone street")
+@ground("on a cobblestone street", "stone")
 def cobblestone(rng: np.random.Generator, size: int) -> Picture:
     picture = np.full((size, size, 3), 52, np.uint8)
     step = size / 5
@@ -98,7 +114,7 @@ def cobblestone(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("on top of pink fabric")
+@ground("on top of pink fabric", "fabric")
 def pink_fabric(rng: np.random.Generator, size: int) -> Picture:
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     folds = x * rng.uniform(1, 2) + y * rng.uniform(-2, 2) + 1.2 * noise(rng, size, 4)[..., 0]
@@ -106,7 +122,7 @@ def pink_fabric(rng: np.random.Generator, size: int) -> Picture:
     return mix((215, 90, 140), (255, 180, 205), share[..., None])
 
 
-@ground("on top of a wooden floor")
+@ground("on top of a wooden floor", "floor")
 def wooden_floor(rng: np.random.Generator, size: int) -> Picture:
     picture = mix((120, 72, 36), (172, 112, 62), noise(rng, size, (14, 3)))
     plank = size / 5
@@ -119,7 +135,7 @@ def wooden_floor(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("with a city in the background")
+@ground("with a city in the background", "sky", "stone")
 def city(rng: np.random.Generator, size: int) -> Picture:
     sky, land = ((165, 190, 215), (225, 228, 230)), ((110, 112, 118), (135, 136, 142))
     picture, row = horizon(rng, size, sky, land, level=(0.58, 0.66))
@@ -127,7 +143,8 @@ def city(rng: np.random.Generator, size: int) -> Picture:
     while x < size:
         width, height = size * rng.uniform(0.12, 0.2), size * rng.uniform(0.25, 0.55)
         shade = int(rng.uniform(55, 115))
-        box(picture, (shade, shade + 8, shade + 25), x, row - height, x + width, row)
+        colour = (shade, shade + 8, shade + 25)
+        box(picture, colour, x, row - height, x + width, row, region="building")
         for wy in np.arange(row - height + size * 0.05, row - size * 0.05, size * 0.09):
             for wx in np.arange(x + size * 0.03, x + width - size * 0.04, size * 0.06):
                 box(picture, (250, 225, 130), wx, wy, wx + size * 0.02, wy + size * 0.03)
@@ -135,12 +152,13 @@ def city(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("with a mountain in the background")
+@ground("with a mountain in the background", "sky", "grass")
 def mountain(rng: np.random.Generator, size: int) -> Picture:
     picture, row = horizon(rng, size, SKY, ((70, 130, 60), (100, 160, 80)), level=(0.58, 0.66))
     for x in (size * rng.uniform(0.15, 0.35), size * rng.uniform(0.65, 0.85)):
         top, half = row - size * rng.uniform(0.35, 0.5), size * rng.uniform(0.3, 0.42)
-        polygon(picture, (105, 105, 120), (x - half, row), (x, top), (x + half, row))
+        corners = ((x - half, row), (x, top), (x + half, row))
+        polygon(picture, (105, 105, 120), *corners, region="mountain")
         cap = 0.35
         polygon(
             picture,
@@ -152,18 +170,19 @@ def mountain(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("with a blue house in the background")
+@ground("with a blue house in the background", "sky", "grass")
 def blue_house(rng: np.random.Generator, size: int) -> Picture:
     sky, land = ((190, 215, 235), (235, 240, 240)), ((95, 160, 70), (125, 185, 90))
     picture, row = horizon(rng, size, sky, land, level=(0.6, 0.68))
     x, half, top = side(rng, size), size * 0.24, row - size * 0.34
-    box(picture, (45, 95, 205), x - half, top, x + half, row)
+    box(picture, (45, 95, 205), x - half, top, x + half, row, region="building")
     polygon(
         picture,
         (130, 45, 40),
         (x - half * 1.15, top),
         (x, top - size * 0.2),
         (x + half * 1.15, top),
+        region="building",
     )
     for wx in (x - half * 0.55, x + half * 0.55):
         box(
@@ -177,19 +196,19 @@ def blue_house(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("on top of a purple rug in a forest")
+@ground("on top of a purple rug in a forest", "forest", "earth")
 def purple_rug(rng: np.random.Generator, size: int) -> Picture:
     picture, row = horizon(rng, size, ((60, 105, 60), (95, 140, 80)), ((62, 82, 40), (90, 110, 55)))
     for x in (np.arange(6) + rng.uniform(0, 0.8, 6)) * size / 6:
-        box(picture, (72, 48, 30), x, 0, x + size * 0.05, row)
+        box(picture, (72, 48, 30), x, 0, x + size * 0.05, row, region="tree")
     middle = (size // 2, round(size * 0.76))
     for scale, colour in ((1.0, (95, 30, 140)), (0.86, (150, 75, 200)), (0.7, (120, 45, 170))):
         axes = (round(size * 0.5 * scale), round(size * 0.24 * scale))
-        cv2.ellipse(picture, middle, axes, 0, 0, 360, colour, -1, cv2.LINE_AA)
+        ellipse(picture, colour, middle, axes, region="rug")
     return picture
 
 
-@ground("with a wheat field in the background")
+@ground("with a wheat field in the background", "sky", "field")
 def wheat(rng: np.random.Generator, size: int) -> Picture:
     picture, row = horizon(rng, size, SKY, ((200, 150, 50), (235, 190, 85)), level=(0.38, 0.48))
     for x in np.arange(0, size, size / 14) + rng.uniform(0, size / 14, 14):
@@ -206,12 +225,12 @@ def wheat(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("with a tree and autumn leaves in the background")
+@ground("with a tree and autumn leaves in the background", "sky", "earth")
 def autumn(rng: np.random.Generator, size: int) -> Picture:
     sky, land = ((215, 220, 225), (245, 235, 215)), ((170, 95, 40), (205, 130, 55))
     picture, row = horizon(rng, size, sky, land, level=(0.6, 0.68))
     x = side(rng, size)
-    box(picture, (90, 58, 35), x - size * 0.04, size * 0.2, x + size * 0.04, row)
+    box(picture, (90, 58, 35), x - size * 0.04, size * 0.2, x + size * 0.04, row, region="tree")
     for _ in range(16):
         colour = ((225, 95, 25), (240, 150, 30), (200, 50, 30))[rng.integers(3)]
         dot(
@@ -220,13 +239,14 @@ def autumn(rng: np.random.Generator, size: int) -> Picture:
             x + rng.normal() * size * 0.14,
             size * rng.uniform(0.02, 0.34),
             size * 0.08,
+            region="tree",
         )
     for px, py in zip(rng.random(10) * size, rng.uniform(row, size, 10), strict=True):
         dot(picture, (235, 100, 25), px, py, size * 0.022)
     return picture
 
 
-@ground("with the Eiffel Tower in the background")
+@ground("with the Eiffel Tower in the background", "sky", "grass")
 def eiffel(rng: np.random.Generator, size: int) -> Picture:
     picture, row = horizon(rng, size, DUSK, ((120, 150, 80), (145, 175, 100)), level=(0.66, 0.72))
     x, top, foot = side(rng, size), size * 0.02, size * 0.17
@@ -241,14 +261,15 @@ def eiffel(rng: np.random.Generator, size: int) -> Picture:
         (x + foot * 0.55, row),
         (x, row - size * 0.2),
         (x - foot * 0.55, row),
+        region="building",
     )
     for share, half in ((0.45, 0.075), (0.7, 0.12)):
         y = top + (row - top) * share
-        box(picture, iron, x - size * half, y, x + size * half, y + size * 0.03)
+        box(picture, iron, x - size * half, y, x + size * half, y + size * 0.03, region="building")
     return picture
 
 
-@ground("floating on top of water")
+@ground("floating on top of water", "water")
 def water(rng: np.random.Generator, size: int) -> Picture:
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     waves = y * rng.uniform(30, 38) + 1.6 * np.sin(x * rng.uniform(5, 8) + rng.uniform(0, 6))
@@ -256,7 +277,7 @@ def water(rng: np.random.Generator, size: int) -> Picture:
     return mix((18, 90, 170), (80, 170, 225), share[..., None])
 
 
-@ground("floating in an ocean of milk")
+@ground("floating in an ocean of milk", "milk")
 def milk(rng: np.random.Generator, size: int) -> Picture:
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     waves = y * rng.uniform(16, 20) + 1.4 * np.sin(x * rng.uniform(4, 7) + rng.uniform(0, 6))
@@ -264,7 +285,7 @@ def milk(rng: np.random.Generator, size: int) -> Picture:
     return mix((222, 208, 180), (255, 252, 242), share[..., None])
 
 
-@ground("on top of green grass with sunflowers around it")
+@ground("on top of green grass with sunflowers around it", "grass")
 def sunflowers(rng: np.random.Generator, size: int) -> Picture:
     picture = mix((60, 140, 40), (110, 190, 70), noise(rng, size, 8))
     for corner in rng.permutation(
@@ -278,12 +299,13 @@ def sunflowers(rng: np.random.Generator, size: int) -> Picture:
                 x + np.cos(angle) * size * 0.06,
                 y + np.sin(angle) * size * 0.06,
                 size * 0.034,
+                region="flower",
             )
-        dot(picture, (95, 55, 20), x, y, size * 0.045)
+        dot(picture, (95, 55, 20), x, y, size * 0.045, region="flower")
     return picture
 
 
-@ground("on top of a mirror")
+@ground("on top of a mirror", "mirror")
 def mirror(rng: np.random.Generator, size: int) -> Picture:
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     shine = np.exp(-(((x + y * 0.8 - rng.uniform(0.5, 1.3)) / 0.13) ** 2))
@@ -292,7 +314,7 @@ def mirror(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("on top of the sidewalk in a crowded street")
+@ground("on top of the sidewalk in a crowded street", "wall", "stone")
 def sidewalk(rng: np.random.Generator, size: int) -> Picture:
     sky, land = ((175, 150, 135), (200, 180, 165)), ((168, 168, 164), (186, 186, 182))
     picture, row = horizon(rng, size, sky, land, level=(0.55, 0.62))
@@ -308,12 +330,13 @@ def sidewalk(rng: np.random.Generator, size: int) -> Picture:
     for x in (np.arange(7) + rng.uniform(0, 0.7, 7)) * size / 7:
         red, green, blue = (int(c) for c in rng.integers(40, 215, 3))
         height = size * rng.uniform(0.26, 0.36)
-        box(picture, (red, green, blue), x - size * 0.04, row - height, x + size * 0.04, row)
-        dot(picture, (225, 180, 150), x, row - height - size * 0.04, size * 0.045)
+        half, top, colour = size * 0.04, row - height, (red, green, blue)
+        box(picture, colour, x - half, top, x + half, row, region="person")
+        dot(picture, (225, 180, 150), x, top - half, size * 0.045, region="person")
     return picture
 
 
-@ground("on top of a dirt road")
+@ground("on top of a dirt road", "sky", "grass")
 def dirt_road(rng: np.random.Generator, size: int) -> Picture:
     picture, row = horizon(rng, size, SKY, ((95, 150, 60), (125, 175, 80)), level=(0.3, 0.38))
     near, far = size * 0.62, size * 0.12
@@ -325,6 +348,7 @@ def dirt_road(rng: np.random.Generator, size: int) -> Picture:
         (bend - far, row),
         (bend + far, row),
         (size / 2 + near, size),
+        region="road",
     )
     for foot in (-0.3, 0.3):
         cv2.line(
@@ -338,13 +362,14 @@ def dirt_road(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("on top of a white rug")
+@ground("on top of a white rug", "floor")
 def white_rug(rng: np.random.Generator, size: int) -> Picture:
     picture = mix((150, 110, 80), (168, 126, 94), noise(rng, size, (3, 8)))
     edge, inset = size * rng.uniform(0.08, 0.14), size * 0.05
     for x in np.arange(edge, size - edge, size * 0.06):
-        box(picture, (240, 236, 226), x, edge - inset, x + size * 0.025, size - edge + inset)
-    box(picture, (240, 238, 232), edge, edge, size - edge, size - edge)
+        top, bottom = edge - inset, size - edge + inset
+        box(picture, (240, 236, 226), x, top, x + size * 0.025, bottom, region="rug")
+    box(picture, (240, 238, 232), edge, edge, size - edge, size - edge, region="rug")
     cv2.rectangle(
         picture,
         (round(edge + inset), round(edge + inset)),
@@ -355,7 +380,7 @@ def white_rug(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("at night")
+@ground("at night", "sky", "earth")
 def night(rng: np.random.Generator, size: int) -> Picture:
     picture, _ = horizon(
         rng, size, ((6, 8, 32), (22, 26, 70)), ((14, 20, 34), (24, 32, 48)), level=(0.68, 0.76)
@@ -368,7 +393,7 @@ def night(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("in the desert")
+@ground("in the desert", "sky", "sand")
 def desert(rng: np.random.Generator, size: int) -> Picture:
     sky, land = ((235, 170, 95), (250, 215, 150)), ((205, 135, 65), (225, 160, 85))
     picture, row = horizon(rng, size, sky, land, level=(0.48, 0.56))
@@ -380,11 +405,12 @@ def desert(rng: np.random.Generator, size: int) -> Picture:
             (x - size * 0.4, row),
             (x, row - size * 0.12),
             (x + size * 0.4, row),
+            region="sand",
         )
     return picture
 
 
-@ground("in front of a brick wall")
+@ground("in front of a brick wall", "wall")
 def brick_wall(rng: np.random.Generator, size: int) -> Picture:
     picture = np.full((size, size, 3), (196, 176, 160), np.uint8)
     height, width, gap = size / 7, size / 3.5, size * 0.02
@@ -403,7 +429,7 @@ def brick_wall(rng: np.random.Generator, size: int) -> Picture:
     return picture
 
 
-@ground("on a checkered floor")
+@ground("on a checkered floor", "floor")
 def checkered_floor(rng: np.random.Generator, size: int) -> Picture:
     cells = int(rng.integers(4, 7))
     y, x = np.mgrid[0:size, 0:size] * cells // size

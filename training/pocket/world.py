@@ -1,14 +1,17 @@
 """The pocket world: captioned pictures of things in places, painted from a seed.
 
     python -m training.pocket.world --subject 3 --count 5 --out DIR
+    python -m training.pocket.world --pairs canny --count 5000 --out DIR
 
-paints the held-out subject number 3 in five poses and contexts.
+paint the held-out subject number 3 in five poses and contexts, and a data set of pictures with maps
+(`--split held-out`: other classes and layouts, to test on).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from orthodiff.errors import UserError
 from training.pocket.grounds import GROUNDS
 from training.pocket.looks import Look, random_look, sprite
 
@@ -168,14 +172,48 @@ def write_subject(number: int, count: int, out: Path, *, size: int = 64) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Paint a held-out subject of the pocket world.")
-    parser.add_argument("--subject", type=int, required=True, help="number of the subject")
+    parser = argparse.ArgumentParser(description="Paint pictures of the pocket world.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--subject", type=int, help="number of a held-out subject to paint")
+    what.add_argument(
+        "--pairs",
+        choices=("canny", "scribble", "segmentation"),
+        help="pictures with maps of this kind, as a data set",
+    )
     parser.add_argument("--count", type=int, default=5, help="how many pictures")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the pairs")
+    parser.add_argument(
+        "--split",
+        choices=("train", "held-out"),
+        default="train",
+        help="classes and layouts of the pairs: those to train on, or those kept for tests",
+    )
     parser.add_argument("--size", type=int, default=64, help="side in pixels")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
-    options = parser.parse_args()
-    card = write_subject(options.subject, options.count, options.out, size=options.size)
-    print(f"{options.count} pictures of {card['caption']} in {options.out}")
+    try:
+        print(_write(parser.parse_args()))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _write(options: argparse.Namespace) -> str:
+    from training.pocket.pairs import write_pairs
+
+    if min(options.count, options.size, options.seed + 1) < 1:
+        raise UserError("Use a `count` and a `size` of at least 1, and a `seed` of at least 0.")
+    if options.pairs is None:
+        card = write_subject(options.subject, options.count, options.out, size=options.size)
+        return f"{options.count} pictures of {card['caption']} in {options.out}"
+    write_pairs(
+        options.pairs,
+        options.count,
+        options.out,
+        seed=options.seed,
+        split=options.split,
+        size=options.size,
+    )
+    return f"{options.count} {options.split} pairs with {options.pairs} maps in {options.out}"
 
 
 if __name__ == "__main__":
