@@ -50,6 +50,22 @@ def open_record(record: Record, request: Request, *, is_prior: bool = False) -> 
         FileError: one of them cannot be used.
     """
     image, alpha = open_layers(content(record.picture), name=record.name)
+    return complete(record, request, image, alpha, is_prior=is_prior)
+
+
+def complete(
+    record: Record,
+    request: Request,
+    image: Image.Image,
+    alpha: Image.Image | None,
+    *,
+    is_prior: bool = False,
+) -> Example:
+    """An opened picture with its mask and its condition.
+
+    Raises:
+        FileError: one of them cannot be used.
+    """
     if min(image.size) < SMALLEST:
         reason = f"it has only {image.width} x {image.height} pixels"
         raise FileError(record.name, reason, "Take a larger version, or remove it")

@@ -1,0 +1,162 @@
+"""What could be better about pictures that can all be used: one rule, one function."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.data.folder import listing
+from training.data.found import Request
+from training.data.look import Look
+
+BLURRED = 40.0
+"""Photos measured 100 and more at 512 pixels, the same ones blurred by 2 pixels 16 and less."""
+ALIKE_BITS, ALIKE_TONE = 4, 24.0
+"""Different photos of one subject differed in 6 bits and more, copies saved anew in 0 to 2."""
+FEWEST = 3
+MUCH_CROPPED = 1 / 3
+ENLARGED = 1.25
+MOST_WORDS = 60
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A sentence about some `files`; `about` is its kind in one word."""
+
+    about: str
+    files: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All usable pictures, what was asked for, and the `trigger` that captions should hold."""
+
+    looks: Sequence[Look]
+    request: Request
+    resolution: int
+    trigger: str | None
+
+
+Rule = Callable[[Survey], Iterator[Advice]]
+
+
+def few(survey: Survey) -> Iterator[Advice]:
+    count = len(survey.looks)
+    if 0 < count < FEWEST:
+        names = _names(survey.looks)
+        text = f"There {'is' if count == 1 else 'are'} only {count}. 3 to 10 pictures do well."
+        yield Advice("few", names, text)
+
+
+def copies(survey: Survey) -> Iterator[Advice]:
+    """Pixel by pixel the same."""
+    groups = defaultdict(list)
+    for look in survey.looks:
+        groups[look.content].append(look)
+    for group in groups.values():
+        if len(group) > 1:
+            names = _names(group)
+            yield Advice("duplicates", names, f"{listing(names)} are the same picture. Keep one.")
+
+
+def alike(survey: Survey) -> Iterator[Advice]:
+    """Nearly the same: few bits of the difference hash and little of the tone differ."""
+    firsts = list({look.content: look for look in reversed(survey.looks)}.values())[::-1]
+    for first, others in _close(firsts):
+        names = _names([first, *others])
+        text = f"{listing(names)} look almost the same. Keep the best, or vary place and pose."
+        yield Advice("near_duplicates", names, text)
+
+
+def blurred(survey: Survey) -> Iterator[Advice]:
+    names = _names([look for look in survey.looks if look.sharpness < BLURRED])
+    if names:
+        text = f"{listing(names)}: blurred, or with hardly any detail. Replace by sharper ones."
+        yield Advice("blurred", names, text)
+
+
+def tiny(survey: Survey) -> Iterator[Advice]:
+    names = _names([look for look in survey.looks if look.enlarged > ENLARGED])
+    if names:
+        text = (
+            f"{listing(names)}: smaller than the {survey.resolution} pixels they are trained at, "
+            "so they are enlarged. Find larger versions, or lower --resolution."
+        )
+        yield Advice("tiny", names, text)
+
+
+def cropped(survey: Survey) -> Iterator[Advice]:
+    names = _names([look for look in survey.looks if look.cropped > MUCH_CROPPED])
+    if names:
+        text = (
+            f"{listing(names)}: more than a third is cut away. Add --enable_bucket, or crop around "
+            "the subject yourself."
+        )
+        yield Advice("cropped", names, text)
+
+
+def trigger(survey: Survey) -> Iterator[Advice]:
+    word = (survey.trigger or "").casefold()
+    own = [look for look in survey.looks if look.record.has_own_caption]
+    names = _names([look for look in own if word not in look.record.caption.casefold()])
+    if names and word:
+        text = (
+            f"{listing(names)}: the caption does not mention “{survey.trigger}”. Add the words, or "
+            f'--trigger_phrase "{survey.trigger}".'
+        )
+        yield Advice("trigger", names, text)
+
+
+def uncaptioned(survey: Survey) -> Iterator[Advice]:
+    names = _names([look for look in survey.looks if not look.record.caption])
+    if names:
+        text = f"{listing(names)}: no caption. Write `.txt` files beside, or add --instance_prompt."
+        yield Advice("uncaptioned", names, text)
+
+
+def long_captions(survey: Survey) -> Iterator[Advice]:
+    long = [look for look in survey.looks if len(look.record.caption.split()) > MOST_WORDS]
+    names = _names(long)
+    if names:
+        text = f"{listing(names)}: a caption of more than {MOST_WORDS} words. Its end is not read."
+        yield Advice("long_captions", names, text)
+
+
+def transparent(survey: Survey) -> Iterator[Advice]:
+    names = _names([look for look in survey.looks if look.is_transparent and not look.has_mask])
+    if names:
+        text = (
+            f"{listing(names)}: partly transparent, laid on white. --alpha_mask learns only what "
+            "is opaque."
+        )
+        yield Advice("transparent", names, text)
+
+
+RULES: tuple[Rule, ...] = (
+    few, copies, alike, blurred, tiny, cropped, trigger, uncaptioned, long_captions, transparent,
+)  # fmt: skip
+
+
+def _close(looks: Sequence[Look]) -> Iterator[tuple[Look, list[Look]]]:
+    """Each picture with the later ones like it; none comes up twice."""
+    hashes = np.array([look.likeness for look in looks], dtype=np.uint64)
+    tones = np.array([look.tone for look in looks], dtype=np.float64).reshape(-1, 3)
+    taken: set[int] = set()
+    for number, look in enumerate(looks):
+        if number in taken:
+            continue
+        bits = np.bitwise_count(hashes[number + 1 :] ^ hashes[number])
+        tone = np.abs(tones[number + 1 :] - tones[number]).max(axis=1)
+        near = np.flatnonzero((bits <= ALIKE_BITS) & (tone <= ALIKE_TONE)) + number + 1
+        others = [place for place in near.tolist() if place not in taken]
+        if others:
+            taken.update(others)
+            yield look, [looks[place] for place in others]
+
+
+def _names(looks: Sequence[Look]) -> tuple[str, ...]:
+    return tuple(look.record.name for look in looks)

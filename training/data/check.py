@@ -1,0 +1,132 @@
+"""A report on data before any training: what is there, what cannot be used, what could be better.
+
+A training refuses the same files by the same function, and the studio shows the same report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from orthodiff.errors import FileError, UserError
+from training.data.advice import RULES, Advice, Survey
+from training.data.examples import Examples, open_record
+from training.data.found import Found, Record, Request
+from training.data.layouts import find
+from training.data.look import Look, look
+from training.views import Views
+
+MOST_TOLD = 5
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found at `place`: the usable pictures' `looks`, the `problems`, and `advice`."""
+
+    place: str
+    layout: str
+    resolution: int
+    looks: list[Look]
+    problems: list[FileError]
+    advice: list[Advice]
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether every file can be used."""
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it in plain values; shares are 0..1, sizes `[width, height]`."""
+        return {
+            "place": self.place,
+            "layout": self.layout,
+            "resolution": self.resolution,
+            "usable": self.is_usable,
+            "pictures": [_picture(seen) for seen in self.looks],
+            "problems": [
+                {"file": p.name, "reason": p.reason, "remedy": p.remedy, "text": str(p)}
+                for p in self.problems
+            ],
+            "advice": [
+                {"about": a.about, "files": list(a.files), "text": a.text} for a in self.advice
+            ],
+        }
+
+
+def check(request: Request, *, views: Views, trigger: str | None = None) -> Report:
+    """Look at everything `request` leads to, as `views` will show it.
+
+    Raises:
+        UserError: there is nothing to look at.
+    """
+    return report_on(find(request), request, views=views, trigger=trigger)
+
+
+def report_on(found: Found, request: Request, *, views: Views, trigger: str | None) -> Report:
+    """Look at every picture that was found."""
+    looks, problems = _sift(found, lambda record: look(record, request, views))
+    survey = Survey(looks, request, views.resolution, trigger)
+    remarks = [Advice("left_out", (), text) for text in found.remarks]
+    advice = [*remarks, *(told for rule in RULES for told in rule(survey))]
+    return Report(request.place, found.layout, views.resolution, looks, problems, advice)
+
+
+def usable_examples(
+    request: Request, *, skip_bad_files: bool = False, is_prior: bool = False
+) -> Examples:
+    """The examples to train on, each opened once to see that it can be.
+
+    Raises:
+        UserError: there are none, or some cannot be used and shall not be skipped (all are named).
+    """
+    found, quick = find(request), replace(request, subject_mask=False)
+
+    def opened(record: Record) -> Record:
+        open_record(record, quick)
+        return record
+
+    records, problems = _sift(found, opened)
+    if problems and not skip_bad_files:
+        raise UserError(_refusal(problems, request.place))
+    if not records:
+        raise UserError(f"None of the {len(problems)} pictures of `{request.place}` can be used.")
+    return Examples(records, request, is_prior=is_prior)
+
+
+def _sift(found: Found, use: Callable[[Record], T]) -> tuple[list[T], list[FileError]]:
+    """What `use` makes of each record, and what cannot be used."""
+    made, problems = [], list(found.problems)
+    for record in found.records:
+        try:
+            made.append(use(record))
+        except FileError as problem:
+            problems.append(problem)
+    return made, problems
+
+
+def _refusal(problems: Sequence[FileError], place: str) -> str:
+    if len(problems) == 1:
+        return f"{problems[0]} Or add --skip_bad_files to train without it."
+    told = ", ".join(f"`{problem.name}` ({problem.reason})" for problem in problems[:MOST_TOLD])
+    more = f" and {len(problems) - MOST_TOLD} more" if len(problems) > MOST_TOLD else ""
+    return (
+        f"{len(problems)} files of `{place}` cannot be used: {told}{more}. Replace or remove them, "
+        "or add --skip_bad_files to train without them."
+    )
+
+
+def _picture(seen: Look) -> dict[str, Any]:
+    record = seen.record
+    return {
+        "file": record.name,
+        "size": list(seen.size),
+        "caption": record.caption,
+        "own_caption": record.has_own_caption,
+        "repeats": record.repeats,
+        "mask": seen.has_mask,
+        "condition": seen.has_condition,
+        "cropped": round(seen.cropped, 4),
+        "sharpness": round(seen.sharpness, 1),
+    }

@@ -1,0 +1,85 @@
+"""`python -m training check DATA`: the report on some data, in words or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from orthodiff.errors import UserError
+from orthodiff.flags import Flag, flags_of, parse_flags, validate
+from orthodiff.subject import phrase_of
+from training.data.check import Report, check
+from training.data.found import Request
+from training.data.report import in_words
+from training.options.data import DataOptions
+from training.options.source import SourceOptions
+
+PROG = "python -m training check"
+USUAL_RESOLUTION = 512
+PIXELS_PER_LATENT = 8
+SUMMARY = "report on pictures before any training, without changing anything"
+
+
+class CheckOptions(DataOptions, SourceOptions):
+    """Look at pictures before any training: python -m training check DATA [--FLAG VALUE ...]
+
+    DATA is a folder, or the name of a dataset. Exit code 2: some files cannot be used.
+    """
+
+    instance_prompt: str | None = Field(
+        None, min_length=1, description="prompt of pictures without a caption of their own"
+    )
+
+
+def run_check(arguments: Sequence[str]) -> int:
+    """Print the report; 0, or 2 where a file cannot be used.
+
+    Raises:
+        UserError: there is nothing to look at.
+    """
+    flags = [*flags_of(CheckOptions), Flag("json", "print the report as JSON", is_switch=True)]
+    help_text = CheckOptions.__doc__ or ""
+    given = parse_flags(flags, _with_place(arguments), prog=PROG, description=help_text)
+    wants_json = given.pop("json", "false") == "true"
+    report = examine(validate(CheckOptions, given))
+    print(json.dumps(report.as_json(), indent=2) if wants_json else in_words(report))
+    return 0 if report.is_usable else 2
+
+
+def examine(options: CheckOptions) -> Report:
+    """The report that these options ask for.
+
+    Raises:
+        UserError: there is nothing to look at.
+    """
+    resolution = options.resolution or USUAL_RESOLUTION
+    views = options.views(resolution, factor=PIXELS_PER_LATENT, seed=0)
+    request = _request(options)
+    return check(request, views=views, trigger=trigger_of(options))
+
+
+def trigger_of(options: CheckOptions) -> str | None:
+    """What captions should mention: the trigger phrase, else the rare word of the prompt."""
+    if options.trigger_phrase or not options.instance_prompt:
+        return options.trigger_phrase
+    return phrase_of(options.instance_prompt).split()[0]
+
+
+def _request(options: CheckOptions) -> Request:
+    given = [bool(options.train_data_dir), bool(options.dataset_name)]
+    if sum(given) != 1:
+        raise UserError(f"Say which pictures to look at: `{PROG} FOLDER`.")
+    return options.request(options.train_data_dir, caption=options.instance_prompt or "")
+
+
+def _with_place(arguments: Sequence[str]) -> list[str]:
+    """The first word, if it is no flag, as the flag it stands for."""
+    words = list(arguments)
+    if not words or words[0].startswith("-"):
+        return words
+    is_hub_id = words[0].count("/") == 1 and not Path(words[0]).parent.exists()
+    flag = "--dataset_name" if is_hub_id else "--train_data_dir"
+    return [f"{flag}={words[0]}", *words[1:]]
