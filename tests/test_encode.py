@@ -1,37 +1,188 @@
 """Latents and embeddings are computed once, kept by content, and come back bit for bit."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from PIL import Image
+from torch import Tensor
 
-from orthodiff.families import load_base
-from tests.runs import make_pictures
-from training.dataset import load_examples
-from training.encode import Cache, encode
+from orthodiff.families import Base, load_base
+from training.cache import Cache, content_key
+from training.captions import CaptionRules
+from training.data.example import Example
+from training.encode import Encoded, encode, to_tensor
+from training.views import Views
 
-
-def test_cached_equals_computed(tiny: Path, tmp_path: Path) -> None:
-    base = load_base(str(tiny))
-    examples = load_examples(make_pictures(tmp_path / "pictures"), "sks dog", resolution=32)
-    fresh = encode(base, examples, Cache(None))
-    first = encode(base, examples, Cache(tmp_path / "cache"))
-    files = sorted((tmp_path / "cache").iterdir())
-    assert len(files) == 4
-    again = encode(base, examples, Cache(tmp_path / "cache"))
-    for one in (first, again):
-        assert torch.equal(fresh.latents, one.latents)
-        assert torch.equal(fresh.conditioning.hidden, one.conditioning.hidden)
-    files[0].write_bytes(b"damaged")
-    assert torch.equal(fresh.latents, encode(base, examples, Cache(tmp_path / "cache")).latents)
+SQUARE = Views(32, ((32, 32),), 4)
 
 
-def test_latents_follow_the_posterior(tiny: Path, tmp_path: Path) -> None:
-    base = load_base(str(tiny))
-    examples = load_examples(make_pictures(tmp_path / "pictures"), "sks dog", resolution=32)
-    encoded = encode(base, examples, Cache(None))
-    posterior = base.vae.encode(examples[1].pixels()[None]).latent_dist
-    noise = torch.randn(1, 4, 8, 8)
-    latents, conditioning = encoded.at([1], noise)
-    wanted = (posterior.mean + posterior.std * noise) * base.vae.config.scaling_factor
-    assert torch.allclose(latents, wanted, atol=1e-5)
-    assert conditioning.hidden.shape == (1, 32, 32)
+@pytest.fixture(scope="module")
+def base(tiny: Path) -> Base:
+    return load_base(str(tiny))
+
+
+def picture(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def examples() -> list[Example]:
+    return [Example(f"{n}.png", picture(n), f"sks dog, number {n}") for n in range(2)]
+
+
+def encoded(
+    base: Base,
+    given: Sequence[Example],
+    *,
+    views: Views = SQUARE,
+    captions: CaptionRules | None = None,
+    folder: Path | None = None,
+    make: Callable[[Image.Image], Image.Image] | None = None,
+) -> Encoded:
+    captions = captions or CaptionRules()
+    return encode(
+        base, given, views=views, captions=captions, cache=Cache(folder), make_condition=make
+    )
+
+
+def same(one: Encoded, other: Encoded) -> bool:
+    latents = zip(one.samples, other.samples, strict=True)
+    prompts = set(one.conditioning) | set(other.conditioning)
+    return all(torch.equal(a.latents, b.latents) for a, b in latents) and all(
+        torch.equal(one.conditioning[p].hidden, other.conditioning[p].hidden) for p in prompts
+    )
+
+
+def test_cached_equals_computed(base: Base, tmp_path: Path) -> None:
+    fresh = encoded(base, examples())
+    assert same(fresh, encoded(base, examples(), folder=tmp_path))
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(before) == 4
+    assert same(fresh, encoded(base, examples(), folder=tmp_path))
+    assert before == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("harm", ["truncated", "empty", "one bit", "other tensors"])
+def test_damaged_cache_files_are_made_again(base: Base, tmp_path: Path, harm: str) -> None:
+    fresh = encoded(base, examples(), folder=tmp_path)
+    files = sorted(tmp_path.iterdir())
+    whole = {path: path.read_bytes() for path in files}
+    for path, content in whole.items():
+        flipped = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+        damaged = {"truncated": content[:-8], "empty": b"", "one bit": flipped}
+        if harm == "other tensors":
+            from safetensors.torch import save_file
+
+            save_file({"foreign": torch.zeros(3)}, path)
+        else:
+            path.write_bytes(damaged[harm])
+    assert same(fresh, encoded(base, examples(), folder=tmp_path))
+    assert {path: path.read_bytes() for path in files} == whole
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_a_failed_write_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        Cache(tmp_path).get("key", lambda: {"value": torch.ones(2)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_keys_tell_apart_what_decides_a_value(base: Base, tmp_path: Path) -> None:
+    """Same bytes in another shape, another crop, and parts that only join to the same text."""
+    assert content_key("a", "bc") != content_key("ab", "c")
+    flat = Image.frombytes("RGB", (64, 32), picture(0, (32, 64)).tobytes())
+    tall = [Example("a", picture(0, (32, 64)), "sks"), Example("b", flat, "sks")]
+    shapes = Views(32, ((32, 64), (64, 32)), 4)
+    found = encoded(base, tall, views=shapes, folder=tmp_path)
+    assert [tuple(sample.shape) for sample in found.samples] == [(4, 16, 8), (4, 8, 16)]
+    other = encoded(with_other_vocabulary(base), tall, views=shapes, folder=tmp_path)
+    assert not torch.equal(found.conditioning["sks"].hidden, other.conditioning["sks"].hidden)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def with_other_vocabulary(base: Base) -> Base:
+    """The same weights with two letters changed for each other."""
+    from transformers import CLIPTokenizer
+
+    (text,) = base.texts
+    words = dict(text.tokenizer.get_vocab())
+    words["s"], words["k"] = words["k"], words["s"]
+    tokenizer = CLIPTokenizer(vocab=words, merges=[], model_max_length=32)
+    return replace(base, texts=(replace(text, tokenizer=tokenizer),), prompts={})
+
+
+def test_a_latent_is_the_autoencoders_posterior(base: Base) -> None:
+    (sample,) = encoded(base, examples()[:1]).samples
+    seen = SQUARE.of("0.png", (48, 40))[0].see(picture(0))
+    posterior = base.vae.encode(to_tensor(seen)[None]).latent_dist
+    scale = base.vae.config.scaling_factor
+    assert torch.equal(sample.latents[0, 0], posterior.mean[0] * scale)
+    assert torch.allclose(sample.latents[0, 1], posterior.std[0] * scale)
+
+
+def test_latents_do_not_depend_on_the_other_pictures(base: Base) -> None:
+    many = encoded(base, [Example(str(n), picture(n), "sks dog") for n in range(5)])
+    alone = encoded(base, [Example("3", picture(3), "sks dog")])
+    assert torch.equal(many.samples[3].latents, alone.samples[0].latents)
+
+
+def halves(left: int, right: int, mode: str) -> Image.Image:
+    image = Image.new(mode, (64, 32), (left,) * 3 if mode == "RGB" else left)
+    image.paste((right,) * 3 if mode == "RGB" else right, (32, 0, 64, 32))
+    return image
+
+
+def test_condition_and_mask_are_cut_and_mirrored_like_the_picture(base: Base) -> None:
+    """All three show the same halves, and so must every view of them."""
+    views = Views(32, ((32, 32),), 4, crop="random", count=5, flip=True)
+    example = Example(
+        "a", halves(0, 255, "RGB"), "sks", mask=halves(0, 255, "L"), condition=halves(0, 255, "RGB")
+    )
+    (sample,) = encoded(base, [example], views=views).samples
+    assert sample.conditions is not None
+    assert sample.masks is not None
+    assert len(sample.views) == 10
+    assert sample.conditions.dtype == torch.uint8
+    for number, view in enumerate(sample.views):
+        seen = (to_tensor(view.see(example.image)) + 1) / 2
+        condition = sample.conditions[number] / 255
+        assert (seen - condition).abs().mean() < 0.02
+        assert torch.allclose(sample.masks[number, 0], pooled(condition), atol=0.1)
+    first, mirrored = sample.conditions[0], sample.conditions[5]
+    assert torch.equal(first.flip(2), mirrored)
+    assert not torch.equal(first, mirrored)
+
+
+def pooled(condition: Tensor) -> Tensor:
+    return torch.nn.functional.avg_pool2d(condition[:1], 4)[0]
+
+
+def test_conditions_are_made_from_the_picture_as_it_is_seen(base: Base) -> None:
+    def invert(seen: Image.Image) -> Image.Image:
+        return Image.eval(seen, lambda level: 255 - level)
+
+    (sample,) = encoded(base, [Example("a", picture(0), "sks")], make=invert).samples
+    seen = SQUARE.of("a", (48, 40))[0].see(picture(0))
+    assert sample.conditions is not None
+    assert torch.equal(sample.conditions[0], ((1 - to_tensor(seen)) * 127.5).round().byte())
+
+
+def test_every_prompt_that_can_come_up_is_embedded(base: Base) -> None:
+    rules = CaptionRules(trigger="zwx", shuffle=True, count=3, dropout=0.5)
+    prior = Example("c", picture(9), "a dog, any", is_prior=True)
+    found = encoded(base, [*examples(), prior], captions=rules)
+    prompts = {rules.choose(s.prompts, "x", n) for s in found.samples for n in range(60)}
+    assert prompts == set(found.conditioning)
+    assert "" in prompts
+    assert found.samples[2].prompts == ("a dog, any",)
+    assert torch.equal(found.conditioning[""].hidden, base.unwanted("").hidden)

@@ -1,0 +1,192 @@
+"""Batches are a function of (seed, step): whole epochs, any split over processes, any shapes."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orthodiff.families import Conditioning
+from training.batches import Batch, Stream, epoch_order, pack, step_batches
+from training.captions import CaptionRules
+from training.encode import Encoded, Sample
+from training.views import View
+
+SHAPES = ((8, 8), (8, 4), (4, 8))
+LATENT_SHAPE = st.sampled_from(SHAPES)
+T = 1000
+
+
+def sample(
+    number: int, shape: tuple[int, int], *, repeats: int = 1, extras: bool = False
+) -> Sample:
+    """A sample that can be told by its latents: mean `number`, no deviation."""
+    height, width = shape
+    size = (width * 8, height * 8)
+    views = tuple(
+        View((100, 90), size, (0.0, 0.0, 100.0, 90.0), flipped) for flipped in (False, True)
+    )
+    latents = torch.zeros(2, 2, 4, height, width)
+    latents[:, 0] = number
+    masks = torch.full((2, 1, height, width), 0.5) if extras else None
+    conditions = torch.full((2, 3, *size[::-1]), number, dtype=torch.uint8) if extras else None
+    return Sample(views, latents, (f"prompt {number}",), masks, conditions, repeats)
+
+
+def stream(samples: list[Sample], name: str = "subject", unit: int = 1, **more: object) -> Stream:
+    prompts = {prompt: len(prompt) for s in samples for prompt in s.prompts}
+    table = {
+        prompt: Conditioning(
+            torch.full((1, 2, 3), float(n)), torch.zeros(1, 5), torch.zeros(1, 6, dtype=torch.long)
+        )
+        for n, prompt in enumerate(prompts)
+    }
+    encoded = Encoded(tuple(samples), CaptionRules(), table)
+    return Stream(name, encoded, 0, unit=unit, **more)  # type: ignore[arg-type]
+
+
+def step(
+    streams: list[Stream], number: int, *, share: int, process: int = 0, processes: int = 1
+) -> list[Batch]:
+    return step_batches(
+        streams,
+        number,
+        share=share,
+        most=share * len(streams),
+        process=process,
+        processes=processes,
+        num_timesteps=T,
+    )
+
+
+def rows(batches: list[Batch]) -> Counter:
+    """Everything about each sample, whatever batch it is in."""
+    return Counter(
+        (
+            tuple(batch.latents[n].flatten().tolist()),
+            tuple(batch.noise[n].flatten().tolist()),
+            batch.timesteps[n].item(),
+            batch.prompts[n],
+            batch.weights[n].item(),
+            tuple(batch.conditioning.hidden[n].flatten().tolist()),
+        )
+        for batch in batches
+        for n in range(len(batch))
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes=st.lists(LATENT_SHAPE, min_size=1, max_size=30),
+    unit=st.integers(1, 12),
+    epoch=st.integers(0, 5),
+)
+def test_an_epoch_is_a_permutation(shapes: list[tuple[int, int]], unit: int, epoch: int) -> None:
+    order = epoch_order(0, "subject", epoch, tuple(shapes), unit)
+    assert sorted(order) == list(range(len(shapes)))
+    assert order == epoch_order(0, "subject", epoch, tuple(shapes), unit)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes=st.lists(LATENT_SHAPE, min_size=1, max_size=40), unit=st.integers(1, 8))
+def test_as_few_steps_as_possible_mix_shapes(shapes: list[tuple[int, int]], unit: int) -> None:
+    """A step of one epoch is of one shape but for what full units leave over."""
+    for epoch in range(3):
+        order = epoch_order(0, "subject", epoch, tuple(shapes), unit)
+        begun = epoch * len(shapes)
+        steps: dict[int, set[tuple[int, int]]] = {}
+        for place, number in enumerate(order):
+            steps.setdefault((begun + place) // unit, set()).add(shapes[number])
+        left_over = sum(count % unit for count in Counter(shapes).values())
+        mixed = sum(len(found) > 1 for found in steps.values())
+        assert mixed <= -(-(left_over + unit) // unit) + 1
+
+
+def test_orders_differ_between_epochs_seeds_and_streams() -> None:
+    shapes = ((8, 8),) * 20
+    orders = [
+        epoch_order(0, "subject", 0, shapes, 4),
+        epoch_order(0, "subject", 1, shapes, 4),
+        epoch_order(1, "subject", 0, shapes, 4),
+        epoch_order(0, "class", 0, shapes, 4),
+    ]
+    assert all(one != other for one, other in pairwise(orders))
+
+
+@pytest.mark.parametrize("unit", [1, 3, 4])
+def test_every_epoch_sees_every_sample_as_often_as_it_repeats(unit: int) -> None:
+    repeats = [1, 3, 2, 1, 1]
+    samples = [sample(n, SHAPES[n % 3], repeats=r) for n, r in enumerate(repeats)]
+    one = stream(samples, unit=unit)
+    for epoch in range(4):
+        seen = Counter(one.index(epoch * 8 + place) for place in range(8))
+        assert seen == dict(enumerate(repeats))
+
+
+@pytest.mark.parametrize(("processes", "share"), [(1, 6), (2, 3), (3, 2), (6, 1)])
+def test_any_split_over_processes_is_the_same_step(processes: int, share: int) -> None:
+    """One process with batch 2k is two with batch k: same samples, noise, timesteps, weights."""
+    samples = [sample(n, SHAPES[n % 3], repeats=1 + n % 2) for n in range(7)]
+    streams = [
+        stream(samples, unit=6),
+        stream(samples[:3], "class", unit=6, weight=0.5),
+    ]
+    for number in (1, 2, 5):
+        whole = rows(step(streams, number, share=6))
+        split = Counter()
+        for process in range(processes):
+            split += rows(step(streams, number, share=share, process=process, processes=processes))
+        assert split == whole
+        assert sum(whole.values()) == 12
+
+
+def test_batches_are_of_one_shape_and_of_limited_size() -> None:
+    samples = [sample(n, SHAPES[n % 3]) for n in range(9)]
+    for start in range(0, 80, 8):
+        batches = pack(
+            [stream(samples).at(n, num_timesteps=T) for n in range(start, start + 8)], most=3
+        )
+        assert sum(len(batch) for batch in batches) == 8
+        assert all(len(batch) <= 3 for batch in batches)
+
+
+def test_what_a_position_sees_depends_on_nothing_else() -> None:
+    samples = [sample(n, SHAPES[n % 3]) for n in range(5)]
+    one, other = stream(samples, unit=4), stream(samples, unit=4)
+    backwards = [other.at(position, num_timesteps=T) for position in reversed(range(12))]
+    forwards = [one.at(position, num_timesteps=T) for position in range(12)]
+    assert [rows([batch]) for batch in forwards] == [rows([batch]) for batch in backwards[::-1]]
+    views = {one.at(p, num_timesteps=T).conditioning.time_ids[0, 3].item() for p in range(12)}  # type: ignore[index]
+    assert len(views) == 1
+
+
+def test_both_views_come_up() -> None:
+    one = sample(0, (8, 8))
+    one.latents[1, 0] = 1
+    found = Counter(
+        stream([one]).at(position, num_timesteps=T).latents.mean().item() for position in range(80)
+    )
+    assert set(found) == {0.0, 1.0}
+    assert min(found.values()) > 20
+
+
+def test_sizes_are_told_height_first() -> None:
+    batch = stream([sample(0, (8, 4))]).at(0, num_timesteps=T)
+    assert batch.conditioning.time_ids is not None
+    assert batch.conditioning.time_ids.tolist() == [[90, 100, 0, 0, 64, 32]]
+
+
+def test_masks_and_conditions_come_along() -> None:
+    with_both, without = sample(3, (8, 8), extras=True), sample(1, (8, 8))
+    (batch,) = step([stream([with_both, without], unit=2)], 1, share=2)
+    assert batch.mask is not None
+    assert sorted(batch.mask.mean(dim=(1, 2, 3)).tolist()) == [0.5, 1.0]
+    (alone,) = step([stream([with_both])], 1, share=2)
+    assert alone.condition is not None
+    assert alone.condition.shape == (2, 3, 64, 64)
+    assert alone.condition.mean().item() == pytest.approx(3 / 255)
+    (bare,) = step([stream([without])], 1, share=2)
+    assert bare.mask is None
+    assert bare.condition is None
