@@ -5,28 +5,28 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from training.aside import replace_file
-from training.batches import Batch, Stream, join
-from training.encode import Cache, default_cache, encode
+from training.batches import Batch, step_batches
 from training.events import Finished, Report, Saved, Started, Step
+from training.hardware import attending, set_up
 from training.learning import Learning
 from training.objective import (
     NoiseSchedule,
     add_noise,
     derive,
+    sample_errors,
     snr_weights,
     target,
-    weighted_error,
 )
 from training.prepare import Parts
 from training.signals import Interrupted, StopSignal
 from training.state import is_kept, save_checkpoint, spread_adapter
+from training.streams import make_streams
 from training.validation import is_due, make_samples, prompts_used
 
 
@@ -56,15 +56,13 @@ class Trainer:
     def __init__(self, parts: Parts, report: Report) -> None:
         self.config, self.accelerator, self.base = parts.config, parts.accelerator, parts.base
         self.parts, self.report, self.begun = parts, report, time.monotonic()
-        self.streams = _streams(parts)
+        self.streams = make_streams(parts)
         self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.base.device)
         for prompt in prompts_used(self.config):
             self.base.embed(prompt)
-        self.base.park_encoders()
         self.learned = parts.task.attach(self.config, self.base)
-        if self.config.gradient_checkpointing:
-            self.base.unet.enable_gradient_checkpointing()
-        self.base.unet.train()
+        self.base.park_encoders(texts=not self.learned.reads)
+        set_up(self.config, self.base.unet)
         self.learning = Learning(parts, self.learned)
 
     def run(self, stop: StopSignal) -> None:
@@ -89,12 +87,13 @@ class Trainer:
     def _step(self, step: int) -> tuple[float, float]:
         """One update: the mean loss of its batches, and its rate. Chance is from (seed, step)."""
         torch.manual_seed(derive(self.config.seed, "step", step))
-        losses = []
-        for batch in self._batches(step):
-            loss = self._loss(batch)
-            self.accelerator.backward(loss / self.config.gradient_accumulation_steps)
+        losses, batches = [], self._batches(step)
+        for batch in batches:
+            with attending(self.config.attention):
+                loss = self._loss(batch, penalty_share=1 / len(batches))
+                self.accelerator.backward(loss)
             losses.append(loss.detach())
-        mean = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+        mean = self.accelerator.reduce(torch.stack(losses).sum(), "mean").item()
         if not math.isfinite(mean):
             raise FloatingPointError(
                 f"the loss became {mean} at step {step}; lower --learning_rate "
@@ -102,29 +101,36 @@ class Trainer:
             )
         return mean, self.learning.update()
 
-    def _loss(self, batch: Batch) -> Tensor:
-        count = self.config.train_batch_size
+    def _loss(self, batch: Batch, *, penalty_share: float) -> Tensor:
+        """What `batch` adds to the loss of its step."""
+        config = self.config
         noisy = add_noise(self.schedule, batch.latents, batch.noise, batch.timesteps)
         wanted = target(self.schedule, batch.latents, batch.noise, batch.timesteps)
-        weights = snr_weights(self.schedule, batch.timesteps, self.config.snr_gamma)
         with self.accelerator.autocast():
             noisy = noisy.to(self.base.dtype)
             output = self.parts.task.predict(self.base, self.learned, noisy, batch)
             penalty = self.learned.regularizer()
-        loss = weighted_error(output[:count], wanted[:count], weights[:count])
-        if len(output) > count:
-            prior = weighted_error(output[count:], wanted[count:], weights[count:])
-            loss = loss + self.config.prior_loss_weight * prior
-        return loss + penalty
+        errors = sample_errors(output, wanted, batch.mask, unmasked_weight=config.unmasked_weight)
+        weights = batch.weights * snr_weights(self.schedule, batch.timesteps, config.snr_gamma)
+        return (errors * weights).sum() / self._share + penalty * penalty_share
 
-    def _batches(self, step: int) -> Iterator[Batch]:
-        """This process's share of the step: subject samples, then as many of the class."""
-        size, rounds = self.config.train_batch_size, self.config.gradient_accumulation_steps
-        processes, mine = self.accelerator.num_processes, self.accelerator.process_index
-        for number in range(rounds):
-            start = (((step - 1) * rounds + number) * processes + mine) * size
-            batches = [stream.batch(start, size, self.schedule) for stream in self.streams]
-            yield batches[0] if len(batches) == 1 else join(*batches)
+    def _batches(self, step: int) -> list[Batch]:
+        """This process's share of the step: subject samples, and as many of the class."""
+        batches = step_batches(
+            self.streams,
+            step,
+            share=self._share,
+            most=self.config.train_batch_size * len(self.streams),
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+            num_timesteps=len(self.schedule.alphas_cumprod),
+        )
+        return [batch.to(self.base.device, self.base.dtype) for batch in batches]
+
+    @property
+    def _share(self) -> int:
+        """Samples of each stream in a step of one process."""
+        return self.config.train_batch_size * self.config.gradient_accumulation_steps
 
     def _sample(self, step: int) -> None:
         if is_due(self.config, step) and self.accelerator.is_main_process:
@@ -173,18 +179,6 @@ def describe(parts: Parts, *, steps: int, seconds: float) -> dict[str, str]:
         "base_sha256": parts.base.fingerprint("unet"),
         "seconds": f"{seconds:.1f}",
     }
-
-
-def _streams(parts: Parts) -> list[Stream]:
-    """The examples, and with prior preservation those of the class; all encoded."""
-    config = parts.config
-    cache = Cache((config.cache_dir or default_cache()) / "encoded")
-    streams = [Stream("subject", encode(parts.base, parts.examples, cache), config.seed)]
-    with parts.accelerator.main_process_first():
-        prior = parts.task.prior_examples(config, parts.base, resolution=parts.resolution)
-    if prior:
-        streams.append(Stream("class", encode(parts.base, prior, cache), config.seed))
-    return streams
 
 
 def _started(parts: Parts) -> Started:

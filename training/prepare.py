@@ -13,8 +13,9 @@ import torch
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from training.config import RunConfig
-from training.dataset import Example
+from training.data.example import Example
 from training.folder import check_output
+from training.hardware import check_hardware
 from training.optimise import check_optimizer
 from training.state import find_checkpoint, load_checkpoint
 from training.tasks import Task
@@ -61,17 +62,19 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     task.check(config)
     check_extras(config)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
-    torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
+    dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
+    check_hardware(config, accelerator.device, dtype)
     base = load_base(
         config.pretrained_model_name_or_path,
         revision=config.revision,
         variant=config.variant,
-        dtype=DTYPES.get(accelerator.mixed_precision, torch.float32),
+        dtype=dtype,
         device=str(accelerator.device),
     )
     num_parameters = _check_fit(task, config, base)
     resolution = config.resolution or base.recommended.resolution
     _check_resolution(resolution, base)
+    config.views(resolution, factor=base.factor, seed=config.seed)
     examples = task.examples(config, resolution=resolution)
     return Parts(task, config, accelerator, base, num_parameters, examples, checkpoint)
 

@@ -15,6 +15,7 @@ from training.options.model import ModelOptions
 from training.options.objective import ObjectiveOptions
 from training.options.optimise import OptimiseOptions
 from training.options.subject import PriorOptions, SubjectOptions
+from training.options.text import TextOptions
 from training.options.validation import ValidationOptions
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Options",
     "PriorOptions",
     "SubjectOptions",
+    "TextOptions",
     "ValidationOptions",
     "harmful_fields",
 ]

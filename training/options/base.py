@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -16,6 +18,11 @@ class _Harmless:
 
 
 Harmless = _Harmless()
+
+
+def is_on(value: Any) -> bool:
+    """Whether a switch not yet read as a boolean is on."""
+    return str(value).lower() in ("true", "1", "yes", "on", "t", "y")
 
 
 def harmful_fields(options: type[Options]) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from training.options.base import Harmless, Options
+from training.options.base import Harmless, Options, is_on
 
 
 class MemoryOptions(Options):
@@ -19,3 +19,23 @@ class MemoryOptions(Options):
     allow_tf32: Annotated[bool, Harmless] = Field(
         False, description="TF32 matrix products on Ampere and newer GPUs"
     )
+    attention: Annotated[Literal["sdpa", "xformers", "flash", "math"], Harmless] = Field(
+        "sdpa", description="sdpa (torch chooses), flash, math, or xformers (an extra)"
+    )
+    enable_xformers_memory_efficient_attention: Annotated[bool, Harmless] = Field(
+        False, description="the same as --attention xformers"
+    )
+    channels_last: Annotated[bool, Harmless] = Field(
+        False, description="keep pictures channel by channel within a pixel: may be faster"
+    )
+    torch_compile: Annotated[bool, Harmless] = Field(
+        False, description="compile the UNet: minutes at the start, faster steps on a GPU"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_attention(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`enable_xformers_memory_efficient_attention` names an attention too."""
+        if not is_on(values.get("enable_xformers_memory_efficient_attention")):
+            return values
+        return {**values, "attention": "xformers"}

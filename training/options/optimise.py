@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from training.options.base import Harmless, Options
+from training.options.base import Harmless, Options, is_on
 
 
 class OptimiseOptions(Options):
@@ -43,7 +43,7 @@ class OptimiseOptions(Options):
     @classmethod
     def _name_optimizer(cls, values: dict[str, Any]) -> dict[str, Any]:
         """`use_8bit_adam` names an optimizer too."""
-        if str(values.get("use_8bit_adam", False)).lower() in ("false", "0", "no", "off"):
+        if not is_on(values.get("use_8bit_adam")):
             return values
         if values.get("optimizer", "adamw8bit") not in ("adamw", "adamw8bit"):
             raise ValueError(

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from orthodiff.bundle import Bundle
     from orthodiff.families import Base
     from training.batches import Batch
-    from training.dataset import Example
+    from training.data.example import Example
+    from training.encode import MakeCondition
 
 
 class Task(ABC):
@@ -46,6 +47,10 @@ class Task(ABC):
     def prior_examples(self, config: Any, base: Base, *, resolution: int) -> list[Example]:
         """What the run must not unlearn, made with the unadapted `base` if need be."""
         return []
+
+    def make_condition(self, config: Any) -> MakeCondition | None:
+        """How to make the condition of a picture as it is seen, where its example brings none."""
+        return None
 
     @abstractmethod
     def attach(self, config: Any, base: Base) -> Bundle:

@@ -5,23 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
+from typing_extensions import Self
 
 import orthodiff
 from orthodiff.bundle import Bundle
 from orthodiff.pictures import find_pictures
 from training.config import RunConfig
-from training.dataset import Example, load_examples
-from training.options import ModelOptions, PriorOptions, SubjectOptions
+from training.data.example import Example
+from training.dataset import load_examples
+from training.options import ModelOptions, PriorOptions, SubjectOptions, TextOptions
 from training.tasks.base import Task
+from training.words import attach_text
 
 if TYPE_CHECKING:
     from orthodiff.families import Base
     from training.batches import Batch
 
 
-class DreamBoothConfig(RunConfig, PriorOptions, SubjectOptions, ModelOptions):
+class DreamBoothConfig(RunConfig, TextOptions, PriorOptions, SubjectOptions, ModelOptions):
     """Personalise a base model on a handful of pictures of one subject."""
+
+    def rate_for(self, part: str) -> float:
+        return self.text_rate(part) or self.rate
+
+    @model_validator(mode="after")
+    def _check_word(self) -> Self:
+        word, prompts = self.placeholder_token, (self.instance_prompt, self.trigger_phrase or "")
+        if word and not any(word in prompt for prompt in prompts):
+            raise ValueError(
+                f"`placeholder_token` is {word}, but `instance_prompt` does not use it. "
+                f'Write for example "a photo of {word} dog".'
+            )
+        return self
 
 
 class DreamBooth(Task):
@@ -37,7 +54,7 @@ class DreamBooth(Task):
 
     def examples(self, config: DreamBoothConfig, *, resolution: int) -> list[Example]:
         folder, prompt = config.instance_data_dir, config.instance_prompt
-        return load_examples(folder, prompt, resolution=resolution)
+        return load_examples(folder, prompt)
 
     def prior_examples(
         self, config: DreamBoothConfig, base: Base, *, resolution: int
@@ -51,13 +68,17 @@ class DreamBooth(Task):
     def attach(self, config: DreamBoothConfig, base: Base) -> Bundle:
         generator = torch.Generator().manual_seed(config.seed)
         adapter = orthodiff.attach(base.unet, config.adapter(), generator=generator)
-        return Bundle(base, {"unet": adapter})
+        text = attach_text(config, config.adapter(), base, generator)
+        return Bundle(base, {"unet": adapter, **text})
 
     def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
-        return base.predict(noisy, batch.timesteps, batch.conditioning)
+        conditioning = learned.steer(batch.prompts, batch.conditioning)
+        return base.predict(noisy, batch.timesteps, conditioning)
 
     def describe(self, config: DreamBoothConfig) -> dict[str, str]:
         described = {"instance_prompt": config.instance_prompt}
         if config.class_prompt:
             described["class_prompt"] = config.class_prompt
+        if config.placeholder_token:
+            described["placeholder_token"] = config.placeholder_token
         return described

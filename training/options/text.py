@@ -1,0 +1,53 @@
+"""What is learned beside the UNet: the text encoders, and a new word (textual inversion)."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from training.options.base import Options
+
+USUAL_TOKEN_RATE = 5e-3
+NEEDS = {
+    "text_encoder_lr": "train_text_encoder",
+    "initializer_token": "placeholder_token",
+    "num_vectors": "placeholder_token",
+    "token_learning_rate": "placeholder_token",
+}
+"""Options that mean nothing without another."""
+
+
+class TextOptions(Options):
+    train_text_encoder: bool = Field(
+        False, description="also adapt the attention of the text encoders, with the same method"
+    )
+    text_encoder_lr: float | None = Field(
+        None, gt=0, description="peak rate of the text encoders' adapters [the UNet's]"
+    )
+    placeholder_token: str | None = Field(
+        None, description="new word in the prompt whose embedding is learned too, such as <sks>"
+    )
+    initializer_token: str | None = Field(
+        None, description="known word that the new one starts as, such as dog [random]"
+    )
+    num_vectors: int = Field(1, ge=1, le=16, description="vectors of the new word")
+    token_learning_rate: float | None = Field(
+        None, gt=0, description=f"peak rate of the new word [{USUAL_TOKEN_RATE:g}]"
+    )
+
+    @model_validator(mode="after")
+    def _check_text(self) -> Self:
+        for name, needed in NEEDS.items():
+            is_given = getattr(self, name) != type(self).model_fields[name].default
+            if is_given and not getattr(self, needed):
+                raise ValueError(
+                    f"`{name}` is given, but it does nothing without `{needed}`. "
+                    f"Add --{needed}, or leave it out."
+                )
+        return self
+
+    def text_rate(self, part: str) -> float | None:
+        """The peak rate of a part that reads prompts, where it has its own."""
+        if part == "tokens":
+            return self.token_learning_rate or USUAL_TOKEN_RATE
+        return self.text_encoder_lr if part.startswith("text_encoder") else None
