@@ -26,7 +26,7 @@ from orthodiff.metrics import (
 from orthodiff.options import Options, make_folder, progress
 from orthodiff.pictures import square
 from orthodiff.sheet import Row, comparison
-from orthodiff.subject import Subject, read_subject
+from orthodiff.subject import Subject, read_subject, with_class
 
 PROMPTS = (
     "a photo of {} in the jungle",
@@ -80,7 +80,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     scorer = _scorer(options, base)
     options.request(options.prompt, num_images=options.num_images).resolved(base)
     make_folder(options.output_dir)
-    plain = [_with_class(prompt, subject.class_word) for prompt in options.prompt]
+    plain = [with_class(prompt, subject.class_word) for prompt in options.prompt]
     named = [prompt.replace("{}", subject.phrase) for prompt in options.prompt]
     with progress() as on_step:
         adapted = _pictures(base, options, named, on_step)
@@ -114,12 +114,6 @@ def _check_prompts(prompts: Sequence[str]) -> None:
                 f"`prompt` is {prompt!r}, but it must say where the subject goes. "
                 'Write {} there, for example "a photo of {} in the snow".'
             )
-
-
-def _with_class(prompt: str, word: str) -> str:
-    """The class word takes an article where the rare token takes none: "a photo of a dog"."""
-    article = "an" if word[:1].lower() in "aeiou" else "a"
-    return prompt.replace("of {}", f"of {article} {word}").replace("{}", word)
 
 
 def _pictures(

@@ -42,8 +42,19 @@ def read_subject(
             'Add --instance_prompt, for example "a photo of sks dog".'
         )
     phrase = phrase_of(prompt)
-    word = class_word or known.get("class") or phrase.partition(" ")[2] or phrase
+    word = class_word or known.get("class") or class_of(phrase)
     return Subject(phrase, word, photos)
+
+
+def class_of(phrase: str) -> str:
+    """The subject's class: "sks dog" -> "dog"; a single word is its own."""
+    return phrase.partition(" ")[2] or phrase
+
+
+def with_class(prompt: str, word: str) -> str:
+    """Put the class word for {}, with an article that the rare token lacks: "a photo of a dog"."""
+    article = "an" if word[:1].lower() in "aeiou" else "a"
+    return prompt.replace("of {}", f"of {article} {word}").replace("{}", word)
 
 
 def _read_card(path: Path) -> dict[str, str]:
