@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from training.prepare import Parts
     from training.tasks import Task
 
+CHECK, CHECKING = "check", "report on a folder of pictures before any training"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
@@ -26,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_usage(), end="")
         return 0
     try:
+        if words[0] == CHECK:
+            from training.data.command import run_check
+
+            return run_check(words[1:])
         return run(_task(words[0]), words[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -111,14 +117,15 @@ def _task(word: str) -> Task:
     from training.tasks import TASKS
 
     if word not in TASKS:
-        raise UserError(f"`{word}` is not a task.{nearest(word, TASKS)}")
+        raise UserError(f"`{word}` is not a task.{nearest(word, [*TASKS, CHECK])}")
     return TASKS[word]
 
 
 def _usage() -> str:
     from training.tasks import TASKS
 
-    lines = "".join(f"  {task.name:<12} {task.summary}\n" for task in TASKS.values())
+    tasks = {**{task.name: task.summary for task in TASKS.values()}, CHECK: CHECKING}
+    lines = "".join(f"  {name:<12} {summary}\n" for name, summary in tasks.items())
     return (
         "usage: python -m training TASK [--FLAG VALUE ...]\n\ntasks:\n"
         f"{lines}\nSee `python -m training TASK --help` for all flags.\n"

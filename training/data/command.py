@@ -20,7 +20,6 @@ from training.options.source import SourceOptions
 PROG = "python -m training check"
 USUAL_RESOLUTION = 512
 PIXELS_PER_LATENT = 8
-SUMMARY = "report on pictures before any training, without changing anything"
 
 
 class CheckOptions(DataOptions, SourceOptions):
