@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,14 +28,14 @@ def check_hardware(options: MemoryOptions, device: torch.device, dtype: torch.dt
         _try_kernel(options.attention, device, dtype)
 
 
-def set_up(options: MemoryOptions, unet: nn.Module) -> None:
+def set_up(options: MemoryOptions, unet: Any) -> None:
     """Prepare a UNet, adapters included, for training."""
     torch.backends.cuda.matmul.allow_tf32 = options.allow_tf32
     unet.train()
     if options.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()  # type: ignore[operator]
+        unet.enable_gradient_checkpointing()
     if options.attention == "xformers":
-        unet.enable_xformers_memory_efficient_attention()  # type: ignore[operator]
+        unet.enable_xformers_memory_efficient_attention()
     if options.channels_last:
         unet.to(memory_format=torch.channels_last)
     if options.torch_compile:
