@@ -1,0 +1,45 @@
+"""The streams of samples that a run draws its batches from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from training.batches import Stream
+from training.cache import Cache, default_cache
+from training.data.example import Example
+from training.encode import encode
+from training.prepare import Parts
+
+
+def make_streams(parts: Parts) -> list[Stream]:
+    """The examples, and with prior preservation those of the class; all encoded.
+
+    The main process makes what is missing first, the others find it in the cache.
+    """
+    with parts.accelerator.main_process_first():
+        streams = [_stream(parts, "subject", parts.examples, weight=1.0)]
+        prior = parts.task.prior_examples(parts.config, parts.base, resolution=parts.resolution)
+        if prior:
+            streams.append(_stream(parts, "class", prior, weight=parts.config.prior_loss_weight))
+    return streams
+
+
+def _stream(parts: Parts, name: str, examples: Sequence[Example], *, weight: float) -> Stream:
+    config, base = parts.config, parts.base
+    encoded = encode(
+        base,
+        examples,
+        views=config.views(parts.resolution, factor=base.factor, seed=config.seed),
+        captions=config.caption_rules(seed=config.seed),
+        cache=Cache((config.cache_dir or default_cache()) / "encoded"),
+        make_condition=parts.task.make_condition(config),
+    )
+    share = config.train_batch_size * config.gradient_accumulation_steps
+    return Stream(
+        name,
+        encoded,
+        config.seed,
+        unit=share * parts.accelerator.num_processes,
+        weight=weight,
+        noise_offset=config.noise_offset,
+    )
