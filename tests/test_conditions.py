@@ -111,14 +111,14 @@ def test_canny_is_opencvs():
 
     expected = cv2.Canny(np.asarray(photo()), 100, 200)
     assert np.array_equal(np.asarray(Canny().compute(photo()))[..., 0], expected)
-    assert Canny(low=10, high=20).edges(photo()).sum() >= Canny().edges(photo()).sum()
+    assert Canny(low=10, high=20).measure(photo()).sum() >= Canny().measure(photo()).sum()
     with pytest.raises(UserError, match="low <= high"):
         Canny(low=200, high=100)
 
 
 def test_scribbles_are_bolder_than_edges():
     scribble = np.asarray(Scribble().compute(photo(256)))[..., 0] > 0
-    edges = Canny().edges(photo(256))
+    edges = Canny().measure(photo(256))
     assert scribble.sum() > 1.5 * edges.sum()
     with pytest.raises(UserError, match="share of the side"):
         Scribble(stroke=3)
@@ -217,11 +217,11 @@ def test_a_depth_model_computes_a_map(tmp_path):
     )  # fmt: skip
     GLPNForDepthEstimation(config).save_pretrained(tmp_path)
     GLPNImageProcessor().save_pretrained(tmp_path)
-    nearness = Depth(model=str(tmp_path)).predict(photo())
+    nearness = Depth(model=str(tmp_path)).measure(photo())
     assert nearness.shape == (64, 64)
     assert nearness.min() == 0
     assert nearness.max() == 1
-    away = Depth(metric=True, model=str(tmp_path)).predict(photo())
+    away = Depth(metric=True, model=str(tmp_path)).measure(photo())
     assert np.allclose(away, 1 - nearness, atol=1e-5)
     assert Depth(model=str(tmp_path)).compute(photo()).mode == "RGB"
 

@@ -27,6 +27,14 @@ class Condition(ABC):
     name: ClassVar[str]
 
     @abstractmethod
+    def measure(self, picture: Image.Image) -> np.ndarray | None:
+        """What maps of this kind say of an RGB picture, in the form that metrics compare.
+
+        Raises:
+            UserError: what measures it is not at hand.
+        """
+
+    @abstractmethod
     def compute(self, picture: Image.Image) -> Image.Image:
         """The map of an RGB picture, at its size.
 
@@ -70,7 +78,14 @@ class Condition(ABC):
 
 
 class Lines(Condition):
-    """White lines on black."""
+    """White lines on black; `(H, W)` bool for metrics."""
+
+    def compute(self, picture: Image.Image) -> Image.Image:
+        return Image.fromarray(np.asarray(self.measure(picture))).convert("RGB")
+
+    def read(self, given: Image.Image) -> np.ndarray:
+        """Where a map has lines."""
+        return np.asarray(given.convert("L")) > 127
 
     def check(self, given: Image.Image) -> None:
         refuse_blank(given, self.name)

@@ -29,9 +29,5 @@ class Canny(Lines):
                 "Usual are 100 and 200."
             )
 
-    def edges(self, picture: Image.Image) -> np.ndarray:
-        """Where the edges are, `(H, W)` bool."""
+    def measure(self, picture: Image.Image) -> np.ndarray:
         return cv2.Canny(np.asarray(picture.convert("RGB")), self.low, self.high) > 0
-
-    def compute(self, picture: Image.Image) -> Image.Image:
-        return Image.fromarray(self.edges(picture)).convert("RGB")

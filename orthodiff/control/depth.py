@@ -27,11 +27,11 @@ class Depth(Condition):
     name: ClassVar[str] = "depth"
 
     def compute(self, picture: Image.Image) -> Image.Image:
-        levels = (self.predict(picture) * 255).round().astype(np.uint8)
+        levels = (self.measure(picture) * 255).round().astype(np.uint8)
         return Image.fromarray(levels).convert("RGB")
 
     @torch.no_grad()
-    def predict(self, picture: Image.Image) -> np.ndarray:
+    def measure(self, picture: Image.Image) -> np.ndarray:
         """Nearness `(H, W)`, stretched to [0, 1].
 
         Raises:
@@ -44,6 +44,10 @@ class Depth(Condition):
         nearness = -found if self.metric else found
         low, high = nearness.aminmax()
         return ((nearness - low) / (high - low).clamp(min=1e-12)).numpy()
+
+    def read(self, given: Image.Image) -> np.ndarray:
+        """Nearness `(H, W)` in [0, 1] of a map."""
+        return np.asarray(given.convert("L")) / 255
 
     def check(self, given: Image.Image) -> None:
         refuse_blank(given, self.name)

@@ -51,12 +51,12 @@ class Landmarks(Lines):
         return Image.fromarray(canvas).convert("RGB")
 
     def compute(self, picture: Image.Image) -> Image.Image:
-        points = self.find(picture)
+        points = self.measure(picture)
         if points is None:
             raise UserError("No face was found in the picture. Use a picture of a face.")
         return self.draw(points, picture.size)
 
-    def find(self, picture: Image.Image) -> np.ndarray | None:
+    def measure(self, picture: Image.Image) -> np.ndarray | None:
         """The points `(68, 2)` of the largest face, or None where there is no face.
 
         Raises:

@@ -30,14 +30,14 @@ class Scribble(Lines):
                     "0.2. Usual is 0.02."
                 )
 
-    def compute(self, picture: Image.Image) -> Image.Image:
+    def measure(self, picture: Image.Image) -> np.ndarray:
         """The outlines of a blurred picture, as wide strokes with soft ends."""
         side = min(picture.size)
         smooth = cv2.GaussianBlur(np.asarray(picture.convert("RGB")), (0, 0), self._blur(side))
         lines = cv2.Canny(smooth, 60, 120)
         width = max(2, round(self.stroke * side))
         brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-        return Image.fromarray(cv2.dilate(lines, brush)).convert("RGB")
+        return cv2.dilate(lines, brush) > 0
 
     def _blur(self, side: int) -> float:
         return max(0.5, self.blur * side)

@@ -62,10 +62,10 @@ class Segmentation(Condition):
         return np.where(known[at] == pixels, first[at], UNKNOWN)
 
     def compute(self, picture: Image.Image) -> Image.Image:
-        return self.paint(self.predict(picture))
+        return self.paint(self.measure(picture))
 
     @torch.no_grad()
-    def predict(self, picture: Image.Image) -> np.ndarray:
+    def measure(self, picture: Image.Image) -> np.ndarray:
         """The model's labels `(H, W)` of a picture.
 
         Raises:
