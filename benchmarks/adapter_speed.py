@@ -1,10 +1,10 @@
 """Time and memory of one training step with each adapter, next to PEFT's, all in one run.
 
 `python -m benchmarks.adapter_speed --json benchmarks/results/adapter_speed.json` takes a UNet of
-Stable Diffusion 1.5's size with random weights; `--quick` a stack of its attention layers, in a minute. Rows
-take turns, so that a busy machine slows all alike; medians are reported, for ratios that of the
-ratios within each round. Memory is what a step needs beyond the model: the allocator's peak and
-AdamW's two averages.
+Stable Diffusion 1.5's size with random weights; `--quick` a stack of its attention layers, in a
+minute. Rows take turns, so that a busy machine slows all alike; medians are reported, for ratios
+that of the ratios within each round. Memory is what a step needs beyond the model: the allocator's
+peak and AdamW's two averages.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--quick", action="store_true", help="a stack of attention layers")
-    parser.add_argument("--rounds", type=int, default=5, help="timed steps of every row")
+    parser.add_argument("--rounds", type=int, help="timed steps of every row [5; 3 if quick]")
     parser.add_argument("--rows", nargs="*", choices=CONTESTANTS, help="rows besides the first two")
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--gradient_checkpointing", action="store_true")
@@ -127,7 +127,7 @@ def main() -> None:
     make = attention_stack if options.quick else sd15_unet
     workload = make(device, batch=options.batch_size, checkpointing=options.gradient_checkpointing)
     names = list(dict.fromkeys(["frozen base", YARDSTICK, *(options.rows or CONTESTANTS)]))
-    rows = race(workload, names, options.rounds)
+    rows = race(workload, names, options.rounds or (3 if options.quick else 5))
     done = operations(workload)
     print(table(rows))
     print("\n".join(f"{name}: {value:.3g}" for name, value in done.items()))

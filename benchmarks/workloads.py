@@ -33,7 +33,7 @@ class Workload:
 
     def loss(self, model: nn.Module, *, floor: bool) -> Tensor:
         """Return a scalar; for the floor the input asks for a gradient instead of parameters."""
-        first = self.inputs[0].clone().requires_grad_(floor)
+        first = self.inputs[0].detach().requires_grad_(floor or self.inputs[0].requires_grad)
         output = model(first, *self.inputs[1:])
         return getattr(output, "sample", output).float().square().mean()
 
@@ -57,7 +57,10 @@ def sd15_unet(device: str, *, batch: int, checkpointing: bool) -> Workload:
 
 
 def attention_stack(device: str, *, batch: int, checkpointing: bool) -> Workload:
-    """Return the attention projections alone, for 32x32 latents, without softmax."""
+    """Return the attention projections alone, for 32x32 latents, without softmax.
+
+    As inside of a UNet, the rows ask for a gradient and the text does not.
+    """
     base = Stack().to(device)
     rows = [torch.randn(batch, (32 // down) ** 2, width, device=device) for width, down in BLOCKS]
     text = torch.randn(batch, *TEXT, device=device)

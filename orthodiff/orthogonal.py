@@ -10,37 +10,73 @@ Legend: d width of a row, r reflections, b block size, D = d / b blocks, m butte
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def compact_wy(U: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `U, S` with `H_1 H_2 ... H_r = I - U S U^T`, H_i reflecting along column i of U.
+    """Return `A, S` with `H_1 H_2 ... H_r = I - A^T S A`, H_i reflecting along column i of U.
 
-    U (..., d, r) need not be normalised; a zero column stands for no reflection. `S^{-1}`
-    (..., r, r) is the upper triangle of the Gram matrix `U^T U` with its diagonal halved (Puglisi
-    1992; exact).
+    U (..., d, r) need not be normalised; a zero column stands for no reflection. `A` (..., r, d) is
+    its transpose. `S^{-1}` (..., r, r) is the upper triangle of the Gram matrix `A A^T` with its
+    diagonal halved (Puglisi 1992; exact).
     """
-    gram = U.mT @ U
+    A = U.mT.contiguous()
+    gram = A @ A.mT
     squares = gram.diagonal(dim1=-2, dim2=-1)
     squares = torch.where(squares == 0, torch.ones_like(squares), squares)
     S_inverse = torch.triu(gram, diagonal=1) + torch.diag_embed(0.5 * squares)
-    identity = torch.eye(U.shape[-1], dtype=U.dtype, device=U.device).expand_as(gram)
-    return U, torch.linalg.solve_triangular(S_inverse, identity, upper=True)
+    identity = torch.eye(A.shape[-2], dtype=A.dtype, device=A.device).expand_as(gram)
+    return A, torch.linalg.solve_triangular(S_inverse, identity, upper=True)
 
 
 def mirror(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `V, S` with `I - V S V^T = I - 2 V V^T`, V a basis of `vectors` (..., d, r)."""
+    """Return `A, S` with `I - A^T S A = I - 2 A^T A`, A a basis of `vectors` (..., d, r)."""
     V, _ = torch.linalg.qr(vectors)
     identity = torch.eye(V.shape[-1], dtype=V.dtype, device=V.device)
-    return V, (2 * identity).expand(*V.shape[:-2], *identity.shape)
+    return V.mT.contiguous(), (2 * identity).expand(*V.shape[:-2], *identity.shape)
 
 
-def reflect(rows: Tensor, U: Tensor, S: Tensor, *, inverse: bool = False) -> Tensor:
-    """Return `rows (I - U S U^T)`, or `rows (I - U S^T U^T)` with `inverse`; 4 d r flop a row."""
-    U, S = U.to(rows.dtype), (S.mT if inverse else S).to(rows.dtype)
-    return rows - (rows @ U @ S) @ U.mT
+def reflect(rows: Tensor, A: Tensor, S: Tensor, *, inverse: bool = False) -> Tensor:
+    """Return `rows (I - A^T S A)`, or `rows (I - A^T S^T A)` with `inverse`; 4 d r flop a row.
+
+    Under autocast in its dtype, else in that of the rows (..., d).
+    """
+    device = rows.device.type
+    if torch.is_autocast_enabled(device):
+        rows = rows.to(torch.get_autocast_dtype(device))
+    S = (S.mT if inverse else S).to(rows.dtype)
+    return _Reflect.apply(rows.flatten(0, -2), A.to(rows.dtype), S).view_as(rows)
+
+
+class _Reflect(torch.autograd.Function):
+    """`x - x A^T S A` for rows x (N, d), keeping nothing as large as x besides x itself.
+
+    Products are laid out for thin A (r, d): on a CPU 2 to 4 times faster than autograd's own.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, A: Tensor, S: Tensor) -> Tensor:
+        """Return the reflected rows."""
+        inner = x @ A.mT
+        ctx.save_for_backward(x, A, S, inner)
+        return torch.addmm(x, inner @ S, A, alpha=-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, A and S."""
+        x, A, S, inner = ctx.saved_tensors
+        outer = gradient @ A.mT
+        back = outer @ S.mT
+        by_x = torch.addmm(gradient, back, A, alpha=-1) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return by_x, None, None
+        by_A = torch.addmm((inner @ S).mT @ gradient, back.mT, x, beta=-1, alpha=-1)
+        return by_x, by_A, -inner.mT @ outer
 
 
 def block_size_of(triangle: Tensor) -> int:

@@ -75,6 +75,13 @@ class Method:
         """
         return factors
 
+    def thin_change(self, matrix: Tensor, factors: Factors) -> tuple[Tensor, Tensor] | None:
+        """Return A (r, d) and C (r, out) with `x R^T W^T = x W^T + (x A^T) C`, or None if wide.
+
+        `matrix` is W (out, d), in whose dtype products with it are computed.
+        """
+        return None
+
     def low_rank(
         self, matrix: Tensor, parameters: Parameters, *, strength: float
     ) -> tuple[Tensor, Tensor] | None:

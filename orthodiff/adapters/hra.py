@@ -86,7 +86,7 @@ class HRA(Method):
         return {name: columns.repeat_interleave(twins, dim=1).reshape(shape)}
 
     def prepare(self, parameters: Parameters) -> Factors:
-        """Return U (*batch, d, r) and S (*batch, r, r) with R = I - U S U^T."""
+        """Return A (*batch, r, d) and S (*batch, r, r) with R = I - A^T S A."""
         return (mirror if self.strict else compact_wy)(parameters["hra_u"])
 
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
@@ -94,36 +94,41 @@ class HRA(Method):
         return reflect(rows, *factors, inverse=inverse)
 
     def power(self, factors: Factors, strength: float) -> Factors:
-        """Return U and S of R^strength, which differs from I only on the span of the reflections.
+        """Return A and S of R^strength, which differs from I only on the span of the reflections.
 
         Strict reflections turn r/2 planes by pi, which leaves the planes open: columns are paired
         in order.
         """
-        U, S = factors
+        A, S = factors
         if strength == 0:
-            return U, torch.zeros_like(S)
-        basis, M = self._within(U, S)
+            return A, torch.zeros_like(S)
+        basis, M = self._within(A, S)
         identity = torch.eye(len(M), dtype=M.dtype, device=M.device)
-        return basis, identity - rotation_power(M, strength)
+        return basis.mT.contiguous(), identity - rotation_power(M, strength)
+
+    def thin_change(self, matrix: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
+        """Return A (r, d) and C = -S^T A W^T (r, out), as `W (I - A^T S A) = W + C^T A`."""
+        A, S = factors
+        return A, -S.mT.to(matrix.dtype) @ (A.to(matrix.dtype) @ matrix.mT)
 
     def low_rank(
         self, matrix: Tensor, parameters: Parameters, *, strength: float
     ) -> tuple[Tensor, Tensor]:
-        """Return B = -W U S and A = U^T, as `W (I - U S U^T)` is a low-rank change exactly."""
+        """Return B = -W A^T S and A: the change is of low rank exactly."""
         factors = self.prepare(parameters)
-        U, S = factors if strength == 1 else self.power(factors, strength)
-        return -matrix @ U @ S, U.mT
+        A, C = self.thin_change(matrix, factors if strength == 1 else self.power(factors, strength))
+        return C.mT, A
 
     def angles(self, factors: Factors) -> Tensor:
         """Return the angles of R on the span of the reflections, in radians, largest first."""
         return rotation_angles(self._within(*factors)[1])
 
-    def _within(self, U: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
+    def _within(self, A: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
         """Return an orthonormal basis (d, r) of the reflections' span and R within it (r, r)."""
-        identity = torch.eye(U.shape[-1], dtype=U.dtype, device=U.device)
+        identity = torch.eye(len(A), dtype=A.dtype, device=A.device)
         if self.strict:
-            return U, -identity
-        basis, inner = torch.linalg.qr(U)
+            return A.mT, -identity
+        basis, inner = torch.linalg.qr(A.mT)
         return basis, identity - inner @ S @ inner.mT
 
     def check_strength(self, strength: float) -> None:
@@ -143,10 +148,10 @@ class HRA(Method):
         """Return reflections of R^strength: as many as there are, found again unless it is 1."""
         if strength == 1 and not self.strict:
             return _of_rank(self.rank), parameters
-        U, S = self.prepare(parameters)
+        A, S = self.prepare(parameters)
         if strength == 1:
-            return _of_rank(self.rank), {"hra_u": U}
-        basis, M = self._within(U, S)
+            return _of_rank(self.rank), {"hra_u": A.mT.contiguous()}
+        basis, M = self._within(A, S)
         power = rotation_power(M, strength) if strength else torch.eye(len(M), dtype=M.dtype)
         even = self.rank + self.rank % 2
         return _of_rank(even), {"hra_u": basis @ reflections(power, even)}
@@ -183,8 +188,8 @@ class HRA(Method):
         """Return lambda ||I_r - V^T V||_F^2 (eq. 6), or None when it is switched off."""
         if self.strict or not self.regularization:
             return None
-        V = F.normalize(factors[0], dim=-2)
-        gram = V.mT @ V
+        V = F.normalize(factors[0], dim=-1)
+        gram = V @ V.mT
         identity = torch.eye(self.rank, dtype=gram.dtype, device=gram.device)
         return self.regularization * (gram - identity).square().sum()
 

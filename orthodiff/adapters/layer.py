@@ -25,9 +25,8 @@ class AdaptedLayer(Protocol):
     def penalty(self) -> Tensor | None:
         """Return the weighted scalar this layer adds to the loss, or None for nothing."""
 
-    @property
-    def original_weight(self) -> nn.Parameter:
-        """The base layer's own weight, merged or not."""
+    def unpacked_weight(self) -> Tensor:
+        """Return the base layer's own weight, merged or not, unless it is quantized."""
 
     @property
     def merged(self) -> bool:
@@ -75,6 +74,10 @@ class RotatedLayer(Merging, nn.Module):
         """Return the input with its rows multiplied by R^T."""
         raise NotImplementedError
 
+    def run_turned(self, x: Tensor, factors: Factors) -> Tensor:
+        """Return the layer's output for the input with its rows multiplied by R^T."""
+        return self.base_layer(self.turn(x, factors))
+
     def run(self, x: Tensor, matrix: Tensor) -> Tensor:
         """Return the layer's output for x with another weight matrix (out, d)."""
         raise NotImplementedError
@@ -90,10 +93,20 @@ class RotatedLayer(Merging, nn.Module):
         factors, scale = self.factors(), self.scale()
         if self.training:
             factors = self.method.drop(factors)
-        rows = self.rows_in(x)
-        if self.quantized or (rows is not None and rows <= self.outputs):
-            return self._rescale(self.base_layer(self.turn(x, factors)), scale)
+        if self._turns_inputs(x):
+            return self._rescale(self.run_turned(x, factors), scale)
         return self.run(x, self._adapt(self.matrix, factors, scale))
+
+    def _turns_inputs(self, x: Tensor) -> bool:
+        """Whether to rotate the inputs and not the weight.
+
+        The side with fewer rows is cheaper, except in training: a rotated weight asks for its own
+        gradient, a product as large as the layer's, which the frozen one does without.
+        """
+        rows = self.rows_in(x)
+        if self.quantized or rows is None:
+            return self.quantized
+        return torch.is_grad_enabled() or rows <= self.outputs
 
     def _rescale(self, output: Tensor, scale: Tensor | None) -> Tensor:
         """Return `s y + (1 - s) bias`, as the scale is of the weight and not of the bias."""
@@ -153,7 +166,9 @@ class RotatedLayer(Merging, nn.Module):
         weight = self.unpacked_weight()
         self.shared = None
         matrix = at_least_float32(weight.flatten(1))
-        return self._adapt(matrix, self.factors(), self.scale()).view_as(weight).to(weight.dtype)
+        with torch.autocast(weight.device.type, enabled=False):
+            adapted = self._adapt(matrix, self.factors(), self.scale())
+        return adapted.view_as(weight).to(weight.dtype)
 
     # What callers look at on a plain layer.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,6 +26,19 @@ class AdaptedLinear(RotatedLayer):
     def turn(self, x: Tensor, factors: Factors) -> Tensor:
         """Return `x R^T` for x (..., d)."""
         return self.method.rotate(x, factors, inverse=True)
+
+    def run_turned(self, x: Tensor, factors: Factors) -> Tensor:
+        """Return `x R^T W^T + bias` (..., out).
+
+        Where x wants no gradient, as a prompt's, a thin change is added to the frozen layer's
+        output instead, so that training need not go back through W.
+        """
+        prompt = torch.is_grad_enabled() and not x.requires_grad and not self.quantized
+        thin = self.method.thin_change(self.matrix, factors) if prompt else None
+        if thin is None:
+            return super().run_turned(x, factors)
+        A, C = (factor.to(x.dtype) for factor in thin)
+        return self.base_layer(x) + (x @ A.mT) @ C
 
     def run(self, x: Tensor, matrix: Tensor) -> Tensor:
         """Return `x matrix^T + bias` (..., out)."""
