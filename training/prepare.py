@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ class Parts:
     accelerator: Accelerator
     base: Base
     num_parameters: int
-    examples: list[Example]
+    examples: Sequence[Example]
     checkpoint: Mapping[str, Any] | None
 
     @property

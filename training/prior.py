@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from orthodiff.errors import UserError
 from orthodiff.families import Base
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.pictures import open_picture, pictures_in
 from training.cache import default_cache
-from training.data.example import Example
-from training.dataset import load_examples
+from training.data.examples import Examples
+from training.data.found import Record, Request
 
 if TYPE_CHECKING:
     from training.tasks.dreambooth import DreamBoothConfig
 
+_MADE = re.compile(r"class-\d{5}\.png")
 
-def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> list[Example]:
-    """The class pictures as examples; the base must not be adapted yet when some must be made."""
-    caption = config.class_prompt or ""
+
+def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> Examples:
+    """The class pictures as examples; the base must not be adapted yet when some must be made.
+
+    Given pictures come first; what they lack of `num_class_images` is made with the base.
+    """
     folder = config.class_data_dir or _kept_at(config, base, resolution)
-    _fill(folder, base, config, resolution)
-    examples = load_examples(folder, caption, is_prior=True)
-    return examples[: config.num_class_images]
+    folder.mkdir(parents=True, exist_ok=True)
+    given = [path for path in pictures_in(folder) if not _MADE.fullmatch(path.name)]
+    given = given[: config.num_class_images]
+    made = [folder / _name(n) for n in range(config.num_class_images - len(given))]
+    missing = [number for number, path in enumerate(made) if not _is_whole(path)]
+    _make(missing, folder, base, config, resolution)
+    caption = config.class_prompt or ""
+    records = [Record(path.name, path, caption) for path in (*given, *made)]
+    return Examples(records, Request(folder=folder, caption=caption), is_prior=True)
 
 
 def check_class_folder(config: DreamBoothConfig) -> None:
@@ -42,24 +57,45 @@ def check_class_folder(config: DreamBoothConfig) -> None:
         open_picture(path)
 
 
-def _fill(folder: Path, base: Base, config: DreamBoothConfig, resolution: int) -> None:
-    """Make the missing pictures with the base; picture `i` has seed `config.seed + i`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    present = len(pictures_in(folder))
-    for start in range(present, config.num_class_images, config.sample_batch_size):
-        count = min(config.sample_batch_size, config.num_class_images - start)
-        request = GenerateRequest.repeat(
-            config.class_prompt or "",
-            num_images=count,
-            seed=config.seed + start,
+def _make(
+    numbers: Sequence[int], folder: Path, base: Base, config: DreamBoothConfig, resolution: int
+) -> None:
+    """Make class pictures by number; number `i` has seed `config.seed + i`."""
+    for start in range(0, len(numbers), config.sample_batch_size):
+        batch = numbers[start : start + config.sample_batch_size]
+        request = GenerateRequest(
+            prompts=(config.class_prompt or "",) * len(batch),
+            seeds=tuple(config.seed + number for number in batch),
             width=resolution,
             height=resolution,
-            batch_size=count,
+            batch_size=len(batch),
         )
-        for number, picture in enumerate(generate(base, request), start=start):
-            aside = folder / f".{number:05d}.tmp"
-            picture.save(aside, format="PNG")
-            aside.rename(folder / f"class-{number:05d}.png")
+        for number, picture in zip(batch, generate(base, request), strict=True):
+            _keep(picture, folder / _name(number))
+
+
+def _keep(picture: Image.Image, path: Path) -> None:
+    """Write aside first: another run may be making the same picture."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        picture.save(aside, format="PNG")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _name(number: int) -> str:
+    return f"class-{number:05d}.png"
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        open_picture(path)
+    except UserError:
+        return False
+    return True
 
 
 def _kept_at(config: DreamBoothConfig, base: Base, resolution: int) -> Path:

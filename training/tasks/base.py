@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
@@ -37,14 +38,14 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def examples(self, config: Any, *, resolution: int) -> list[Example]:
+    def examples(self, config: Any, *, resolution: int) -> Sequence[Example]:
         """What the run learns from, for pictures of `resolution` pixels a side.
 
         Raises:
             UserError: a picture cannot be read (named).
         """
 
-    def prior_examples(self, config: Any, base: Base, *, resolution: int) -> list[Example]:
+    def prior_examples(self, config: Any, base: Base, *, resolution: int) -> Sequence[Example]:
         """What the run must not unlearn, made with the unadapted `base` if need be."""
         return []
 

@@ -1,0 +1,79 @@
+"""Class pictures: given ones are used, missing ones made once, gaps and damage mended."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from orthodiff.families import Base, load_base
+from training.prior import class_examples
+from training.tasks.dreambooth import DreamBoothConfig
+
+
+@pytest.fixture(scope="module")
+def base(tiny: Path) -> Base:
+    return load_base(str(tiny))
+
+
+def config(cache: Path, **more: object) -> DreamBoothConfig:
+    usual = {
+        "pretrained_model_name_or_path": "base",
+        "instance_data_dir": "pictures",
+        "instance_prompt": "a photo of sks dog",
+        "class_prompt": "a photo of a dog",
+        "with_prior_preservation": True,
+        "num_class_images": 5,
+        "sample_batch_size": 2,
+        "cache_dir": cache,
+    }
+    return DreamBoothConfig(**{**usual, **more})  # type: ignore[arg-type]
+
+
+def made(cache: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
+def test_pictures_are_made_once_per_base_prompt_seed_and_resolution(
+    base: Base, tmp_path: Path
+) -> None:
+    examples = class_examples(config(tmp_path), base, resolution=32)
+    assert [example.caption for example in examples] == ["a photo of a dog"] * 5
+    assert all(example.is_prior for example in examples)
+    assert len({example.image.tobytes() for example in examples}) == 5
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    class_examples(config(tmp_path), base, resolution=32)
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    for more, resolution in (({"seed": 1}, 32), ({"class_prompt": "dog"}, 32), ({}, 16)):
+        class_examples(config(tmp_path, **more), base, resolution=resolution)
+    assert len(list((tmp_path / "class").iterdir())) == 4
+
+
+@pytest.mark.parametrize("harm", ["gap", "damage"])
+def test_a_partly_filled_folder_is_completed(base: Base, tmp_path: Path, harm: str) -> None:
+    class_examples(config(tmp_path), base, resolution=32)
+    whole = made(tmp_path)
+    assert sorted(whole) == [f"class-{n:05d}.png" for n in range(5)]
+    for name in ("class-00001.png", "class-00004.png"):
+        (path,) = tmp_path.rglob(name)
+        path.unlink() if harm == "gap" else path.write_bytes(whole[name][:50])
+    (folder,) = (tmp_path / "class").iterdir()
+    (folder / ".class-00004.png.123.tmp").write_bytes(b"left by a crash")
+    assert len(class_examples(config(tmp_path), base, resolution=32)) == 5
+    again = made(tmp_path)
+    assert {name: again[name] for name in whole} == whole
+
+
+def test_given_pictures_are_used_first_and_only_the_rest_is_made(
+    base: Base, tmp_path: Path
+) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(given / f"dog {number}.png")
+    settings = config(tmp_path, class_data_dir=given)
+    names = [example.name for example in class_examples(settings, base, resolution=32)]
+    assert names == ["dog 0.png", "dog 1.png", "dog 2.png", "class-00000.png", "class-00001.png"]
+    fewer = config(tmp_path, class_data_dir=given, num_class_images=2)
+    names = [example.name for example in class_examples(fewer, base, resolution=32)]
+    assert names == ["dog 0.png", "dog 1.png"]
+    assert len(list(given.iterdir())) == 5
