@@ -22,7 +22,7 @@ class Bundle:
     def __init__(self, base: Base, parts: Mapping[str, Part]) -> None:
         self.base = base
         self.parts = dict(parts)
-        self._text_changed()
+        self.changed()
 
     @classmethod
     def load(cls, base: Base, folder: str | Path) -> Bundle:
@@ -40,7 +40,7 @@ class Bundle:
         except BaseException:
             bundle.detach()
             raise
-        bundle._text_changed()
+        bundle.changed()
         return bundle
 
     def save(
@@ -137,7 +137,7 @@ class Bundle:
             )
         for part, own in by_part.items():
             self.parts[part].load_state_dict(own)
-        self._text_changed()
+        self.changed()
 
     @property
     def strength(self) -> float:
@@ -150,7 +150,7 @@ class Bundle:
             adapter.method.check_strength(strength)
         for adapter in self.adapters.values():
             adapter.strength = strength
-        self._text_changed()
+        self.changed()
 
     def merge(self) -> None:
         """Put the adapters into the weights, so that the model runs at its own speed."""
@@ -161,9 +161,9 @@ class Bundle:
         """Give the base its own parts back; this handle keeps the parameters."""
         for part in self.parts.values():
             part.detach()
-        self._text_changed()
+        self.changed()
 
-    def _text_changed(self) -> None:
-        """Forget remembered prompts where they were read by what is learned here."""
+    def changed(self) -> None:
+        """Forget remembered prompts where a part that changed had read them."""
         if self.reads:
             self.base.prompts.clear()

@@ -42,7 +42,7 @@ def test_every_optimizer_goes_downhill(name: str) -> None:
     if name != "adamw":
         pytest.importorskip({"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}.get(name, name))
     numbers = Numbers()
-    optimizer = make_optimizer(read(f"--optimizer={name}"), numbers.parameters())
+    optimizer = make_optimizer(read(f"--optimizer={name}"), {"unet": numbers.parameters()})
     averaging = Averaging(numbers, optimizer, decay=None)
     start = numbers.values.square().sum().item()
     for _ in range(100):
@@ -59,7 +59,7 @@ def test_an_absent_optimizer_is_asked_for(name: str, monkeypatch: pytest.MonkeyP
     flag = {"prodigyopt": "--optimizer=prodigy", "schedulefree": "--optimizer=schedulefree"}
     config = read(flag.get(name, "--use_8bit_adam"))
     with pytest.raises(UserError, match=f"needs {name}, which is not installed"):
-        make_optimizer(config, Numbers().parameters())
+        make_optimizer(config, {"unet": Numbers().parameters()})
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_an_absent_optimizer_is_asked_for(name: str, monkeypatch: pytest.MonkeyP
 )
 def test_courses_of_the_rate(flags: list[str], expected: list[float]) -> None:
     config = read("--learning_rate=1", "--max_train_steps=4", *flags)
-    optimizer = make_optimizer(config, Numbers().parameters())
+    optimizer = make_optimizer(config, {"unet": Numbers().parameters()})
     schedule = make_schedule(config, optimizer)
     rates = []
     for _ in expected:
@@ -120,7 +120,7 @@ def test_averages_resume_to_the_same_bits_and_samples_do_not_disturb(
 def test_prodigy_tells_the_rate_it_found() -> None:
     pytest.importorskip("prodigyopt")
     numbers = Numbers()
-    optimizer = make_optimizer(read("--optimizer=prodigy"), numbers.parameters())
+    optimizer = make_optimizer(read("--optimizer=prodigy"), {"unet": numbers.parameters()})
     first = rate_of(optimizer)
     for _ in range(50):
         optimizer.zero_grad()

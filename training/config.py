@@ -50,6 +50,10 @@ class RunConfig(
         usual = 1.0 if self.optimizer == "prodigy" else usual_rate(self.method)
         return self.learning_rate or usual
 
+    def rate_for(self, part: str) -> float:
+        """The peak learning rate before scaling of one part of what is learned."""
+        return self.rate
+
     def resolved(self) -> dict[str, Any]:
         """All values as YAML and JSON know them, the method's settings beside the others."""
         plain = self.model_dump(mode="json", exclude=set(OWN_KEYS))

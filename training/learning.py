@@ -20,9 +20,8 @@ class Learning:
     def __init__(self, parts: Parts, learned: Bundle) -> None:
         self.config, self.accelerator, self.learned = parts.config, parts.accelerator, learned
         self.parameters = learned.parameters()
-        optimizer = make_optimizer(
-            self.config, self.parameters, processes=self.accelerator.num_processes
-        )
+        by_part = {name: part.parameters() for name, part in learned.parts.items()}
+        optimizer = make_optimizer(self.config, by_part, processes=self.accelerator.num_processes)
         decay = self.config.ema_decay if self.config.use_ema else None
         self.averaging = Averaging(learned, optimizer, decay=decay)
         self.rates = make_schedule(self.config, optimizer)
@@ -38,6 +37,7 @@ class Learning:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.averaging.step()
+        self.learned.changed()
         rate = rate_of(self.optimizer)
         self.rates.step()
         return rate

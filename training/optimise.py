@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,19 +14,24 @@ from torch.optim.lr_scheduler import LRScheduler
 from orthodiff.errors import UserError
 from training.config import RunConfig
 
-Parameters = Sequence[nn.Parameter]
+Groups = list[dict[str, Any]]
+"""What torch's optimizers take: `params` with the rate `lr` of their own."""
 
 
-def make_optimizer(config: RunConfig, parameters: Parameters, *, processes: int = 1) -> Optimizer:
-    """The configured optimizer over what is learned.
+def make_optimizer(
+    config: RunConfig, parameters: Mapping[str, Sequence[nn.Parameter]], *, processes: int = 1
+) -> Optimizer:
+    """The configured optimizer over the parameters of every part of what is learned.
 
     Raises:
         UserError: it needs a package that is not installed.
     """
-    rate = config.rate
-    if config.scale_lr:
-        rate *= config.gradient_accumulation_steps * config.train_batch_size * processes
-    return OPTIMIZERS[config.optimizer](config, parameters, rate)
+    times = config.gradient_accumulation_steps * config.train_batch_size * processes
+    groups = [
+        {"params": list(own), "lr": config.rate_for(part) * (times if config.scale_lr else 1)}
+        for part, own in parameters.items()
+    ]
+    return OPTIMIZERS[config.optimizer](config, groups)
 
 
 def make_schedule(config: RunConfig, optimizer: Optimizer) -> LRScheduler:
@@ -59,20 +64,19 @@ def check_optimizer(config: RunConfig) -> None:
         _package(config.optimizer)
 
 
-def _adamw(config: RunConfig, parameters: Parameters, rate: float) -> Optimizer:
-    fused = parameters[0].device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(parameters, lr=rate, fused=fused, **_adam_settings(config))
+def _adamw(config: RunConfig, groups: Groups) -> Optimizer:
+    fused = groups[0]["params"][0].device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, fused=fused, **_adam_settings(config))
 
 
-def _adamw_8bit(config: RunConfig, parameters: Parameters, rate: float) -> Optimizer:
-    return _package("adamw8bit").optim.AdamW8bit(parameters, lr=rate, **_adam_settings(config))
+def _adamw_8bit(config: RunConfig, groups: Groups) -> Optimizer:
+    return _package("adamw8bit").optim.AdamW8bit(groups, **_adam_settings(config))
 
 
-def _prodigy(config: RunConfig, parameters: Parameters, rate: float) -> Optimizer:
+def _prodigy(config: RunConfig, groups: Groups) -> Optimizer:
     """Prodigy (Mishchenko & Defazio, 2306.06101), as its authors advise for diffusion models."""
     return _package("prodigy").Prodigy(
-        parameters,
-        lr=rate,
+        groups,
         decouple=True,
         use_bias_correction=True,
         safeguard_warmup=True,
@@ -80,10 +84,10 @@ def _prodigy(config: RunConfig, parameters: Parameters, rate: float) -> Optimize
     )
 
 
-def _schedule_free(config: RunConfig, parameters: Parameters, rate: float) -> Optimizer:
+def _schedule_free(config: RunConfig, groups: Groups) -> Optimizer:
     """Schedule-free AdamW (Defazio et al., 2405.15682); it warms up by itself."""
     return _package("schedulefree").AdamWScheduleFree(
-        parameters, lr=rate, warmup_steps=config.lr_warmup_steps, **_adam_settings(config)
+        groups, warmup_steps=config.lr_warmup_steps, **_adam_settings(config)
     )
 
 
@@ -95,7 +99,7 @@ def _adam_settings(config: RunConfig) -> dict[str, Any]:
     }
 
 
-OPTIMIZERS: dict[str, Callable[[RunConfig, Parameters, float], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[RunConfig, Groups], Optimizer]] = {
     "adamw": _adamw,
     "adamw8bit": _adamw_8bit,
     "prodigy": _prodigy,

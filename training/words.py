@@ -1,0 +1,36 @@
+"""Puts what is learned of reading prompts on a base: encoders' adapters, and a new word."""
+
+from __future__ import annotations
+
+import torch
+
+import orthodiff
+from orthodiff import tokens
+from orthodiff.adapters import Method
+from orthodiff.families import Base
+from orthodiff.parts import Part
+from training.options import TextOptions
+
+
+def attach_text(
+    options: TextOptions, method: Method, base: Base, generator: torch.Generator
+) -> dict[str, Part]:
+    """The parts asked for by name, at their start.
+
+    Raises:
+        UserError: the method's settings do not fit an encoder, or the word is known already.
+    """
+    parts: dict[str, Part] = {}
+    for text in base.texts if options.train_text_encoder else ():
+        parts[text.name] = orthodiff.attach(
+            text.model, method, targets=orthodiff.TEXT_ATTENTION, generator=generator
+        )
+    if options.placeholder_token:
+        parts["tokens"] = tokens.create(
+            base,
+            options.placeholder_token,
+            like=options.initializer_token,
+            vectors=options.num_vectors,
+            generator=generator,
+        )
+    return parts
