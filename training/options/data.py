@@ -55,7 +55,6 @@ class DataOptions(Options):
     aspect_ratio_buckets: str | None = Field(
         None, description="these buckets instead: height,width;height,width;..."
     )
-    repeats: int = Field(1, ge=1, description="how often an epoch sees each picture")
     trigger_phrase: str | None = Field(
         None, min_length=1, description="put this before captions that do not hold it: sks dog"
     )
