@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,7 +29,19 @@ class DreamBoothConfig(RunConfig, TextOptions, PriorOptions, SubjectOptions, Mod
     """Personalise a base model on a handful of pictures of one subject."""
 
     def rate_for(self, part: str) -> float:
-        return self.text_rate(part) or self.rate
+        """Prodigy finds one rate for all."""
+        own = None if self.optimizer == "prodigy" else self.text_rate(part)
+        return own or self.rate
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> Self:
+        for name in ("text_encoder_lr", "token_learning_rate"):
+            if self.optimizer == "prodigy" and getattr(self, name):
+                raise ValueError(
+                    f"`{name}` is given, but prodigy finds one rate for all parts. Leave it out, "
+                    "or use --optimizer adamw."
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_word(self) -> Self:
@@ -58,7 +71,7 @@ class DreamBooth(Task):
 
     def prior_examples(
         self, config: DreamBoothConfig, base: Base, *, resolution: int
-    ) -> list[Example]:
+    ) -> Sequence[Example]:
         from training.prior import class_examples
 
         if not config.with_prior_preservation:
