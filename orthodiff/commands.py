@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from orthodiff.bundle import Bundle
+from orthodiff.control import Steering, overlay
+from orthodiff.control_options import ControlOptions
 from orthodiff.families import Base
 from orthodiff.flags import read_options
 from orthodiff.generate import GenerateRequest, generate
@@ -18,10 +22,12 @@ from orthodiff.recipe import Recipe, save_png
 from orthodiff.sheet import contact_sheet
 
 
-class GenerateOptions(Options):
+class GenerateOptions(ControlOptions, Options):
     """Make pictures with a base model, with or without an adapter."""
 
-    adapter: Path | None = Field(None, description="adapter folder; without one: the base alone")
+    adapter: tuple[Path, ...] = Field(
+        (), description="adapter folder; several are composed, the first applied first"
+    )
     prompt: tuple[str, ...] = Field(min_length=1, description="prompt; may be repeated")
     num_images: int = Field(1, ge=1, description="pictures per prompt")
     output_dir: Path = Field(Path("runs/pictures"), description="folder for the PNG files")
@@ -45,14 +51,18 @@ def generate_command(arguments: Sequence[str]) -> None:
     hush()
     base = options.open_base()
     bundle = options.attach(base, options.adapter)
-    request = options.request(options.prompt, num_images=options.num_images).resolved(base)
+    prompts = options.prompt * max(options.num_maps, 1)
+    request = options.request(prompts, num_images=options.num_images).resolved(base)
+    steering = options.steering(bundle, request, on_note=_note)
     make_folder(options.output_dir)
     with progress() as on_step:
-        pictures = generate(base, request, on_step=on_step)
+        pictures = generate(base, request, steering=steering, on_step=on_step)
     for number, picture in enumerate(pictures):
         recipe = recipe_of(base, request, number, bundle=bundle, options=options)
         save_png(picture, options.output_dir / f"{number:02d}.png", recipe)
-    contact_sheet(pictures).save(options.output_dir / "contact_sheet.png")
+    shown = _with_maps(pictures, steering, options.output_dir) if steering else pictures
+    sheet = contact_sheet(shown, multiple=3 if steering else 1)
+    sheet.save(options.output_dir / "contact_sheet.png")
     print(f"{len(pictures)} pictures and contact_sheet.png written to {options.output_dir}")
 
 
@@ -98,8 +108,30 @@ def recipe_of(
         height=request.height or 0,
         scheduler=type(base.scheduler).__name__,
         base=base.name,
-        adapter=str(options.adapter) if options.adapter else "",
+        adapter=" + ".join(map(str, options.adapter)),
         method=bundle.method if bundle else "",
         strength=options.strength,
         merged=options.merge,
+        condition=str(options.map_of(number, len(request.prompts)) or ""),
+        condition_type=bundle.control.condition.name if bundle and bundle.control else "",
+        control_strength=options.control_strength,
+        control_start=options.control_start,
+        control_end=options.control_end,
     )
+
+
+def _with_maps(
+    pictures: Sequence[Image.Image], steering: Steering, folder: Path
+) -> list[Image.Image]:
+    """Write each picture's map as it was used, and one laid over the other; all three of each."""
+    shown = []
+    for number, (picture, used) in enumerate(zip(pictures, steering.maps, strict=True)):
+        laid = overlay(picture, used)
+        used.save(folder / f"{number:02d}_map.png")
+        laid.save(folder / f"{number:02d}_overlay.png")
+        shown += [used, picture, laid]
+    return shown
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)

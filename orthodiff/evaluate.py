@@ -75,7 +75,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         class_word=options.class_word,
     )
     base = options.open_base()
-    bundle = options.attach(base, options.adapter)
+    bundle = options.attach(base, [options.adapter])
     assert bundle is not None
     scorer = _scorer(options, base)
     options.request(options.prompt, num_images=options.num_images).resolved(base)

@@ -56,7 +56,7 @@ def parse_flags(
     known = list(flags)
     for flag in known:
         _add(parser, flag)
-    values, unknown = parser.parse_known_args(arguments)
+    values, unknown = parser.parse_known_args(_underscored(arguments, known))
     if unknown:
         written = unknown[0].split("=")[0]
         hint = nearest(written.lstrip("-").replace("-", "_"), [f.name for f in known], prefix="--")
@@ -103,6 +103,13 @@ def nearest(word: str, known: Iterable[str], *, prefix: str = "") -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message[:1].upper()}{message[1:]}. See `{self.prog} --help`.")
+
+
+def _underscored(arguments: Sequence[str], known: Iterable[Flag]) -> list[str]:
+    """Known flags written with dashes, `--num-images`, as `--num_images`."""
+    dashed = {f"--{flag.name.replace('_', '-')}": f"--{flag.name}" for flag in known}
+    words = (argument.partition("=") for argument in arguments)
+    return [dashed.get(name, name) + equals + value for name, equals, value in words]
 
 
 def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from orthodiff.control.steering import Steering, unsteered
 from orthodiff.errors import UserError
 from orthodiff.families import Base, Conditioning
 
@@ -99,9 +100,13 @@ class GenerateRequest:
 
 
 def generate(
-    base: Base, request: GenerateRequest, *, on_step: OnStep | None = None
+    base: Base,
+    request: GenerateRequest,
+    *,
+    steering: Steering | None = None,
+    on_step: OnStep | None = None,
 ) -> list[Image.Image]:
-    """Make the pictures of `request`, in order.
+    """Make the pictures of `request`, in order, steered by a map each if `steering` has them.
 
     Every picture draws from its own generator, so it does not depend on its batch (up to the
     rounding of the matrix kernels, which differ with the batch's size).
@@ -117,7 +122,7 @@ def generate(
     try:
         for number, batch in enumerate(batches):
             tick = _counter(on_step, before=number * steps, total=len(batches) * steps)
-            latents = _denoise(base, request, batch, tick)
+            latents = _denoise(base, request, batch, steering, tick)
             pictures += [_to_image(base.decode(latent)) for latent in latents]
     finally:
         base.unet.train(training)
@@ -126,7 +131,11 @@ def generate(
 
 @torch.no_grad()
 def _denoise(
-    base: Base, request: GenerateRequest, batch: slice, tick: Callable[[int], None]
+    base: Base,
+    request: GenerateRequest,
+    batch: slice,
+    steering: Steering | None,
+    tick: Callable[[int], None],
 ) -> Tensor:
     """Sample the latents `(B, C, h, w)` of one batch with classifier-free guidance."""
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds[batch]]
@@ -144,9 +153,11 @@ def _denoise(
         wanted = Conditioning.join([unwanted, wanted])
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"generator": generators} if takes_generator else {}
+    steered = steering.over(batch) if steering else unsteered
     for number, timestep in enumerate(scheduler.timesteps, start=1):
         noisy = scheduler.scale_model_input(torch.cat([latents] * (1 + guided)), timestep)
-        output = base.predict(noisy, timestep, wanted)
+        with steered(number - 1, len(scheduler.timesteps)):
+            output = base.predict(noisy, timestep, wanted)
         if guided:
             without, towards = output.chunk(2)
             output = without + guidance * (towards - without)

@@ -15,6 +15,7 @@ from orthodiff.bundle import Bundle
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from orthodiff.generate import GenerateRequest
+from orthodiff.stacking import load_all
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -80,20 +81,18 @@ class Options(BaseModel):
             batch_size=self.batch_size,
         )
 
-    def attach(self, base: Base, folder: Path | None) -> Bundle | None:
-        """Put what `folder` holds on the base, at this strength, merged if asked.
+    def attach(self, base: Base, folders: Sequence[Path]) -> Bundle | None:
+        """Put what `folders` hold on the base, in this order, at this strength, merged if asked.
 
         Raises:
-            UserError: it is no adapter, does not fit this base, or cannot have this strength.
+            UserError: one is no adapter, does not fit this base, or cannot have this strength.
         """
-        if folder is None:
+        if not folders:
             if self.merge or self.strength != 1:
                 name = "merge" if self.merge else "strength"
                 raise UserError(f"`{name}` needs an adapter. Add --adapter FOLDER.")
             return None
-        bundle = Bundle.load(base, folder)
-        if self.strength != 1:
-            bundle.strength = self.strength
+        bundle = load_all(base, folders, strength=self.strength)
         if self.merge:
             bundle.merge()
         return bundle

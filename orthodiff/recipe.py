@@ -28,6 +28,15 @@ class Recipe:
     method: str = ""
     strength: float = 1.0
     merged: bool = False
+    condition: str = ""
+    condition_type: str = ""
+    control_strength: float = 1.0
+    control_start: float = 0.0
+    control_end: float = 1.0
+
+    @property
+    def _adapter_names(self) -> str:
+        return " + ".join(Path(folder).name for folder in self.adapter.split(" + "))
 
     def as_parameters(self) -> str:
         """The text that AUTOMATIC1111's web UI writes, which other tools read."""
@@ -44,7 +53,12 @@ class Recipe:
         }
         if self.adapter:
             details["Adapter"] = (
-                f"{Path(self.adapter).name} ({self.method}, strength {self.strength:g})"
+                f"{self._adapter_names} ({self.method}, strength {self.strength:g})"
+            )
+        if self.condition:
+            details["Control"] = (
+                f"{Path(self.condition).name} ({self.condition_type}, strength "
+                f"{self.control_strength:g}, steps {self.control_start:g} to {self.control_end:g})"
             )
         return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in details.items())])
 

@@ -27,9 +27,14 @@ class Row:
     is_adapted: bool = False
 
 
-def contact_sheet(pictures: Sequence[Image.Image], *, cell: int = 192) -> Image.Image:
-    """All pictures in a near-square sheet; small ones are enlarged to `cell` pixels a side."""
-    columns = math.ceil(math.sqrt(len(pictures)))
+def contact_sheet(
+    pictures: Sequence[Image.Image], *, cell: int = 192, multiple: int = 1
+) -> Image.Image:
+    """All pictures in a near-square sheet; small ones are enlarged to `cell` pixels a side.
+
+    There are a `multiple` of columns, so that so many neighbours stay together.
+    """
+    columns = math.ceil(math.sqrt(len(pictures)) / multiple) * multiple
     rows = math.ceil(len(pictures) / columns)
     step = _cell_side(pictures, cell) + GAP
     sheet = Image.new("RGB", (columns * step + GAP, rows * step + GAP), PAPER)

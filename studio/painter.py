@@ -66,7 +66,7 @@ class Painter:
         tell = on_progress or (lambda share, text: None)
         with self._lock:
             try:
-                compare = compare and options.adapter is not None
+                compare = compare and bool(options.adapter)
                 return self._paint(options, compare=compare, tell=tell)
             except BaseException:
                 self._base = None
@@ -76,7 +76,7 @@ class Painter:
         begun = time.monotonic()
         tell(0.0, "Loading the base model")
         base = self._open(options)
-        plain = options.model_copy(update={"adapter": None, "strength": 1.0})
+        plain = options.model_copy(update={"adapter": (), "strength": 1.0})
         tasks = [("base", plain)] * compare + [("adapted", options)]
         files: dict[str, list[Path]] = {"base": [], "adapted": []}
         for number, (kind, task) in enumerate(tasks):

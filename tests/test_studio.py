@@ -138,7 +138,7 @@ def test_base_and_adapted_pictures_with_recipes(tiny: Path, tmp_path: Path) -> N
     assert train(tiny, pictures, tmp_path / "run", learning_rate=0.1) == 0
     options = GenerateOptions(
         pretrained_model_name_or_path=str(tiny),
-        adapter=tmp_path / "run",
+        adapter=[tmp_path / "run"],
         prompt=("a photo of sks dog", "a dog"),
         num_images=2,
         seed=5,

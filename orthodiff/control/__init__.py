@@ -15,9 +15,10 @@ from orthodiff.control.handle import (
 from orthodiff.control.hint import HintEncoder
 from orthodiff.control.kinds import CONTROLS, condition_of
 from orthodiff.control.landmarks import Landmarks
-from orthodiff.control.maps import fit, overlay, to_tensor
+from orthodiff.control.maps import compute, fit, overlay, to_tensor
 from orthodiff.control.scribble import Scribble
 from orthodiff.control.segmentation import Segmentation
+from orthodiff.control.steering import Steering
 
 __all__ = [
     "CONFIG",
@@ -30,7 +31,9 @@ __all__ = [
     "Landmarks",
     "Scribble",
     "Segmentation",
+    "Steering",
     "attach",
+    "compute",
     "condition_of",
     "describe",
     "fit",

@@ -54,6 +54,16 @@ class Condition(ABC):
         """The same map in another `size` (width, height)."""
         return given.resize(size, Image.Resampling.LANCZOS)
 
+    def with_model(self, model: str) -> Condition:
+        """The same with a local model that computes it.
+
+        Raises:
+            UserError: it needs none.
+        """
+        if LOCAL not in {field.name for field in dataclasses.fields(self)}:
+            raise UserError(f"A {self.name} map is computed without a model. Leave the model out.")
+        return dataclasses.replace(self, **{LOCAL: model})
+
     def settings(self) -> dict[str, Any]:
         """What a saved control remembers of the map."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k != LOCAL}

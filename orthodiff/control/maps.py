@@ -11,25 +11,40 @@ from torch import Tensor
 
 from orthodiff.control.base import Condition
 
+Size = tuple[int, int]
+Fitted = tuple[Image.Image, str | None]
+"""A map in the size of the pictures, and what was done to it, if anything was."""
 
-def fit(
-    given: Image.Image, size: tuple[int, int], condition: Condition
-) -> tuple[Image.Image, str | None]:
-    """An RGB map in `size` (width, height), and what was done to it, or None.
 
-    A map of another shape is letterboxed: black above and below, or left and right.
+def fit(given: Image.Image, size: Size, condition: Condition) -> Fitted:
+    """A ready RGB map in `size` (width, height).
+
+    A map of another shape is letterboxed: black above and below, or left and right. Whether it is
+    a map of this kind is not looked at; see `Condition.check`.
     """
     if given.size == size:
         return given, None
-    scale = min(size[0] / given.width, size[1] / given.height)
-    inner = (max(1, round(given.width * scale)), max(1, round(given.height * scale)))
-    was, now = (f"{width}x{height}" for width, height in (given.size, size))
+    inner, was = _inside(given.size, size), f"The map was {given.width}x{given.height}"
     resized = condition.resize(given, inner)
     if inner == size:
-        return resized, f"The map was resized from {was} to {now}."
-    boxed = Image.new("RGB", size)
-    boxed.paste(resized, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
-    return boxed, f"The map of {was} has another shape than {now}: it was letterboxed with black."
+        return resized, f"{was} and was resized to {size[0]}x{size[1]}."
+    return _letterbox(resized, size), f"{was}: {_boxed(inner, size)}"
+
+
+def compute(picture: Image.Image, size: Size, condition: Condition) -> Fitted:
+    """The map of an RGB picture in `size`, computed from the picture in that size.
+
+    Raises:
+        UserError: the map cannot be computed here, or is blank.
+    """
+    inner = _inside(picture.size, size)
+    small = picture.resize(inner, Image.Resampling.LANCZOS)
+    computed = condition.compute(small)
+    condition.check(computed)
+    if inner == size:
+        return computed, None
+    was = f"The picture was {picture.width}x{picture.height}"
+    return _letterbox(computed, size), f"{was}: {_boxed(inner, size)}"
 
 
 def to_tensor(maps: Sequence[Image.Image]) -> Tensor:
@@ -47,3 +62,22 @@ def overlay(picture: Image.Image, used: Image.Image, *, share: float = 0.6) -> I
 
 def _levels(given: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(given.convert("RGB"))).permute(2, 0, 1)
+
+
+def _inside(size: Size, frame: Size) -> Size:
+    """The largest size of the same shape inside a frame."""
+    scale = min(frame[0] / size[0], frame[1] / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _letterbox(given: Image.Image, size: Size) -> Image.Image:
+    boxed = Image.new("RGB", size)
+    boxed.paste(given, ((size[0] - given.width) // 2, (size[1] - given.height) // 2))
+    return boxed
+
+
+def _boxed(inner: Size, size: Size) -> str:
+    return (
+        f"its map was letterboxed, {inner[0]}x{inner[1]} on black, as the pictures are "
+        f"{size[0]}x{size[1]}."
+    )

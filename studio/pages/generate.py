@@ -175,7 +175,7 @@ class Generate:
         stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() // 10**6 % 1000:03d}"
         values = {
             "pretrained_model_name_or_path": data[self.base],
-            "adapter": folder,
+            "adapter": [folder],
             "prompt": prompts,
             "negative_prompt": (data[self.negative] or "").strip(),
             "num_images": whole("Pictures each", data[self.count], least=1, most=8),

@@ -1,0 +1,124 @@
+"""Options about maps, for every command that makes pictures, and what they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from orthodiff.bundle import Bundle
+from orthodiff.control import Condition, Steering, compute, fit
+from orthodiff.control.maps import Fitted, Size
+from orthodiff.errors import FileError, UserError
+from orthodiff.generate import GenerateRequest
+from orthodiff.pictures import open_picture
+
+OnNote = Callable[[str], None]
+
+
+class ControlOptions(BaseModel):
+    """How maps steer the pictures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    condition: tuple[Path, ...] = Field(
+        (), description="map that steers the pictures; may be repeated"
+    )
+    condition_from: tuple[Path, ...] = Field(
+        (), description="picture whose map is computed; may be repeated"
+    )
+    condition_type: str | None = Field(None, description="kind of the maps [the adapter's]")
+    condition_model: str | None = Field(
+        None, description="folder of a transformers model that computes segmentation or depth"
+    )
+    control_strength: float = Field(1.0, ge=0, le=10, description="how much the maps count")
+    control_start: float = Field(
+        0.0, ge=0, le=1, description="share of the steps before maps count"
+    )
+    control_end: float = Field(
+        1.0, ge=0, le=1, description="share of the steps after which maps no longer count"
+    )
+
+    @property
+    def num_maps(self) -> int:
+        """How many maps there are."""
+        return len(self.condition) + len(self.condition_from)
+
+    def steering(
+        self, bundle: Bundle | None, request: GenerateRequest, *, on_note: OnNote
+    ) -> Steering | None:
+        """Maps in the size of a resolved request, each for as many pictures as there are of it.
+
+        Raises:
+            UserError: no adapter is steered by such maps, or a map cannot be used.
+        """
+        control = bundle.control if bundle else None
+        if not self.num_maps:
+            if control:
+                on_note(f"Without a map ({control.condition.name}), nothing steers the pictures.")
+            return None
+        if control is None:
+            raise UserError(
+                "A map was given, but no adapter that is steered by maps. Train one with "
+                "`python -m training control`, and give its folder with --adapter."
+            )
+        condition = self._condition(control.condition)
+        size = (request.width or 0, request.height or 0)
+        maps = [_make(path, _ready, size, condition, on_note) for path in self.condition]
+        maps += [_make(path, compute, size, condition, on_note) for path in self.condition_from]
+        of_each = len(request.prompts) // len(maps)
+        return Steering(
+            control,
+            [given for given in maps for _ in range(of_each)],
+            strength=self.control_strength,
+            start=self.control_start,
+            end=self.control_end,
+        )
+
+    def map_of(self, number: int, count: int) -> Path | None:
+        """The file that steers picture `number` of `count`."""
+        files = (*self.condition, *self.condition_from)
+        return files[number * len(files) // count] if files else None
+
+    def _condition(self, trained: Condition) -> Condition:
+        """The adapter's condition with this machine's model.
+
+        Raises:
+            UserError: another kind of map was announced.
+        """
+        if self.condition_type not in (None, trained.name):
+            raise UserError(
+                f"`condition_type` is {self.condition_type}, but the adapter is steered by "
+                f"{trained.name} maps. Give such a map, or another adapter."
+            )
+        return trained.with_model(self.condition_model) if self.condition_model else trained
+
+
+def _ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:
+    condition.check(given)
+    return fit(given, size, condition)
+
+
+def _make(
+    path: Path,
+    make: Callable[[Image.Image, Size, Condition], Fitted],
+    size: Size,
+    condition: Condition,
+    on_note: OnNote,
+) -> Image.Image:
+    """The map that a file leads to, in the size of the pictures.
+
+    Raises:
+        UserError: it leads to none, naming the file.
+    """
+    try:
+        used, note = make(open_picture(path), size, condition)
+    except FileError:
+        raise
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if note:
+        on_note(f"{path}: {note}")
+    return used
