@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 import warnings
@@ -23,8 +22,7 @@ import torch
 
 from benchmarks.contestants import CONTESTANTS, Attach
 from benchmarks.memory import keep_memory, peak_bytes
-from benchmarks.operations import operations
-from benchmarks.workloads import Workload, attention_stack, sd15_unet, synchronize
+from benchmarks.workloads import Workload, attention_stack, machine, sd15_unet, synchronize
 
 YARDSTICK = "PEFT LoRA r8"
 
@@ -128,28 +126,18 @@ def main() -> None:
     workload = make(device, batch=options.batch_size, checkpointing=options.gradient_checkpointing)
     names = list(dict.fromkeys(["frozen base", YARDSTICK, *(options.rows or CONTESTANTS)]))
     rows = race(workload, names, options.rounds or (3 if options.quick else 5))
-    done = operations(workload)
     print(table(rows))
-    print("\n".join(f"{name}: {value:.3g}" for name, value in done.items()))
     if options.json:
         settings = {key: value for key, value in vars(options).items() if key != "json"}
-        save(options.json, workload, settings, rows, done)
+        save(options.json, workload, settings, rows)
 
 
-def save(
-    path: Path,
-    workload: Workload,
-    settings: dict[str, Any],
-    rows: list[Row],
-    done: dict[str, float],
-) -> None:
+def save(path: Path, workload: Workload, settings: dict[str, Any], rows: list[Row]) -> None:
     """Write all figures and what they were taken on."""
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
     found = {
-        "machine": {"device": workload.name, **versions},
+        "machine": machine(workload),
         "settings": settings,
         "rows": [{**asdict(row), "median": row.median} for row in rows],
-        "operations": done,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{json.dumps(found, indent=2)}\n", "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,6 +73,12 @@ def device_name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads"
+
+
+def machine(workload: Workload) -> dict[str, str]:
+    """Return what figures are taken on."""
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    return {"device": workload.name, **versions}
 
 
 def synchronize(device: str) -> None:

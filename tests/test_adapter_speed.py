@@ -33,6 +33,6 @@ def test_every_contestant_runs_and_is_written(tmp_path: Path) -> None:
     assert table(rows).count("\n") == len(rows) + 1
     done = operations(workload)
     assert done["relative drift after 100 merges"] == 0
-    save(tmp_path / "results" / "speed.json", workload, {"rounds": 1}, rows, done)
+    save(tmp_path / "results" / "speed.json", workload, {"rounds": 1}, rows)
     found = json.loads((tmp_path / "results" / "speed.json").read_text())
     assert len(found["rows"]) == len(CONTESTANTS)
