@@ -68,7 +68,7 @@ def check_subject_mask() -> None:
     """
     try:
         import rembg  # noqa: F401
-    except ImportError as error:
+    except (ImportError, SystemExit) as error:  # it exits where its own backend is missing
         raise UserError(
             "`subject_mask` needs the package rembg, which is not installed. "
             "Install it (pip install 'rembg[cpu]'), or give masks with --mask_dir."

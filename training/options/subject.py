@@ -8,16 +8,41 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from training.data.found import Request
 from training.options.base import Harmless, Options
+from training.options.source import SourceOptions
 
 
-class SubjectOptions(Options):
-    instance_data_dir: Annotated[Path, Harmless] = Field(
-        description="folder with the subject's pictures"
+class SubjectOptions(SourceOptions):
+    instance_data_dir: Annotated[Path | None, Harmless] = Field(
+        None, description="folder with the subject's pictures, in any layout --train_data_dir takes"
     )
     instance_prompt: str = Field(
-        min_length=1, description="prompt naming the subject with a rare token: a photo of sks dog"
+        min_length=1,
+        description="prompt naming the subject with a rare token: a photo of sks dog; the caption "
+        "of pictures that bring none",
     )
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        names = ("instance_data_dir", "train_data_dir", "dataset_name")
+        given = [name for name in names if getattr(self, name)]
+        if not given:
+            raise ValueError(
+                "`instance_data_dir` is missing. Give the folder of the subject's pictures with "
+                "--instance_data_dir, or a dataset with --dataset_name."
+            )
+        if len(given) > 1:
+            raise ValueError(
+                f"`{given[0]}` and `{given[1]}` both say where the pictures are. Leave one out."
+            )
+        return self
+
+    @property
+    def source(self) -> Request:
+        """The subject's pictures."""
+        folder = self.instance_data_dir or self.train_data_dir
+        return self.request(folder, caption=self.instance_prompt)
 
 
 class PriorOptions(Options):

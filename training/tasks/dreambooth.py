@@ -12,10 +12,9 @@ from typing_extensions import Self
 
 import orthodiff
 from orthodiff.bundle import Bundle
-from orthodiff.pictures import find_pictures
 from training.config import RunConfig
+from training.data.check import usable_examples
 from training.data.example import Example
-from training.dataset import load_examples
 from training.options import ModelOptions, PriorOptions, SubjectOptions, TextOptions
 from training.tasks.base import Task
 from training.words import attach_text
@@ -62,12 +61,11 @@ class DreamBooth(Task):
     def check(self, config: DreamBoothConfig) -> None:
         from training.prior import check_class_folder
 
-        find_pictures(config.instance_data_dir)
+        usable_examples(config.source, skip_bad_files=config.skip_bad_files)
         check_class_folder(config)
 
-    def examples(self, config: DreamBoothConfig, *, resolution: int) -> list[Example]:
-        folder, prompt = config.instance_data_dir, config.instance_prompt
-        return load_examples(folder, prompt)
+    def examples(self, config: DreamBoothConfig, *, resolution: int) -> Sequence[Example]:
+        return usable_examples(config.source, skip_bad_files=config.skip_bad_files)
 
     def prior_examples(
         self, config: DreamBoothConfig, base: Base, *, resolution: int
