@@ -24,6 +24,7 @@ class AdapterOptions(BaseModel):
     )
     strength: float = Field(1.0, description="how far the weights are turned")
     dtype: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="precision of the file")
+    overwrite: bool = Field(False, description="replace what is there already")
 
 
 class ExportOptions(AdapterOptions):
@@ -43,9 +44,7 @@ class MergeOptions(AdapterOptions):
     """Write a whole model with the adapter in its weights."""
 
     output: Path = Field(description="new folder, or with --single_file a .safetensors file")
-    single_file: bool = Field(
-        False, description="one file for other tools (Stable Diffusion 1.x), not a folder"
-    )
+    single_file: bool = Field(False, description="one file for other tools, not a folder")
 
 
 def export_command(arguments: Sequence[str]) -> None:
@@ -65,8 +64,9 @@ def export_command(arguments: Sequence[str]) -> None:
         tolerance=options.tolerance,
         max_rank=options.max_rank,
         dtype=DTYPES[options.dtype],
+        overwrite=options.overwrite,
     )
-    print(written)
+    print(*written.layers(), written, sep="\n")
 
 
 def merge_command(arguments: Sequence[str]) -> None:
@@ -84,5 +84,6 @@ def merge_command(arguments: Sequence[str]) -> None:
         base=options.pretrained_model_name_or_path,
         strength=options.strength,
         dtype=DTYPES[options.dtype],
+        overwrite=options.overwrite,
     )
     print(written)

@@ -48,3 +48,28 @@ def _weights_first(path: Path) -> tuple[bool, int, str]:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Lend the name of a file or folder that takes the place of `path` if the block ends well.
+
+    It appears in one step. A folder that was there before is removed after.
+
+    Raises:
+        UserError: the folder it should lie in cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path.parent} cannot be made ({error.strerror}). Choose another place."
+        ) from None
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
+        new = Path(scratch) / path.name
+        yield new
+        for file in [new] if new.is_file() else [p for p in new.rglob("*") if p.is_file()]:
+            _sync(file)
+        if path.is_dir():
+            path.rename(Path(scratch) / "old")
+        new.replace(path)

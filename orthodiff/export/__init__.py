@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -14,16 +13,20 @@ from safetensors.torch import save_file
 from torch import nn
 
 from orthodiff.adapters.checks import require_positive
-from orthodiff.checkpoint import load, read_config, read_metadata
+from orthodiff.checkpoint import WEIGHTS, read_metadata
 from orthodiff.errors import UserError
-from orthodiff.export.change import Contents, Request
+from orthodiff.export.change import Contents, LowRank, Request, whole_base
 from orthodiff.export.diff import diff
 from orthodiff.export.kohya import kohya
 from orthodiff.export.lora import lora
 from orthodiff.export.merged import write_pipeline
+from orthodiff.export.opening import attach_to_base, attach_to_model, home, open_base
 from orthodiff.export.single import single
-from orthodiff.families import Base, load_base
+from orthodiff.families import Base
 from orthodiff.inject import Adapter
+from orthodiff.modelspec import fill_in_hash
+from orthodiff.parts import parts_in
+from orthodiff.publishing import appearing
 
 __all__ = ["FILES", "FORMATS", "Exported", "export"]
 
@@ -41,25 +44,36 @@ FORMATS = (*FILES, "merged")
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: for a LoRA the rank of every layer, and its relative `errors`.
+    """What was written: for a LoRA the rank of every `part.layer`, and its relative `errors`.
 
     An error is the norm of what a layer's change lacks, relative to the norm of the change.
+    `left_out` names the parts of the adapter that the format cannot hold.
     """
 
     path: Path
     ranks: dict[str, int] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return one sentence for people."""
+        """Return a sentence or two for people."""
+        left = f" Without the {' and '.join(self.left_out)}." if self.left_out else ""
         if not any(self.errors.values()):
-            return f"{self.path} written, exact to rounding."
+            return f"{self.path} written, exact to rounding.{left}"
         worst = max(self.errors, key=lambda name: self.errors[name])
         return (
             f"{self.path} written with ranks {min(self.ranks.values())} to "
             f"{max(self.ranks.values())}. The largest relative error of a weight's change is "
-            f"{self.errors[worst]:.2g}, in {worst}."
+            f"{self.errors[worst]:.2g}, in {worst}.{left}"
         )
+
+    def layers(self) -> list[str]:
+        """Return a line for every layer that is not exact: its error, its rank and its name."""
+        return [
+            f"{error:.2e}  rank {self.ranks[name]:<4}  {name}"
+            for name, error in self.errors.items()
+            if error
+        ]
 
 
 def export(
@@ -72,12 +86,13 @@ def export(
     tolerance: float = 0.01,
     max_rank: int | None = None,
     dtype: torch.dtype = torch.float32,
+    overwrite: bool = False,
 ) -> Exported:
-    """Write the adapter in `folder` to `out` in one of `FORMATS`, at a given strength.
+    """Write the adapters in `folder` to `out` in one of `FORMATS`, at a given strength.
 
     "lora" is for diffusers' `load_lora_weights`; "kohya" for A1111, ComfyUI and InvokeAI; "diff"
     holds full weight differences for ComfyUI; "single" and "merged" are the whole model with the
-    adapter in its weights, as one file (Stable Diffusion 1.x) or as a new pipeline folder.
+    adapters in its weights, as one file or as a new pipeline folder.
 
     As a LoRA, HRA and LoRA keep their rank and are exact. OFT and BOFT get the smallest rank whose
     error, relative to a layer's change, is at most `tolerance`, and at most `max_rank`.
@@ -86,76 +101,90 @@ def export(
     of the recipe; for a change alone it may also be the model that was adapted, in memory.
 
     Raises:
-        UserError: for an unknown format or setting, or an adapter or base that does not fit.
+        UserError: for an unknown format or setting, an adapter or base that does not fit, or if
+            `out` exists and is not to be overwritten. Nothing is written then.
     """
-    _check(format, Path(out), tolerance=tolerance, max_rank=max_rank)
-    opened = base if isinstance(base, nn.Module) else _open_base(folder, base)
-    whole = opened if isinstance(opened, Base) else None
-    part, adapter = _attach(opened, folder)
-    request = Request(adapter, part, whole, read_metadata(folder), tolerance, max_rank)
+    folder, out = Path(folder), Path(out)
+    _check(format, out, tolerance=tolerance, max_rank=max_rank, overwrite=overwrite)
+    if isinstance(base, nn.Module):
+        whole, adapters = None, attach_to_model(base, folder)
+    else:
+        whole = open_base(folder, base)
+        adapters = attach_to_base(whole, folder)
+    request = Request(adapters, whole, _recipe(folder, out, whole), tolerance, max_rank)
     try:
-        adapter.strength = strength
-        with _appearing(Path(out)) as scratch:
-            if format == "merged":
-                write_pipeline(request, scratch, dtype=dtype)
-                return Exported(Path(out))
-            return _write(FILES[format](request), scratch, Path(out), dtype)
+        for adapter in adapters.values():
+            adapter.strength = strength
+        changes = _export(format, request, out, dtype)
     finally:
-        adapter.detach()
+        for adapter in adapters.values():
+            adapter.detach()
+    ranks = {name: change.rank for name, change in changes.items()}
+    errors = {name: change.error for name, change in changes.items()}
+    return Exported(out, ranks, errors, _left_out(folder, adapters))
 
 
-def _check(format: str, out: Path, *, tolerance: float, max_rank: int | None) -> None:
+def _export(format: str, request: Request, out: Path, dtype: torch.dtype) -> Mapping[str, LowRank]:
+    """Write the file or folder; the changes of a LoRA by layer."""
+    if format == "merged":
+        _keep_base(whole_base(request), out)
+        with appearing(out) as scratch:
+            write_pipeline(request, scratch, dtype=dtype)
+        return {}
+    contents = FILES[format](request)
+    with appearing(out) as scratch:
+        _write(contents, scratch, dtype=dtype)
+    return contents.changes
+
+
+def _left_out(folder: Path, adapters: Mapping[str, Adapter]) -> tuple[str, ...]:
+    """Return the parts in `folder`, for people, that were not exported."""
+    kept = adapters.keys() if len(parts_in(folder)) > 1 else {*adapters, "unet"}
+    return tuple(part.replace("_", " ") for part in parts_in(folder) if part not in kept)
+
+
+def _check(
+    format: str, out: Path, *, tolerance: float, max_rank: int | None, overwrite: bool
+) -> None:
     if format not in FORMATS:
         raise UserError(f"`format` is {format!r}, but it must be one of {', '.join(FORMATS)}.")
     if not 0 <= tolerance < 1:
         raise UserError(f"`tolerance` is {tolerance}, but it must be from 0 to below 1. Use 0.01.")
     if max_rank is not None:
         require_positive("max_rank", max_rank, example=64)
-    if format == "merged" and out.exists():
-        raise UserError(f"{out} exists already. Choose the name of a new folder.")
     if format in FILES and (out.suffix != ".safetensors" or out.is_dir()):
         raise UserError(f"{out} must be a file's name that ends in .safetensors. Change `out`.")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists already. Choose a new name, or ask to `overwrite` it.")
+    if format == "merged" and out.exists() and not (out / "model_index.json").is_file():
+        raise UserError(f"{out} is no pipeline folder, so it is not replaced. Choose a new name.")
 
 
-def _open_base(folder: str | Path, base: str | Path | None) -> Base:
-    told = read_config(folder).get("base_model_name_or_path")
-    if not (base or told):
-        raise UserError(
-            "The adapter does not say its base model, whose weights are needed. Name it as `base`."
-        )
-    return load_base(str(base or told))
+def _keep_base(base: Base, out: Path) -> None:
+    if out.exists() and out.resolve() == base.folder.resolve():
+        raise UserError(f"{out} is the base model itself. Choose a new name.")
 
 
-def _attach(base: Base | nn.Module, folder: str | Path) -> tuple[str, Adapter]:
-    """Attach the adapter to the part of the base that it fits.
-
-    Raises:
-        UserError: if it fits neither, saying why not the UNet.
-    """
-    if isinstance(base, Base):
-        try:
-            return "unet", load(base.unet, folder)
-        except UserError as error:
-            try:
-                return "text_encoder", load(base.text_encoder, folder)
-            except UserError:
-                raise error from None
-    part = "unet" if hasattr(base, "down_blocks") else "text_encoder"
-    return part, load(base, folder)
+def _recipe(folder: Path, out: Path, base: Base | None) -> dict[str, str]:
+    """Return what headers tell: the adapter's recipe, when it was made, and of which base."""
+    made = datetime.fromtimestamp((home(folder) / WEIGHTS).stat().st_mtime, timezone.utc)
+    known = {"date": made.isoformat(timespec="seconds"), "output_name": out.stem}
+    if base is not None:
+        known["prediction_type"] = base.scheduler.config.get("prediction_type", "epsilon")
+    return known | read_metadata(home(folder))
 
 
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Lend a scratch path next to `out`, and move it there in one step once all is written."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        path = Path(scratch) / out.name
-        yield path
-        os.replace(path, out)
+def _write(contents: Contents, path: Path, *, dtype: torch.dtype) -> None:
+    """Write numbers in `dtype`; whole numbers stay as they are."""
+    tensors = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in contents.tensors.items()
+    }
+    save_file(tensors, path, metadata={"format": "pt", **contents.header, **_errors(contents)})
+    fill_in_hash(path)
 
 
-def _write(contents: Contents, scratch: Path, out: Path, dtype: torch.dtype) -> Exported:
-    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in contents.tensors.items()}
-    save_file(tensors, scratch, metadata={"format": "pt", **contents.header})
-    ranks = {name: change.rank for name, change in contents.changes.items()}
-    return Exported(out, ranks, {name: change.error for name, change in contents.changes.items()})
+def _errors(contents: Contents) -> dict[str, str]:
+    """Return the relative errors by layer for the header, unless all is exact."""
+    errors = {name: float(f"{c.error:.3g}") for name, c in contents.changes.items() if c.error}
+    return {"orthodiff.relative_errors": json.dumps(errors)} if errors else {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,17 +20,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What is written: the adapter, attached to "unet" or "text_encoder" of a base, and how.
+    """What is written, and how: adapters attached to a base, by part ("unet", "text_encoder", ...).
 
-    `base` is None where only the adapted model itself is at hand.
+    `base` is None where only an adapted model itself is at hand.
     """
 
-    adapter: Adapter
-    part: str
+    adapters: Mapping[str, Adapter]
     base: Base | None
     recipe: Mapping[str, str]
-    tolerance: float
-    max_rank: int | None
+    tolerance: float = 0.01
+    max_rank: int | None = None
+
+    @property
+    def model(self) -> Any:
+        """The base's UNet, or else the model that is at hand."""
+        return self.base.unet if self.base else next(iter(self.adapters.values())).model
+
+    def layers(self) -> Iterator[tuple[str, AdaptedLayer, Adapter]]:
+        """Yield every adapted layer with its `part.name` and its adapter."""
+        for part, adapter in self.adapters.items():
+            for name, layer in adapter.layers.items():
+                yield f"{part}.{name}", layer, adapter
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,17 @@ class Contents:
     tensors: dict[str, Tensor]
     header: dict[str, str]
     changes: Mapping[str, LowRank] = field(default_factory=dict)
+
+
+def whole_base(request: Request) -> Base:
+    """Return the base.
+
+    Raises:
+        UserError: if only the adapted part is at hand.
+    """
+    if request.base is None:
+        raise UserError("A whole model needs the whole base. Give `base` as a folder or hub id.")
+    return request.base
 
 
 @dataclass(frozen=True)
@@ -69,24 +90,24 @@ class LowRank:
 
 @torch.no_grad()
 def low_rank_changes(request: Request) -> dict[str, LowRank]:
-    """Return the change of every layer: exact for HRA and LoRA, else a truncated SVD.
+    """Return the change of every `part.layer`: exact for HRA and LoRA, else a truncated SVD.
 
     An SVD keeps the smallest rank whose relative error is at most the tolerance, and no more than
     the largest rank allowed.
 
     Raises:
-        UserError: for a convolution in groups.
+        UserError: for a convolution in groups, or a quantized base.
     """
-    adapter, changes = request.adapter, {}
-    for name, layer in adapter.layers.items():
-        parameters = {key: p.detach().double() for key, p in layer.adapter_parameters().items()}
+    changes = {}
+    for name, layer, adapter in request.layers():
         base: Adaptable = layer.base_layer
         if getattr(base, "groups", 1) > 1:
             raise UserError(
                 f"Layer {name} is a convolution in groups, which a LoRA file cannot hold. "
                 "Export with format `diff` or merge."
             )
-        matrix = base.weight.flatten(1).double()
+        parameters = {key: p.detach().double() for key, p in layer.adapter_parameters().items()}
+        matrix = layer.unpacked_weight().flatten(1).double()
         product = adapter.method.low_rank(matrix, parameters, strength=adapter.strength)
         if product is None:
             change = full_change(layer).flatten(1)
@@ -99,8 +120,12 @@ def low_rank_changes(request: Request) -> dict[str, LowRank]:
 
 @torch.no_grad()
 def full_change(layer: AdaptedLayer) -> Tensor:
-    """Return the float32 difference between the adapted weight and the original one."""
-    return layer.adapted_weight().float() - layer.original_weight.float()
+    """Return the float32 difference between the adapted weight and the original one.
+
+    Raises:
+        UserError: if the base is quantized.
+    """
+    return layer.adapted_weight().float() - layer.unpacked_weight().float()
 
 
 def truncate(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from orthodiff.export.change import Contents, Request, full_change
-from orthodiff.export.kohya import kohya_name
+from orthodiff.export.kohya import kohya_names
 from orthodiff.modelspec import modelspec
 
 
 def diff(request: Request) -> Contents:
     """Return the difference of every adapted weight, in the weight's shape."""
-    tensors = {
-        f"{kohya_name(name, part=request.part)}.diff": full_change(layer)
-        for name, layer in request.adapter.layers.items()
-    }
-    return Contents(tensors, modelspec(request.adapter.model, "diff", request.recipe))
+    name = kohya_names(request.model)
+    tensors = {f"{name(key)}.diff": full_change(layer) for key, layer, _ in request.layers()}
+    return Contents(tensors, modelspec(request.model, "diff", request.recipe))

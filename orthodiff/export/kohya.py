@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from orthodiff.export.change import Contents, Request, low_rank_changes
-from orthodiff.modelspec import kohya_header, modelspec
+from orthodiff.export.ldm import text_name, unet_name, unet_names
+from orthodiff.modelspec import DIFFUSERS, ORIGINAL, kohya_header, modelspec
 
-PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
+PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te", "text_encoder_2": "lora_te2"}
 
 
-def kohya_name(layer: str, *, part: str) -> str:
-    """Return kohya's name of a layer of "unet" or "text_encoder"."""
-    if part == "text_encoder" and not layer.startswith("text_model."):
-        layer = f"text_model.{layer}"
-    return f"{PREFIXES[part]}_{layer.replace('.', '_')}"
+def kohya_names(unet: Any) -> Callable[[str], str]:
+    """Return what gives kohya's name of a `part.layer` of the base model with this UNet.
+
+    Layers of Stable Diffusion XL's UNet go by the original code's names.
+    """
+    xl = is_xl(unet)
+    blocks = unet_names(unet) if xl else {}
+    prefixes = PREFIXES | ({"text_encoder": "lora_te1"} if xl else {})
+
+    def name(key: str) -> str:
+        part, _, layer = key.partition(".")
+        if part != "unet":
+            layer = text_name(layer)
+        elif xl:
+            layer = unet_name(f"{layer}.weight", blocks).removesuffix(".weight")
+        return f"{prefixes[part]}_{layer.replace('.', '_')}"
+
+    return name
+
+
+def is_xl(unet: Any) -> bool:
+    """Whether this is the UNet of a Stable Diffusion XL."""
+    return getattr(getattr(unet, "config", None), "addition_embed_type", None) == "text_time"
 
 
 def kohya(request: Request) -> Contents:
@@ -23,14 +45,14 @@ def kohya(request: Request) -> Contents:
     Readers multiply by alpha / rank. All layers have one alpha, the largest rank, because diffusers
     mixes up several; where a rank is smaller, B makes up for it.
     """
-    changes = low_rank_changes(request)
+    changes, name = low_rank_changes(request), kohya_names(request.model)
     alpha = max(change.rank for change in changes.values())
     tensors = {}
-    for layer, change in changes.items():
-        name = kohya_name(layer, part=request.part)
-        tensors[f"{name}.lora_down.weight"] = change.down
-        tensors[f"{name}.lora_up.weight"] = change.up * (change.rank / alpha)
-        tensors[f"{name}.alpha"] = torch.tensor(float(alpha))
-    model = request.adapter.model
-    header = modelspec(model, "lora", request.recipe) | kohya_header(model, alpha, request.recipe)
+    for key, change in changes.items():
+        tensors[f"{name(key)}.lora_down.weight"] = change.down
+        tensors[f"{name(key)}.lora_up.weight"] = change.up * (change.rank / alpha)
+        tensors[f"{name(key)}.alpha"] = torch.tensor(float(alpha))
+    implementation = ORIGINAL if is_xl(request.model) else DIFFUSERS
+    header = modelspec(request.model, "lora", request.recipe, implementation=implementation)
+    header |= kohya_header(request.model, alpha, request.recipe)
     return Contents(tensors, header, changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orthodiff.export.change import Contents, Request, low_rank_changes
+from orthodiff.export.ldm import text_name
 from orthodiff.modelspec import modelspec
 
 
@@ -11,7 +12,9 @@ def lora(request: Request) -> Contents:
     changes = low_rank_changes(request)
     rank = max(change.rank for change in changes.values())
     tensors = {}
-    for name, change in changes.items():
-        tensors[f"{request.part}.{name}.lora_A.weight"] = change.padded(rank).down
-        tensors[f"{request.part}.{name}.lora_B.weight"] = change.padded(rank).up
-    return Contents(tensors, modelspec(request.adapter.model, "lora", request.recipe), changes)
+    for key, change in changes.items():
+        part, _, layer = key.partition(".")
+        name = f"{part}.{layer if part == 'unet' else text_name(layer)}"
+        tensors[f"{name}.lora_A.weight"] = change.padded(rank).down
+        tensors[f"{name}.lora_B.weight"] = change.padded(rank).up
+    return Contents(tensors, modelspec(request.model, "lora", request.recipe), changes)

@@ -1,35 +1,36 @@
-"""A whole pipeline folder with the adapter merged into its weights."""
+"""A whole pipeline folder with the adapters merged into its weights."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from orthodiff.errors import UserError
-from orthodiff.export.change import Request
+from orthodiff.export.change import Request, whole_base
 
 NOT_PARTS = ("_class_name", "_diffusers_version", "_name_or_path")
+BESIDE = ("model_index.json", "generation_config.json")
 
 
 def write_pipeline(request: Request, folder: Path, *, dtype: torch.dtype) -> None:
-    """Write to `folder` the files of the base model, with the weights of one part replaced.
+    """Write to `folder` the files of the base model, with the weights of adapted parts replaced.
 
     Raises:
         UserError: if only the adapted part is at hand.
     """
-    if request.base is None:
-        raise UserError("A whole model needs the whole base. Give `base` as a folder or hub id.")
-    request.adapter.merge()
-    request.adapter.detach(merged=True)
-    source = request.base.folder
-    for name in json.loads((source / "model_index.json").read_text("utf-8")):
-        if name == request.part:
-            getattr(request.base, name).to(dtype).save_pretrained(folder / name)
-        elif name not in NOT_PARTS and (source / name).is_dir():
-            shutil.copytree(source / name, folder / name)
-    for name in ("model_index.json", "generation_config.json"):
-        if (source / name).is_file():
-            shutil.copy(source / name, folder / name)
+    base = whole_base(request)
+    for part, adapter in request.adapters.items():
+        adapter.merge()
+        adapter.detach(merged=True)
+        model: Any = adapter.model
+        model.to(dtype).save_pretrained(folder / part)
+    for name in json.loads((base.folder / "model_index.json").read_text("utf-8")):
+        source = base.folder / name
+        if name not in (*NOT_PARTS, *request.adapters) and source.is_dir():
+            shutil.copytree(source, folder / name)
+    for name in BESIDE:
+        if (base.folder / name).is_file():
+            shutil.copy(base.folder / name, folder / name)
