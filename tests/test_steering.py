@@ -1,0 +1,247 @@
+"""Pictures from maps: on the command line, in time, and together with another adapter."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import orthodiff
+from orthodiff import control
+from orthodiff.__main__ import main
+from orthodiff.bundle import Bundle
+from orthodiff.control import Steering
+from orthodiff.errors import UserError
+from orthodiff.families import load_base
+from orthodiff.generate import GenerateRequest, generate
+from orthodiff.recipe import read_recipe
+from orthodiff.stacking import load_all
+from tests.test_conditions import good, photo
+
+SIDE = 32  # of the tiny base's pictures
+
+
+def stir(parameters, *, by, seed):
+    """Leave the start, where an adapter changes nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(by * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture(scope="module")
+def base(tiny):
+    return load_base(str(tiny))
+
+
+@pytest.fixture(scope="module")
+def folders(base, tmp_path_factory):
+    """A control and a subject, as trained ones lie on disk."""
+    root = tmp_path_factory.mktemp("adapters")
+    for name, seed in (("control", 1), ("subject", 2)):
+        adapter = orthodiff.attach(base.unet, orthodiff.HRA(rank=2))
+        stir(adapter.parameters(), by=0.5, seed=seed)
+        parts = {"unet": adapter}
+        if name == "control":
+            hints = control.attach(base.unet, control.Canny(), factor=base.factor)
+            stir(hints.parameters(), by=0.2, seed=seed)
+            parts["hint_encoder"] = hints
+        bundle = Bundle(base, parts)
+        bundle.save(root / name, base="tiny")
+        bundle.detach()
+    return root
+
+
+@pytest.fixture
+def maps(tmp_path):
+    for name, picture in (("edges", good("canny")), ("photo", photo()), ("wide", photo())):
+        size = (SIDE, SIDE) if name == "edges" else (96, 48) if name == "wide" else (64, 64)
+        control.fit(picture, size, control.Canny())[0].save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def call(tiny, folders, tmp_path, capsys):
+    def run(*words):
+        code = main(
+            ["generate", "--pretrained_model_name_or_path", str(tiny), "--prompt", "a dog",
+             "--output_dir", str(tmp_path / "out"), *map(str, words)]
+        )  # fmt: skip
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_maps_times_prompts_times_seeds(call, folders, maps, tmp_path):
+    code, told = call(
+        "--adapter", folders / "control", "--prompt", "a cat", "--num_images", 2,
+        "--condition", maps / "edges.png", "--condition-from", maps / "photo.png",
+        "--condition-type", "canny", "--control-strength=0.8", "--control_end", 0.5,
+    )  # fmt: skip
+    assert (code, told) == (0, "")
+    out = tmp_path / "out"
+    names = [f"{number:02d}{kind}.png" for number in range(8) for kind in ("", "_map", "_overlay")]
+    assert {path.name for path in out.iterdir()} == {*names, "contact_sheet.png"}
+    told = [read_recipe(out / f"{number:02d}.png") for number in range(8)]
+    assert [recipe.prompt for recipe in told] == ["a dog", "a dog", "a cat", "a cat"] * 2
+    assert [recipe.seed for recipe in told] == [0, 1] * 4
+    assert [recipe.condition for recipe in told] == [
+        *[str(maps / "edges.png")] * 4,
+        *[str(maps / "photo.png")] * 4,
+    ]
+    assert (told[0].condition_type, told[0].control_strength) == ("canny", 0.8)
+    with Image.open(out / "00_map.png") as used, Image.open(maps / "edges.png") as given:
+        assert np.array_equal(np.asarray(used), np.asarray(given))
+    expected = control.Canny().compute(photo().resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    with Image.open(out / "04_map.png") as used:
+        assert np.array_equal(np.asarray(used), np.asarray(expected))
+
+
+def test_what_is_done_to_a_map_is_said(call, folders, maps):
+    good("canny").save(maps / "large.png")
+    code, told = call(
+        "--adapter", folders / "control",
+        "--condition", maps / "large.png", "--condition_from", maps / "wide.png",
+    )  # fmt: skip
+    assert code == 0
+    assert "note: " in told
+    assert "large.png: The map was 64x64 and was resized to 32x32." in told
+    assert "wide.png: The picture was 96x48: its map was letterboxed, 32x16 on black" in told
+
+
+def test_without_a_map_nothing_steers_and_that_is_said(call, folders):
+    code, told = call("--adapter", folders / "control")
+    assert code == 0
+    assert "Without a map (canny), nothing steers" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--condition", "photo.png"], "is coloured"),
+        (["--condition", "blank.png"], "blank.png: The canny map is blank"),
+        (["--condition_from", "blank.png"], "blank.png: The canny map is blank"),
+        (["--condition", "missing.png"], "missing.png"),
+        (["--condition", "edges.png", "--condition_type", "depth"], "steered by canny maps"),
+        (["--condition", "edges.png", "--control_start", "1"], "start < end"),
+        (["--condition_from", "photo.png", "--condition_model", "x"], "without a model"),
+    ],
+)
+def test_bad_requests_write_nothing(call, folders, maps, words, said):
+    Image.new("RGB", (SIDE, SIDE)).save(maps / "blank.png")
+    words = [str(maps / word) if word.endswith(".png") else word for word in words]
+    code, told = call("--adapter", folders / "control", *words)
+    assert code == 2
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert said in told
+    assert not (maps / "out").exists()
+
+
+def test_a_map_needs_an_adapter_that_is_steered(call, folders, maps):
+    for words in ((), ("--adapter", folders / "subject")):
+        code, told = call("--condition", maps / "edges.png", *words)
+        assert code == 2
+        assert "no adapter that is steered by maps" in told
+
+
+def test_two_controls_are_refused(call, folders, maps):
+    code, told = call("--adapter", folders / "control", "--adapter", folders / "control")
+    assert code == 2
+    assert "only one such adapter" in told
+
+
+def test_inspect_shows_the_control(folders, capsys):
+    assert main(["inspect", "--adapter", str(folders / "control")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["hint_encoder"]["condition_type"] == "canny"
+    assert found["hint_encoder"]["settings"] == {"low": 100, "high": 200}
+    assert found["config"]["peft_type"]
+
+
+@pytest.fixture
+def steered(base, folders):
+    bundle = Bundle.load(base, folders / "control")
+    yield bundle.control
+    bundle.detach()
+
+
+REQUEST = GenerateRequest(prompts=("a dog",) * 3, seeds=(0, 0, 0), num_inference_steps=4)
+EDGES = control.fit(good("canny"), (SIDE, SIDE), control.Canny())[0]
+
+
+def levels(base, steering, request=REQUEST):
+    return np.stack([np.asarray(p) for p in generate(base, request, steering=steering)]).astype(int)
+
+
+def test_each_picture_follows_its_own_map(base, steered):
+    turned = EDGES.transpose(Image.Transpose.ROTATE_90)
+    first, second, third = levels(base, Steering(steered, [EDGES, turned, EDGES]))
+    assert np.abs(first - third).max() <= 1
+    assert np.abs(first - second).max() > 3
+
+
+def test_maps_count_in_their_share_of_the_steps(base, steered, monkeypatch):
+    counted = []
+    guided = steered.guided
+    monkeypatch.setattr(
+        steered, "guided", lambda hints, strength: (counted.append(strength), guided(hints))[1]
+    )
+    for start, end, steps in ((0, 1, 4), (0, 0.5, 2), (0.25, 1, 3), (0.4, 0.6, 0)):
+        counted.clear()
+        levels(base, Steering(steered, [EDGES] * 3, strength=0.7, start=start, end=end))
+        assert counted == [0.7] * steps
+
+
+def test_strength_zero_is_no_map(base, steered):
+    plain = levels(base, None)
+    assert np.array_equal(levels(base, Steering(steered, [EDGES] * 3, strength=0)), plain)
+    assert np.abs(levels(base, Steering(steered, [EDGES] * 3)) - plain).max() > 3
+
+
+def test_pictures_do_not_depend_on_their_batch(base, steered):
+    from dataclasses import replace
+
+    maps = [EDGES, EDGES.transpose(Image.Transpose.ROTATE_90), EDGES]
+    together = levels(base, Steering(steered, maps))
+    alone = levels(base, Steering(steered, maps), replace(REQUEST, batch_size=1))
+    assert np.abs(together - alone).max() <= 1
+
+
+def test_a_control_and_a_subject_are_composed_in_order(base, folders):
+    bundle = load_all(base, [folders / "control", folders / "subject"])
+    name, layer = next(iter(bundle.unet.layers.items()))
+    bundle.merge()
+    both = layer.base_layer.weight.clone()
+    bundle.detach()
+    one = orthodiff.load(base.unet, folders / "control")
+    one.merge()
+    one.detach(merged=True)  # for good: the second turns what the first has turned
+    two = orthodiff.load(base.unet, folders / "subject")
+    two.merge()
+    assert torch.allclose(both, two.layers[name].base_layer.weight, atol=1e-5)
+    two.detach()
+
+
+def test_after_stacking_the_base_is_as_it_was(tiny, folders):
+    base = load_base(str(tiny))
+    before = levels(base, None)
+    bundle = load_all(base, [folders / "subject", folders / "control"], strength=0.5)
+    assert bundle.control is not None
+    assert np.abs(levels(base, Steering(bundle.control, [EDGES] * 3)) - before).max() > 3
+    bundle.detach()
+    assert np.array_equal(levels(base, None), before)
+    assert not base.unet.conv_in._forward_hooks
+
+
+def test_what_cannot_be_composed_leaves_the_base_as_it_was(tiny, folders, tmp_path):
+    base = load_base(str(tiny))
+    lora = orthodiff.attach(base.unet, orthodiff.LoRA(rank=2))
+    lora.save(tmp_path / "lora")
+    lora.detach()
+    before = levels(base, None)
+    with pytest.raises(UserError):
+        load_all(base, [folders / "control", tmp_path / "lora"])
+    assert np.array_equal(levels(base, None), before)
+    assert not base.unet.conv_in._forward_hooks
