@@ -35,6 +35,7 @@ def arguments(base: Path, pictures: Path, output: Path, **flags: object) -> list
         "cache_dir": output.parent / "cache",
         "max_train_steps": 4,
         "train_batch_size": 2,
+        "report_to": "none",
     }
     words = ["dreambooth"]
     for name, value in {**usual, **flags}.items():

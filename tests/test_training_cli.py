@@ -49,7 +49,7 @@ def test_tensorboard_gets_the_same_numbers(tiny: Path, pictures: Path, tmp_path:
     out = tmp_path / "run"
     flags = {"report_to": "tensorboard", "validation_prompt": "dog"}
     assert train(tiny, pictures, out, **flags) == 0
-    log = EventAccumulator(str(out / "logs"))
+    log = EventAccumulator(str(out / "logs" / "orthodiff"))
     log.Reload()
     told = [e["loss"] for e in read_events(out / "events.jsonl") if e["event"] == "Step"]
     assert [scalar.value for scalar in log.Scalars("loss")] == pytest.approx(told, rel=1e-6)
@@ -125,7 +125,6 @@ def test_a_finished_run_is_not_overwritten_unasked(
     assert train(tiny, pictures, out, seed=1) == 2
     assert "--overwrite_output_dir" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
-    assert train(tiny, pictures, out, resume_from_checkpoint="latest") == 2
     assert train(tiny, pictures, out, seed=1, overwrite_output_dir="true") == 0
     assert len([e for e in read_events(out / "events.jsonl") if e["event"] == "Started"]) == 1
 

@@ -12,12 +12,14 @@ from orthodiff.flags import nearest
 from training.events import Event, EventLog, Failed, Report, Started, Step
 from training.failures import explain
 from training.progress import ProgressBar
+from training.signals import Interrupted, StopSignal
 
 if TYPE_CHECKING:
     from training.config import RunConfig
     from training.prepare import Parts
     from training.tasks import Task
 
+USUAL = "dreambooth"
 CHECK, CHECKING = "check", "report on a folder of pictures before any training"
 
 
@@ -32,13 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from training.data.command import run_check
 
             return run_check(words[1:])
-        return run(_task(words[0]), words[1:])
+        if words[0].startswith("-"):  # a command line of diffusers' DreamBooth script
+            words.insert(0, USUAL)
+        with StopSignal() as stop:
+            return run(_task(words[0]), words[1:], stop)
+    except Interrupted as interrupted:
+        print(str(interrupted), file=sys.stderr)
+        return 128 + interrupted.number
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def run(task: Task, arguments: Sequence[str]) -> int:
+def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
     """Train as the flags say.
 
     Raises:
@@ -54,20 +62,21 @@ def run(task: Task, arguments: Sequence[str]) -> int:
     from training.prepare import prepare
 
     parts = prepare(task, config)
+    for note in config.notes() if parts.accelerator.is_main_process else ():
+        print(f"note: {note}", file=sys.stderr)
     if not parts.accelerator.is_main_process:
-        return _run(parts, _Narrator([]))
+        return _run(parts, _Narrator([]), stop)
     resume, overwrite = parts.checkpoint is not None, config.overwrite_output_dir
     with open_run(config.output_dir, resume=resume, overwrite=overwrite):
-        return _run(parts, _Narrator(_listeners(config)))
+        return _run(parts, _Narrator(_listeners(config)), stop)
 
 
 def _listeners(config: RunConfig) -> list[Report]:
-    listeners: list[Report] = [EventLog(config.output_dir / "events.jsonl"), ProgressBar()]
-    if config.report_to == "tensorboard":
-        from training.trackers import TensorBoard
+    from training.trackers import Tracker, chosen_tracker
 
-        listeners.append(TensorBoard(config.output_dir, folder=config.logging_dir))
-    return listeners
+    listeners: list[Report] = [EventLog(config.output_dir / "events.jsonl"), ProgressBar()]
+    tracker = chosen_tracker(config)
+    return [*listeners, Tracker(tracker, config)] if tracker else listeners
 
 
 class _Narrator:
@@ -92,17 +101,15 @@ class _Narrator:
                 listener(event)
 
 
-def _run(parts: Parts, tell: _Narrator) -> int:
+def _run(parts: Parts, tell: _Narrator, stop: StopSignal) -> int:
     """Train; whatever goes wrong is said in the events before the process ends."""
     from training.loop import train
-    from training.signals import Interrupted
 
     try:
-        train(parts, tell)
-    except Interrupted as stop:
-        print(str(stop), file=sys.stderr)
-        tell.last_word(Failed(tell.step, str(stop)))
-        return 128 + stop.number
+        train(parts, tell, stop)
+    except Interrupted as interrupted:
+        tell.last_word(Failed(tell.step, str(interrupted)))
+        raise
     except Exception as error:
         reason = explain(error)
         print(f"failed: {reason}", file=sys.stderr)
@@ -110,6 +117,19 @@ def _run(parts: Parts, tell: _Narrator) -> int:
         return 1
     if tell.listeners:
         print(f"adapter written to {parts.config.output_dir}")
+    return _publish(parts) if parts.repository else 0
+
+
+def _publish(parts: Parts) -> int:
+    """Upload to the hub; the run is whole whether that works or not."""
+    from training.hub import upload
+
+    try:
+        upload(parts.config, parts.repository or "", parts.config.output_dir)
+    except OSError as error:
+        print(f"failed: the adapter is whole, but not uploaded: {explain(error)}", file=sys.stderr)
+        return 1
+    print(f"uploaded to {parts.repository}")
     return 0
 
 
@@ -127,7 +147,7 @@ def _usage() -> str:
     tasks = {**{task.name: task.summary for task in TASKS.values()}, CHECK: CHECKING}
     lines = "".join(f"  {name:<12} {summary}\n" for name, summary in tasks.items())
     return (
-        "usage: python -m training TASK [--FLAG VALUE ...]\n\ntasks:\n"
+        f"usage: python -m training [TASK] [--FLAG VALUE ...]\n\ntasks [{USUAL}]:\n"
         f"{lines}\nSee `python -m training TASK --help` for all flags.\n"
     )
 

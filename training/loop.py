@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import os
 import time
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from training.aside import replace_file
 from training.batches import Batch, step_batches
-from training.events import Finished, Report, Saved, Started, Step
+from training.events import Report, Scored, Started, Step
+from training.failures import GO_ON
 from training.hardware import attending, set_up
+from training.keeping import Keeper
 from training.learning import Learning
 from training.objective import (
     NoiseSchedule,
@@ -25,28 +27,27 @@ from training.objective import (
 )
 from training.prepare import Parts
 from training.signals import Interrupted, StopSignal
-from training.state import is_kept, save_checkpoint, spread_adapter
+from training.state import is_kept
 from training.streams import make_streams
-from training.validation import is_due, make_samples, prompts_used
+from training.validation import is_due, make_validator
 
 
-def train(parts: Parts, report: Report) -> None:
+def train(parts: Parts, report: Report, stop: StopSignal) -> None:
     """Train the adapter and write it to the output folder, telling `report` what happens.
 
     Raises:
-        Interrupted: a signal asked to stop; a checkpoint was saved.
-        FloatingPointError: the loss is no longer a finite number.
+        Interrupted: a signal asked to stop; a checkpoint was saved if there was a step.
+        FloatingPointError: loss or gradient are no longer finite numbers.
     """
     config = parts.config
     if parts.accelerator.is_main_process:
         replace_file(config.output_dir / "config.yaml", config.to_yaml().encode())
     report(_started(parts))
     trainer = Trainer(parts, report)
-    with StopSignal() as stop:
-        trainer.run(stop)
+    with stop.between_steps():
+        pace = trainer.run(stop)
         if parts.accelerator.is_main_process:
-            spread_adapter(trainer.last_checkpoint, config.output_dir)
-            report(Finished(config.max_train_steps, trainer.seconds))
+            trainer.keeper.finish(samples_per_second=pace)
     parts.accelerator.wait_for_everyone()
 
 
@@ -55,34 +56,33 @@ class Trainer:
 
     def __init__(self, parts: Parts, report: Report) -> None:
         self.config, self.accelerator, self.base = parts.config, parts.accelerator, parts.base
-        self.parts, self.report, self.begun = parts, report, time.monotonic()
+        self.parts, self.report, self.keeper = parts, report, Keeper(parts, report)
         self.streams = make_streams(parts)
         self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.base.device)
-        for prompt in prompts_used(self.config):
-            self.base.embed(prompt)
+        self.validator = make_validator(parts, self.streams[0], self.schedule)
         self.learned = parts.task.attach(self.config, self.base)
         self.base.park_encoders(texts=not self.learned.reads)
         set_up(self.config, self.base.unet)
         self.learning = Learning(parts, self.learned)
 
-    def run(self, stop: StopSignal) -> None:
-        """Every step from the start or the checkpoint to `max_train_steps`."""
-        config, first = self.config, self.parts.start_step
-        if first == 0:
-            self._sample(0)
+    def run(self, stop: StopSignal) -> float | None:
+        """Every step from the start or the checkpoint to `max_train_steps`; samples a second."""
+        config, first, pace = self.config, self.parts.start_step, None
+        self._measure(first)
         begun, away = time.monotonic(), 0.0
         for step in range(first + 1, config.max_train_steps + 1):
             loss, rate = self._step(step)
             pace = (time.monotonic() - begun - away) / (step - first)
             left = pace * (config.max_train_steps - step)
             self.report(Step(step, loss, rate, pace, left))
-            paused = time.monotonic()
-            if is_kept(config, step, last=config.max_train_steps) or stop.received:
+            paused, asked = time.monotonic(), stop.agreed(self.accelerator)
+            if asked or is_kept(config, step, last=config.max_train_steps):
                 self._save(step)
-            self._sample(step)
+            if asked and step < config.max_train_steps:
+                raise Interrupted(asked, f"after step {step}; {GO_ON}")
+            self._measure(step)
             away += time.monotonic() - paused
-            if stop.received and step < config.max_train_steps:
-                raise Interrupted(stop.received, step=step)
+        return step_size(self.parts) / pace if pace else None
 
     def _step(self, step: int) -> tuple[float, float]:
         """One update: the mean loss of its batches, and its rate. Chance is from (seed, step)."""
@@ -103,16 +103,20 @@ class Trainer:
 
     def _loss(self, batch: Batch, *, penalty_share: float) -> Tensor:
         """What `batch` adds to the loss of its step."""
-        config = self.config
+        snr = snr_weights(self.schedule, batch.timesteps, self.config.snr_gamma)
+        loss = (self._errors(batch) * batch.weights * snr).sum() / self._share
+        with self.accelerator.autocast():
+            return loss + self.learned.regularizer() * penalty_share
+
+    def _errors(self, batch: Batch) -> Tensor:
+        """The error `(B,)` of each sample, before any weight but the mask's."""
         noisy = add_noise(self.schedule, batch.latents, batch.noise, batch.timesteps)
         wanted = target(self.schedule, batch.latents, batch.noise, batch.timesteps)
         with self.accelerator.autocast():
             noisy = noisy.to(self.base.dtype)
             output = self.parts.task.predict(self.base, self.learned, noisy, batch)
-            penalty = self.learned.regularizer()
-        errors = sample_errors(output, wanted, batch.mask, unmasked_weight=config.unmasked_weight)
-        weights = batch.weights * snr_weights(self.schedule, batch.timesteps, config.snr_gamma)
-        return (errors * weights).sum() / self._share + penalty * penalty_share
+        unmasked = self.config.unmasked_weight
+        return sample_errors(output, wanted, batch.mask, unmasked_weight=unmasked)
 
     def _batches(self, step: int) -> list[Batch]:
         """This process's share of the step: subject samples, and as many of the class."""
@@ -132,53 +136,22 @@ class Trainer:
         """Samples of each stream in a step of one process."""
         return self.config.train_batch_size * self.config.gradient_accumulation_steps
 
-    def _sample(self, step: int) -> None:
-        if is_due(self.config, step) and self.accelerator.is_main_process:
-            resolution = self.parts.resolution
-            with self.learning.averaging.shown():
-                sample = make_samples(self.config, self.base, step, resolution=resolution)
-            self.report(sample)
-
     def _save(self, step: int) -> None:
-        if not self.accelerator.is_main_process:
+        if self.accelerator.is_main_process:
+            state = self.learning.state_dict()
+            with self.learning.averaging.shown():
+                self.keeper.save(step, self.learned, state)
+
+    def _measure(self, step: int) -> None:
+        """What is due after `step`, unless an earlier turn of the run has done it."""
+        if not self.accelerator.is_main_process or not is_due(self.config, step):
             return
-        state = {**self.learning.state_dict(), "seconds": self.seconds}
+        if any(score["step"] == step for score in self.keeper.scores):
+            return
         with self.learning.averaging.shown():
-            folder = save_checkpoint(
-                self.config.output_dir,
-                step,
-                learned=self.learned,
-                state=state,
-                base=self.base.name,
-                metadata=describe(self.parts, steps=step, seconds=self.seconds),
-                limit=self.config.checkpoints_total_limit,
-            )
-        self.report(Saved(step, folder.name, self.seconds))
-
-    @property
-    def seconds(self) -> float:
-        """Seconds spent on what is learned by now, earlier turns of the run included."""
-        before = self.parts.checkpoint["seconds"] if self.parts.checkpoint else 0.0
-        return before + time.monotonic() - self.begun
-
-    @property
-    def last_checkpoint(self) -> Path:
-        return self.config.output_dir / f"checkpoint-{self.config.max_train_steps}"
-
-
-def describe(parts: Parts, *, steps: int, seconds: float) -> dict[str, str]:
-    """The recipe that goes into the adapter's file."""
-    config = parts.config
-    return {
-        **parts.task.describe(config),
-        "steps": str(steps),
-        "seed": str(config.seed),
-        "learning_rate": f"{config.rate:g}",
-        "train_batch_size": str(config.train_batch_size),
-        "resolution": str(parts.resolution),
-        "base_sha256": parts.base.fingerprint("unet"),
-        "seconds": f"{seconds:.1f}",
-    }
+            steer = partial(self.parts.task.steering, self.config, self.learned)
+            for event in self.validator.measure(step, self._errors, steer):
+                self.keeper.note(event) if isinstance(event, Scored) else self.report(event)
 
 
 def _started(parts: Parts) -> Started:
@@ -192,4 +165,13 @@ def _started(parts: Parts) -> Started:
         output_dir=str(config.output_dir),
         instance_prompt=parts.task.describe(config).get("instance_prompt", ""),
         base=parts.base.name,
+        processes=parts.accelerator.num_processes,
+        batch_size=step_size(parts),
     )
+
+
+def step_size(parts: Parts) -> int:
+    """Samples of the subject in one step, over all processes."""
+    config = parts.config
+    share = config.train_batch_size * config.gradient_accumulation_steps
+    return share * parts.accelerator.num_processes

@@ -12,14 +12,18 @@ import torch
 
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
+from orthodiff.metrics import Scorer
 from training.config import RunConfig
 from training.data.example import Example
 from training.folder import check_output
 from training.hardware import check_hardware
+from training.hub import open_repository
 from training.optimise import check_optimizer
+from training.reading import set_reading
+from training.scores import open_scorer
 from training.state import find_checkpoint, load_checkpoint
 from training.tasks import Task
-from training.trackers import check_tensorboard
+from training.trackers import chosen_tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -29,7 +33,11 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Parts:
-    """The pieces of a run, the base still unadapted; `checkpoint` is what to go on from, if any."""
+    """The pieces of a run, the base still unadapted.
+
+    On `held_out` examples is only measured; `scorer` judges pictures, `checkpoint` is what to go
+    on from, where there is one.
+    """
 
     task: Task
     config: Any
@@ -37,7 +45,10 @@ class Parts:
     base: Base
     num_parameters: int
     examples: Sequence[Example]
+    held_out: Sequence[Example]
+    scorer: Scorer | None
     checkpoint: Mapping[str, Any] | None
+    repository: str | None
 
     @property
     def resolution(self) -> int:
@@ -62,6 +73,7 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     task.check(config)
     check_extras(config)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    is_main = accelerator.is_main_process
     dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
     check_hardware(config, accelerator.device, dtype)
     base = load_base(
@@ -71,12 +83,27 @@ def prepare(task: Task, config: RunConfig) -> Parts:
         dtype=dtype,
         device=str(accelerator.device),
     )
+    set_reading(config, base)
     num_parameters = _check_fit(task, config, base)
     resolution = config.resolution or base.recommended.resolution
     _check_resolution(resolution, base)
     config.views(resolution, factor=base.factor, seed=config.seed)
     examples = task.examples(config, resolution=resolution)
-    return Parts(task, config, accelerator, base, num_parameters, examples, checkpoint)
+    samples = task.samples_per_epoch(config, examples)
+    config = config.counted(examples=samples, processes=accelerator.num_processes)
+    _check_unfinished(config, checkpoint)
+    return Parts(
+        task,
+        config,
+        accelerator,
+        base,
+        num_parameters,
+        examples=examples,
+        held_out=task.held_out(config, resolution=resolution),
+        scorer=open_scorer(config.scorer, base) if config.validation_prompt else None,
+        checkpoint=checkpoint,
+        repository=open_repository(config, config.output_dir) if is_main else None,
+    )
 
 
 def check_extras(config: RunConfig) -> None:
@@ -86,8 +113,7 @@ def check_extras(config: RunConfig) -> None:
         UserError: naming the package.
     """
     check_optimizer(config)
-    if config.report_to == "tensorboard":
-        check_tensorboard()
+    chosen_tracker(config)
 
 
 def _check_fit(task: Task, config: RunConfig, base: Base) -> int:
@@ -106,12 +132,16 @@ def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
         return None
     state = load_checkpoint(folder)
     _check_same_run(config, json.loads(state["config"]), folder)
-    if state["step"] > config.max_train_steps:
-        raise UserError(
-            f"`{folder}` is already past `max_train_steps` {config.max_train_steps}. "
-            f"Ask for more than {state['step']} steps, or resume from an earlier checkpoint."
-        )
     return state
+
+
+def _check_unfinished(config: RunConfig, checkpoint: Mapping[str, Any] | None) -> None:
+    if checkpoint and checkpoint["step"] > config.max_train_steps:
+        done = checkpoint["step"]
+        raise UserError(
+            f"The checkpoint of step {done} is already past `max_train_steps` "
+            f"{config.max_train_steps}. Ask for more steps, or resume from an earlier checkpoint."
+        )
 
 
 def _check_same_run(config: RunConfig, saved: Mapping[str, Any], folder: Path) -> None:

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 STOPPERS = (signal.SIGTERM, signal.SIGINT)
+ECHO = 1.0
+"""Seconds in which a launcher may repeat to its processes what the terminal has told them."""
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
+class Interrupted(BaseException):  # no Exception: libraries must not catch it
     """The run was asked to stop; `number` is the signal's."""
 
-    def __init__(self, number: int, *, step: int) -> None:
-        name = signal.Signals(number).name
-        super().__init__(
-            f"stopped by {name} after step {step}; go on with --resume_from_checkpoint latest"
-        )
+    def __init__(self, number: int, when: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} {when}")
         self.number = number
 
 
 class StopSignal:
-    """While open, a signal only sets `received`; outside the main thread it does nothing."""
+    """While open, a signal ends the run; within `between_steps` the first only sets `received`.
+
+    Outside the main thread it does nothing.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._at = 0.0
+        self._patient = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -42,7 +53,33 @@ class StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def between_steps(self) -> Iterator[None]:
+        """Let the block look at `received` when it can stop without a loss."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def agreed(self, accelerator: Accelerator) -> int | None:
+        """The signal that this or another process of the run received: the same in all of them."""
+        if accelerator.num_processes == 1:
+            return self.received
+        import torch
+
+        told = torch.tensor([self.received or 0], device=accelerator.device)
+        return int(accelerator.gather(told).max()) or None
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise SystemExit(128 + number)
-        self.received = number
+        if not self._patient:
+            raise Interrupted(number, "before the first step")
+        if self.received is None:
+            self.received, self._at = number, time.monotonic()
+        elif not _launched() or time.monotonic() - self._at > ECHO:
+            raise Interrupted(number, "at once; go on with --resume_from_checkpoint latest")
+
+
+def _launched() -> bool:
+    """Whether a launcher started this process beside others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1

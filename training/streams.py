@@ -17,14 +17,19 @@ def make_streams(parts: Parts) -> list[Stream]:
     The main process makes what is missing first, the others find it in the cache.
     """
     with parts.accelerator.main_process_first():
-        streams = [_stream(parts, "subject", parts.examples, weight=1.0)]
+        streams = [make_stream(parts, "subject", parts.examples)]
         prior = parts.task.prior_examples(parts.config, parts.base, resolution=parts.resolution)
         if prior:
-            streams.append(_stream(parts, "class", prior, weight=parts.config.prior_loss_weight))
+            streams.append(
+                make_stream(parts, "class", prior, weight=parts.config.prior_loss_weight)
+            )
     return streams
 
 
-def _stream(parts: Parts, name: str, examples: Sequence[Example], *, weight: float) -> Stream:
+def make_stream(
+    parts: Parts, name: str, examples: Sequence[Example], *, weight: float = 1.0
+) -> Stream:
+    """A stream over `examples`, encoded as the run's settings say."""
     config, base = parts.config, parts.base
     encoded = encode(
         base,

@@ -1,49 +1,102 @@
-"""The same events for TensorBoard."""
+"""The same events for TensorBoard, Weights & Biases or trackio, through accelerate's trackers."""
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from orthodiff.errors import UserError
-from training.events import Event, Failed, Finished, Sample, Step
+from training.events import Event, Failed, Finished, Sample, Scored, Started, Step
+
+if TYPE_CHECKING:
+    from training.config import RunConfig
+
+PROJECT = "orthodiff"
+USUAL = "tensorboard"
 
 
-def check_tensorboard() -> None:
-    """Refuse early what would fail later.
+def chosen_tracker(config: RunConfig) -> str | None:
+    """The tracker to tell; unless one is asked for it is TensorBoard where that is installed.
 
     Raises:
-        UserError: tensorboard is not installed.
+        UserError: the one asked for is not installed.
     """
-    if find_spec("tensorboard") is None:
+    name = config.report_to
+    if name is None:
+        return USUAL if find_spec(USUAL) else None
+    if name == "none":
+        return None
+    if find_spec(name) is None:
         raise UserError(
-            "`report_to` is tensorboard, which is not installed. "
-            "Run `pip install tensorboard`, or leave the flag out."
+            f"`report_to` is {name}, which is not installed. "
+            f"Run `pip install {name}`, or leave the flag out."
         )
+    return name
 
 
-class TensorBoard:
-    """Writes loss, rate and sample pictures into `folder`."""
+class Tracker:
+    """Logs loss, rate, scores and pictures. Once it has begun, its troubles end no run."""
 
-    def __init__(self, output_dir: Path, *, folder: str) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.output_dir = output_dir
-        self.writer = SummaryWriter(str(output_dir / folder))
+    def __init__(self, name: str, config: RunConfig) -> None:
+        self.name, self.config = name, config
+        self.tracker: Any = None
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.tracker = self._open(event.start_step)
+        elif self.tracker is not None:
+            try:
+                self._tell(event)
+            except Exception as error:
+                self.tracker = None
+                print(f"{self.name} is told no more: {error}", file=sys.stderr)
+
+    def _open(self, start_step: int) -> Any:
+        """Open the log; TensorBoard hides what an earlier turn did beyond `start_step`."""
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        kind: Any = LOGGER_TYPE_TO_CLASS[self.name]
+        if kind.requires_logging_directory:
+            folder = str(self.config.output_dir / self.config.logging_dir)
+            tracker = kind(PROJECT, folder, purge_step=start_step + 1)
+        else:
+            tracker = kind(PROJECT, name=self.config.output_dir.name)
+        tracker.start()
+        plain = (str, int, float, bool, type(None))
+        settings = self.config.resolved().items()
+        tracker.store_init_configuration(
+            {name: value if isinstance(value, plain) else str(value) for name, value in settings}
+        )
+        return tracker
+
+    def _tell(self, event: Event) -> None:
         if isinstance(event, Step):
-            self.writer.add_scalar("loss", event.loss, event.step)
-            self.writer.add_scalar("learning_rate", event.learning_rate, event.step)
+            values = {"loss": event.loss, "learning_rate": event.learning_rate}
+            self.tracker.log(values, step=event.step)
+        elif isinstance(event, Scored):
+            self.tracker.log(_measured(event), step=event.step)
         elif isinstance(event, Sample):
             self._pictures(event)
         elif isinstance(event, Finished | Failed):
-            self.writer.close()
+            self.tracker.finish()
 
     def _pictures(self, event: Sample) -> None:
         import numpy as np
         from PIL import Image
 
+        if not hasattr(self.tracker, "log_images"):
+            return
+        layout = {"dataformats": "NHWC"} if self.name == "tensorboard" else {}
         for path, prompt, seed in zip(event.paths, event.prompts, event.seeds, strict=True):
-            pixels = np.asarray(Image.open(self.output_dir / path))
-            self.writer.add_image(f"{prompt} ({seed})", pixels, event.step, dataformats="HWC")
+            pixels = np.asarray(Image.open(self.config.output_dir / path))[None]
+            self.tracker.log_images({f"{prompt} ({seed})": pixels}, step=event.step, **layout)
+
+
+def _measured(event: Scored) -> dict[str, float]:
+    values = {
+        "validation_loss": event.loss,
+        "subject_similarity": event.subject_similarity,
+        "prompt_similarity": event.prompt_similarity,
+    }
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,35 +1,156 @@
-"""Pictures made on the way with fixed seeds; they draw nothing from the training's chance."""
+"""What is made and measured on the way, always the same way: fixed seeds, noises and timesteps.
+
+Nothing here draws from the training's chance, so a run ends at the same bits with or without it.
+"""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from orthodiff.control import Steering
 from orthodiff.families import Base
 from orthodiff.generate import GenerateRequest, generate
-from training.config import RunConfig
-from training.events import Sample
+from training.aside import replace_file
+from training.batches import Batch, Stream, pack
+from training.events import Sample, Scored
+from training.objective import NoiseSchedule
+from training.scores import PHOTOS, Judge
+from training.state import is_kept
+from training.streams import make_stream
+
+if TYPE_CHECKING:
+    from training.config import RunConfig
+    from training.prepare import Parts
+
+Errors = Callable[[Batch], Tensor]
+"""A batch -> the error `(B,)` of each of its samples."""
+Steer = Callable[[GenerateRequest], Steering | None]
+"""What is to be made -> what steers it beside its prompts."""
 
 
 def is_due(config: RunConfig, step: int) -> bool:
-    """At step 0, every `validation_steps`, and at the end."""
-    at_end = step == config.max_train_steps
-    return bool(config.validation_prompt) and (step % config.validation_steps == 0 or at_end)
+    """At step 0, every `validation_steps`, and wherever a checkpoint is due."""
+    return step % config.validation_steps == 0 or is_kept(config, step, last=config.max_train_steps)
 
 
-def make_samples(config: RunConfig, base: Base, step: int, *, resolution: int) -> Sample:
-    """Write `samples/step-NNNNNN/NN.png`, one per validation prompt and seed."""
-    per_prompt = config.num_validation_images
-    prompts = tuple(p for p in config.validation_prompt for _ in range(per_prompt))
-    seeds = tuple(range(config.seed, config.seed + per_prompt)) * len(config.validation_prompt)
-    request = GenerateRequest(prompts, seeds, width=resolution, height=resolution)
-    folder = config.output_dir / "samples" / f"step-{step:06d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number, picture in enumerate(generate(base, request)):
-        path = folder / f"{number:02d}.png"
-        picture.save(path)
-        paths.append(path.relative_to(config.output_dir).as_posix())
-    return Sample(step, paths, prompts, seeds)
+def make_validator(parts: Parts, trained: Stream, schedule: NoiseSchedule) -> Validator:
+    """Measure on held-out pictures, or if there are none on those of the `trained` stream.
+
+    To be called before the base is adapted and its encoders leave the device.
+    """
+    config, base = parts.config, parts.base
+    if config.validation_prompt:
+        base.unwanted("")
+    for prompt in config.validation_prompt:
+        base.embed(prompt)
+    source = make_stream(parts, "held-out", parts.held_out) if parts.held_out else trained
+    described = parts.task.describe(config).get("instance_prompt", "")
+    photos = [example.image for example in parts.examples[:PHOTOS]] if parts.scorer else []
+    return Validator(
+        config,
+        base,
+        resolution=parts.resolution,
+        batches=fixed_batches(parts, source, schedule),
+        loss_of="held-out pictures" if parts.held_out else "training pictures",
+        judge=Judge(parts.scorer, photos, instance_prompt=described) if parts.scorer else None,
+    )
 
 
-def prompts_used(config: RunConfig) -> list[str]:
-    """Every prompt the pictures need, to be embedded before the text encoder leaves the device."""
-    return [*config.validation_prompt, ""] if config.validation_prompt else []
+def fixed_batches(parts: Parts, source: Stream, schedule: NoiseSchedule) -> list[Batch]:
+    """`validation_samples` triples of picture, noise and timestep, each with its caption."""
+    captions = replace(source.encoded.captions, dropout=0.0)
+    stream = replace(
+        source, name="validation", unit=1, encoded=replace(source.encoded, captions=captions)
+    )
+    count, most = parts.config.validation_samples, parts.config.train_batch_size
+    times = len(schedule.alphas_cumprod)
+    triples = [stream.at(position, num_timesteps=times) for position in range(count)]
+    return [batch.to(parts.base.device, parts.base.dtype) for batch in pack(triples, most=most)]
+
+
+class Validator:
+    """Measures on `batches`, the same every time; without any there is no loss.
+
+    `judge`, if there is one, scores the pictures.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        base: Base,
+        *,
+        resolution: int,
+        batches: Sequence[Batch],
+        loss_of: str,
+        judge: Judge | None,
+    ) -> None:
+        self.config, self.base, self.resolution = config, base, resolution
+        self.batches, self.loss_of, self.judge = batches, loss_of, judge
+
+    def measure(self, step: int, errors: Errors, steer: Steer) -> Iterator[Sample | Scored]:
+        """Make the pictures and the scores of `step`."""
+        pictures: list[Image.Image] = []
+        prompts = prompts_of(self.config)
+        if prompts:
+            pictures = self._paint(steer)
+            yield self._keep(step, pictures)
+        loss = self._loss(errors)
+        if self.judge and pictures:
+            subject, prompt = self.judge.similarities(pictures, prompts)
+            scorer = self.judge.scorer.name
+            yield Scored(step, loss, self.loss_of, subject, prompt, scorer)
+        elif loss is not None:
+            yield Scored(step, loss, self.loss_of)
+
+    def _paint(self, steer: Steer) -> list[Image.Image]:
+        side = self.resolution
+        request = GenerateRequest(
+            prompts_of(self.config), seeds_of(self.config), width=side, height=side
+        )
+        return generate(self.base, request, steering=steer(request))
+
+    def _keep(self, step: int, pictures: Sequence[Image.Image]) -> Sample:
+        """Write `samples/step-NNNNNN/NN.png`, one per validation prompt and seed."""
+        paths = []
+        for number, picture in enumerate(pictures):
+            name = f"samples/step-{step:06d}/{number:02d}.png"
+            _write(picture, self.config.output_dir / name)
+            paths.append(name)
+        return Sample(step, paths, prompts_of(self.config), seeds_of(self.config))
+
+    @torch.no_grad()
+    def _loss(self, errors: Errors) -> float | None:
+        """The mean error over all samples."""
+        if not self.batches:
+            return None
+        was_training = self.base.unet.training
+        self.base.unet.eval()
+        found = torch.cat([errors(batch) for batch in self.batches]).double().mean().item()
+        self.base.unet.train(was_training)
+        return found
+
+
+def prompts_of(config: RunConfig) -> tuple[str, ...]:
+    """The prompt of each picture."""
+    return tuple(p for p in config.validation_prompt for _ in range(config.num_validation_images))
+
+
+def seeds_of(config: RunConfig) -> tuple[int, ...]:
+    """The seed of each picture: every prompt meets the same ones."""
+    seeds = range(config.seed, config.seed + config.num_validation_images)
+    return tuple(seeds) * len(config.validation_prompt)
+
+
+def _write(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed = io.BytesIO()
+    picture.save(packed, format="PNG")
+    replace_file(path, packed.getvalue())

@@ -10,9 +10,13 @@ from training.options.base import Harmless, Options
 
 
 class LogOptions(Options):
-    report_to: Annotated[Literal["none", "tensorboard"], Harmless] = Field(
-        "none", description="also log to this tracker; events.jsonl is always written"
+    report_to: Annotated[Literal["none", "tensorboard", "wandb", "trackio"] | None, Harmless] = (
+        Field(
+            None,
+            description="also log to this tracker; events.jsonl is always written [tensorboard, if "
+            "it is installed]",
+        )
     )
     logging_dir: Annotated[str, Harmless] = Field(
-        "logs", description="the tracker's folder inside the output folder"
+        "logs", description="TensorBoard's folder inside the output folder"
     )

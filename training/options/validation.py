@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
@@ -17,7 +18,20 @@ class ValidationOptions(Options):
         1, ge=1, description="pictures per validation prompt"
     )
     validation_steps: Annotated[int, Harmless] = Field(
-        100, ge=1, description="make them at step 0 and every N steps"
+        100, ge=1, description="make and measure at step 0, every N steps, and at checkpoints"
+    )
+    validation_epochs: Annotated[int | None, Harmless] = Field(
+        None, ge=1, description="every N passes over the pictures instead"
+    )
+    validation_data_dir: Annotated[Path | None, Harmless] = Field(
+        None, description="folder of held-out pictures for the validation loss [the training's own]"
+    )
+    validation_samples: Annotated[int, Harmless] = Field(
+        16, ge=0, description="(picture, noise, timestep) triples of the validation loss; 0: none"
+    )
+    scorer: Annotated[str | None, Harmless] = Field(
+        None,
+        description="CLIP folder or hub id that scores the pictures, or none [the base's scorer/]",
     )
 
     @field_validator("validation_prompt", mode="before")

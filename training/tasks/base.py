@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from training.config import RunConfig
+from training.data.examples import Examples
 
 if TYPE_CHECKING:
     from orthodiff.bundle import Bundle
+    from orthodiff.control import Steering
     from orthodiff.families import Base
+    from orthodiff.generate import GenerateRequest
     from training.batches import Batch
     from training.data.example import Example
     from training.encode import MakeCondition
@@ -45,6 +48,21 @@ class Task(ABC):
             UserError: a picture cannot be read (named).
         """
 
+    def samples_per_epoch(self, config: Any, examples: Sequence[Example]) -> int:
+        """How many samples one pass over the `examples` sees."""
+        return examples.samples_per_epoch if isinstance(examples, Examples) else len(examples)
+
+    def held_out(self, config: Any, *, resolution: int) -> Sequence[Example]:
+        """The pictures of `validation_data_dir`, read as the training's are.
+
+        Raises:
+            UserError: there are none, or one cannot be read (named).
+        """
+        if config.validation_data_dir is None:
+            return []
+        instead = {"instance_data_dir": config.validation_data_dir}
+        return self.examples(config.model_copy(update=instead), resolution=resolution)
+
     def prior_examples(self, config: Any, base: Base, *, resolution: int) -> Sequence[Example]:
         """What the run must not unlearn, made with the unadapted `base` if need be."""
         return []
@@ -64,6 +82,10 @@ class Task(ABC):
     @abstractmethod
     def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
         """The adapted UNet's output `(B, C, h, w)` for the batch's noisy latents."""
+
+    def steering(self, config: Any, learned: Bundle, request: GenerateRequest) -> Steering | None:
+        """What steers the validation pictures of a resolved `request` beside their prompts."""
+        return None
 
     @abstractmethod
     def describe(self, config: Any) -> dict[str, str]:
