@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,7 +205,7 @@ def test_datasets_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "x.parquet").write_bytes(b"PAR1 or not")
     with pytest.raises(UserError, match="cannot be read"):
         find(Request(folder=tmp_path))
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match="pip install datasets"):
         find(Request(dataset="nobody/nothing"))
 
@@ -251,13 +252,13 @@ def test_masks_that_cannot_be_meant(tmp_path: Path, mask: Image.Image, told: str
         usable_examples(request(tmp_path))
 
 
-def test_automatic_masks_need_their_package(tmp_path: Path) -> None:
+def test_automatic_masks_need_their_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(tmp_path / "a.png")
-    try:
-        import rembg  # noqa: F401
-    except ImportError:
-        with pytest.raises(UserError, match=r"rembg.*pip install.*--mask_dir"):
-            find(replace(request(tmp_path), subject_mask=True))
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    with pytest.raises(UserError, match=r"rembg.*pip install.*--mask_dir"):
+        find(replace(request(tmp_path), subject_mask=True))
 
 
 def test_automatic_masks(tmp_path: Path) -> None:

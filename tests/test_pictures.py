@@ -197,7 +197,7 @@ def test_a_truncated_picture_is_named(tmp_path: Path, name: str) -> None:
     photo(0).save(tmp_path / name)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(FileError, match=rf"{name}.*damaged"):
+    with pytest.raises(FileError, match=rf"{name}.*(damaged|format)"):
         open_picture(tmp_path / name)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from orthodiff.errors import FileError, UserError
 from training.data.advice import RULES, Advice, Survey
+from training.data.example import Example
 from training.data.examples import Examples, open_record
 from training.data.found import Found, Record, Request
 from training.data.layouts import find
@@ -74,9 +75,13 @@ def report_on(found: Found, request: Request, *, views: Views, trigger: str | No
 
 
 def usable_examples(
-    request: Request, *, skip_bad_files: bool = False, is_prior: bool = False
+    request: Request,
+    *,
+    skip_bad_files: bool = False,
+    is_prior: bool = False,
+    inspect: Callable[[Example], None] | None = None,
 ) -> Examples:
-    """The examples to train on, each opened once to see that it can be.
+    """The examples to train on, each opened once to see that it can be, and `inspect`ed.
 
     Raises:
         UserError: there are none, or some cannot be used and shall not be skipped (all are named).
@@ -84,7 +89,9 @@ def usable_examples(
     found, quick = find(request), replace(request, subject_mask=False)
 
     def opened(record: Record) -> Record:
-        open_record(record, quick)
+        example = open_record(record, quick)
+        if inspect:
+            inspect(example)
         return record
 
     records, problems = _sift(found, opened)

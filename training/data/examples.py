@@ -33,6 +33,11 @@ class Examples(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def samples_per_epoch(self) -> int:
+        """How many an epoch sees, repeats counted."""
+        return sum(record.repeats for record in self.records)
+
     @overload
     def __getitem__(self, index: int) -> Example: ...
     @overload
@@ -49,7 +54,7 @@ def open_record(record: Record, request: Request, *, is_prior: bool = False) -> 
     Raises:
         FileError: one of them cannot be used.
     """
-    image, alpha = open_layers(content(record.picture), name=record.name)
+    image, alpha = open_layers(picture_in(record), name=record.name)
     return complete(record, request, image, alpha, is_prior=is_prior)
 
 
@@ -74,24 +79,46 @@ def complete(
         image=image,
         caption=record.caption,
         mask=_mask(record, request, image, alpha),
-        condition=_condition(record, image),
+        condition=_layer(record.condition, record, image.size, what="condition"),
         is_prior=is_prior,
         repeats=record.repeats,
     )
 
 
-def content(source: Source) -> Path | bytes:
-    """The file to open, or what would be in it."""
-    return source if isinstance(source, Path) else source()
+def picture_in(record: Record) -> Path | bytes:
+    """The file to open, or what would be in it.
+
+    Raises:
+        FileError: there is nothing.
+    """
+    content = _content(record.picture)
+    if content is None:
+        raise FileError(record.name, "it is empty", "Remove it")
+    return content
+
+
+def _content(source: Source | None) -> Path | bytes | None:
+    return source() if callable(source) else source
+
+
+def _layer(
+    source: Source | None, record: Record, size: tuple[int, int], *, what: str
+) -> Image.Image | None:
+    """The mask or the condition given with a picture of that `size`."""
+    content = _content(source)
+    if content is None:
+        return None
+    layer = open_picture(content, name=f"{what} of {record.name}")
+    return fitted(layer, size, name=record.name, what=what)
 
 
 def _mask(
     record: Record, request: Request, image: Image.Image, alpha: Image.Image | None
 ) -> Image.Image | None:
     """Given as a file, else the opacity, else found by itself, if that is wanted."""
-    if record.mask is not None:
-        given = open_picture(content(record.mask), name=f"mask of {record.name}").convert("L")
-        mask = fitted(given, image.size, name=record.name, what="mask")
+    given = _layer(record.mask, record, image.size, what="mask")
+    if given is not None:
+        mask = given.convert("L")
     elif request.alpha_mask and alpha is not None:
         mask = alpha
     elif request.subject_mask:
@@ -102,10 +129,3 @@ def _mask(
         reason = "its mask is black all over, so nothing of it would be learnt"
         raise FileError(record.name, reason, "Paint the subject white, or remove the mask")
     return mask
-
-
-def _condition(record: Record, image: Image.Image) -> Image.Image | None:
-    if record.condition is None:
-        return None
-    given = open_picture(content(record.condition), name=f"condition of {record.name}")
-    return fitted(given, image.size, name=record.name, what="condition")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from orthodiff.errors import FileError
 
-Source = Path | Callable[[], bytes]
-"""A file, or a way to get what would be in one."""
+Source = Path | Callable[[], bytes | None]
+"""A file, or a way to get what would be in one; None where there is nothing after all."""
 
 
 @dataclass(frozen=True)

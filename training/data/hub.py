@@ -148,18 +148,16 @@ class _Cell:
     column: str
     dataset: str
 
-    def __call__(self) -> bytes:
-        """The file's content.
+    def __call__(self) -> bytes | None:
+        """The file's content; None if the cell is empty.
 
         Raises:
-            FileError: the cell is empty, or leads to a file that is none of the dataset's.
+            FileError: it leads to a file that is none of the dataset's.
         """
         cell = self.rows[self.number][self.column] or {}
         if cell.get("bytes"):
             return bytes(cell["bytes"])
-        if not cell.get("path"):
-            raise FileError(f"row {self.number}", f"its {self.column} is empty", "Remove the row")
-        return self._own(Path(cell["path"])).read_bytes()
+        return self._own(Path(cell["path"])).read_bytes() if cell.get("path") else None
 
     def _own(self, path: Path) -> Path:
         """A file of the dataset's folder, or of the caches that hub datasets are kept in."""

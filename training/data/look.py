@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from orthodiff.pictures import open_layers
-from training.data.examples import complete, content
+from training.data.examples import complete, picture_in
 from training.data.found import Record, Request
 from training.views import View, Views
 
@@ -43,7 +43,7 @@ def look(record: Record, request: Request, views: Views) -> Look:
     Raises:
         FileError: it cannot be used.
     """
-    image, alpha = open_layers(content(record.picture), name=record.name)
+    image, alpha = open_layers(picture_in(record), name=record.name)
     example = complete(record, request, image, alpha)
     view = views.of(record.name, image.size)[0]
     red, green, blue = np.asarray(image.resize((1, 1), Image.Resampling.BOX)).reshape(3).tolist()

@@ -1,0 +1,197 @@
+"""`training check`: everything there is to say about data, before any training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from tests.photos import photo, save
+from tests.runs import train
+from training.__main__ import main
+from training.data.advice import BLURRED
+from training.data.check import Report, check
+from training.data.found import Request
+from training.data.look import difference_hash, sharpness
+from training.views import Views
+
+REAL = Path(__file__).parent.parent.parent / "shared" / "dreambooth"
+
+
+def report(folder: Path, *, resolution: int = 64, trigger: str | None = None) -> Report:
+    views = Views(resolution=resolution, buckets=((resolution, resolution),), step=8)
+    return check(Request(folder=folder, caption="a photo of sks dog"), views=views, trigger=trigger)
+
+
+def advice(folder: Path, **how: object) -> dict[str, tuple[str, ...]]:
+    return {told.about: told.files for told in report(folder, **how).advice}
+
+
+def three(folder: Path) -> Path:
+    """Good pictures, so that a further one is the only one with something wrong."""
+    for number in range(3):
+        save(folder / f"{number}.png", number, size=(80, 64))
+    return folder
+
+
+def test_good_pictures_get_no_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(three(tmp_path)).advice == []
+    assert main(["check", str(tmp_path), "--resolution=64", "--instance_prompt=sks dog"]) == 0
+    told = capsys.readouterr().out
+    assert "a flat folder, 3 pictures of 80 x 64 pixels" in told
+    assert "at 64 pixels: 20% of the pictures is cut away" in told
+    assert "all is well" in told
+
+
+def test_duplicates_exact_and_near(tmp_path: Path) -> None:
+    three(tmp_path)
+    photo(0, (80, 64)).save(tmp_path / "again.tif")
+    photo(1, (80, 64)).resize((160, 128)).save(tmp_path / "larger.jpg", quality=80)
+    told = advice(tmp_path)
+    assert told["duplicates"] == ("0.png", "again.tif")
+    assert told["near_duplicates"] == ("1.png", "larger.jpg")
+
+
+def test_plain_pictures_of_different_colours_are_not_alike(tmp_path: Path) -> None:
+    for colour in ("red", "blue"):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{colour}.png")
+    told = advice(three(tmp_path))
+    assert "near_duplicates" not in told
+    assert told["blurred"] == ("blue.png", "red.png")
+
+
+def test_blurred_tiny_and_cropped(tmp_path: Path) -> None:
+    three(tmp_path)
+    photo(5, (200, 200)).filter(ImageFilter.GaussianBlur(12)).save(tmp_path / "soft.png")
+    save(tmp_path / "small.png", 6, size=(40, 40))
+    save(tmp_path / "wide.png", 7, size=(200, 64))
+    told = advice(tmp_path)
+    assert told["blurred"] == ("soft.png",)
+    assert told["tiny"] == ("small.png",)
+    assert told["cropped"] == ("wide.png",)
+
+
+def test_captions(tmp_path: Path) -> None:
+    three(tmp_path)
+    (tmp_path / "0.txt").write_text("A photo of SKS dog")
+    (tmp_path / "1.txt").write_text("a dog")
+    (tmp_path / "2.txt").write_text("sks dog " * 50)
+    told = advice(tmp_path, trigger="sks dog")
+    assert told["trigger"] == ("1.png",)
+    assert told["long_captions"] == ("2.png",)
+
+
+def test_few_and_uncaptioned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clear = photo(0, (64, 64))
+    clear.putalpha(Image.linear_gradient("L").resize((64, 64)))
+    clear.save(tmp_path / "a.png")
+    assert set(advice(tmp_path)) == {"few", "transparent"}
+    assert main(["check", str(tmp_path), "--resolution=64"]) == 0
+    assert "no caption" in capsys.readouterr().out
+
+
+def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    three(tmp_path)
+    (tmp_path / "0.txt").write_text("a sks dog, sitting")
+    (tmp_path / "bad.jpg").write_text("no picture")
+    assert main(["check", str(tmp_path), "--resolution", "64", "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["usable"] is False
+    assert told["problems"][0]["file"] == "bad.jpg"
+    assert told["problems"][0]["text"].endswith("Replace or remove this file.")
+    assert told["pictures"][0]["size"] == [80, 64]
+    assert told["pictures"][0]["own_caption"] is True
+    assert told["pictures"][0]["cropped"] == pytest.approx(0.2)
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    three(tmp_path)
+    whole = (tmp_path / "0.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "words.jpg").write_text("words")
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    (tmp_path / "1.txt").write_bytes("Bär".encode("latin-1"))
+    (tmp_path / "2.txt").write_text("no trigger")
+    before = sorted(tmp_path.iterdir())
+    flags = ["--resolution=64", "--instance_prompt=a photo of sks dog"]
+    assert main(["check", str(tmp_path), *flags]) == 2
+    told = capsys.readouterr().out
+    assert "5 cannot be used:" in told
+    for part in ("cut.png", "words.jpg", "bomb.png", "dot.png", "`1.txt`", "mention “sks”"):
+        assert part in told
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_kohya_repeats_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    three(tmp_path / "10_sks dog")
+    save(tmp_path / "2_dog" / "a.png", 9)
+    assert main(["check", str(tmp_path), "--resolution=64"]) == 0
+    assert "32 samples (1 repeated 2 times, 3 repeated 10 times)" in capsys.readouterr().out
+
+
+def test_buckets_cut_away_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        save(tmp_path / f"{number}.png", number, size=(192, 96))
+    shares = []
+    for flags in ([], ["--enable_bucket"]):
+        assert main(["check", str(tmp_path), "--resolution=64", "--json", *flags]) == 0
+        told = json.loads(capsys.readouterr().out)
+        shares.append(told["pictures"][0]["cropped"])
+    assert shares[0] == pytest.approx(0.5)
+    assert shares[1] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "Say which pictures"),
+        (["nowhere"], "does not exist"),
+        (["x", "--resolutoin=8"], "Did you mean `--resolution`"),
+    ],
+)
+def test_bad_requests(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_a_training_refuses_the_same_files(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three(tmp_path / "photos")
+    (tmp_path / "photos" / "words.jpg").write_text("words")
+    assert train(tiny, tmp_path / "photos", tmp_path / "run") == 2
+    assert "words.jpg" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert train(tiny, tmp_path / "photos", tmp_path / "run", skip_bad_files=True) == 0
+
+
+def test_a_training_on_a_kohya_tree(tiny: Path, tmp_path: Path) -> None:
+    three(tmp_path / "photos" / "3_sks dog")
+    assert train(tiny, tmp_path / "photos", tmp_path / "run") == 0
+
+
+def test_sharpness_falls_with_blur_and_likeness_survives_it() -> None:
+    sharp = photo(0, (256, 256))
+    soft = sharp.filter(ImageFilter.GaussianBlur(3))
+    assert sharpness(sharp, 256) > BLURRED > sharpness(soft, 256)
+    assert (difference_hash(sharp) ^ difference_hash(soft)).bit_count() <= 2
+    others = [difference_hash(photo(seed)) ^ difference_hash(sharp) for seed in range(1, 20)]
+    assert np.mean([bits.bit_count() for bits in others]) > 16
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/dreambooth")
+def test_all_real_photos_pass(tmp_path: Path) -> None:
+    """Nothing is wrong with any of them, and blurring makes every one be called blurred."""
+    count = 0
+    for folder in sorted(path for path in REAL.iterdir() if path.is_dir()):
+        found = report(folder, resolution=512)
+        assert (found.problems, found.advice) == ([], [])
+        count += len(found.looks)
+        photo = Image.open(sorted(folder.glob("*.jpg"))[0])
+        assert sharpness(photo.filter(ImageFilter.GaussianBlur(4)), 512) < BLURRED
+    assert count == 103
