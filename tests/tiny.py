@@ -33,6 +33,7 @@ TINY_VAE = {
     "latent_channels": 4,
     "sample_size": 32,
 }
+SD15_UNET = {"sample_size": 64, "cross_attention_dim": 768}
 SD15_VAE = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -59,7 +60,7 @@ def make_tiny(folder: Path, *, prediction_type: str = "epsilon", sd15: bool = Fa
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(length=77 if sd15 else 32)
     text = CLIPTextModel(_text_config(tokenizer, SD15_TEXT if sd15 else TINY_TEXT))
-    unet = {"sample_size": 64, "cross_attention_dim": 768} if sd15 else TINY_UNET
+    unet = SD15_UNET if sd15 else TINY_UNET
     StableDiffusionPipeline(
         vae=AutoencoderKL(**(SD15_VAE if sd15 else TINY_VAE)),
         text_encoder=text,
