@@ -37,3 +37,8 @@ UNUSABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
 )  # fmt: skip
 """What the libraries raise for a model folder with missing, damaged or foreign files."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says first, without its full stop."""
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(".")

@@ -13,6 +13,7 @@ from orthodiff.families.base import Base, Recommended
 from orthodiff.families.conditioning import Conditioning
 from orthodiff.families.sd import StableDiffusion
 from orthodiff.families.sdxl import StableDiffusionXL
+from orthodiff.families.single import configuration, open_parts, texts_of
 
 __all__ = [
     "FAMILIES",
@@ -24,7 +25,7 @@ __all__ = [
     "load_base",
 ]
 
-FAMILIES: dict[str, type[Base]] = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}
+FAMILIES: dict[str, type[StableDiffusion]] = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}
 
 
 def load_base(
@@ -35,16 +36,37 @@ def load_base(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
 ) -> Base:
-    """Load the base model `name`: a diffusers-format folder, or an id on the hub.
+    """Load the base model `name`: a diffusers-format folder, a checkpoint file, or a hub id.
 
     Raises:
         UserError: no such folder or id, no family serves it, or files are missing.
     """
     local = Path(name)
+    if local.is_file() or local.suffix == ".safetensors":
+        return _load_file(local, name, dtype=dtype, device=device)
     index = _read_index(local, name) if local.exists() else _hub_index(name, revision)
     family = _family_of(index, name)
     folder = local if local.exists() else _download(name, revision=revision, variant=variant)
     return family.load(folder, name=name, variant=variant, dtype=dtype, device=device)
+
+
+def _load_file(path: Path, name: str, *, dtype: torch.dtype, device: str) -> Base:
+    if not path.is_file():
+        raise UserError(f"The checkpoint `{name}` does not exist. Check the path.")
+    with configuration(path, name) as folder:
+        index = _read_index(folder, name)
+        family = _family_of(index, name)
+        parts = open_parts(path, folder, index["_class_name"], name=name, dtype=dtype)
+    return family.assemble(
+        path,
+        index,
+        name=name,
+        unet=parts["unet"],
+        vae=parts["vae"],
+        texts=texts_of(parts),
+        scheduler=parts["scheduler"],
+        device=device,
+    )
 
 
 def _read_index(folder: Path, name: str) -> dict:
@@ -103,7 +125,7 @@ def _download(name: str, *, revision: str | None, variant: str | None) -> Path:
     return Path(folder)
 
 
-def _family_of(index: dict, name: str) -> type[Base]:
+def _family_of(index: dict, name: str) -> type[StableDiffusion]:
     pipeline = index.get("_class_name", "nothing")
     for family in FAMILIES.values():
         if pipeline in family.pipelines:

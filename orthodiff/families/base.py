@@ -34,10 +34,11 @@ class Recommended:
 class Base(ABC):
     """A loaded base model.
 
-    `name` is what the user wrote, `folder` where its files lie. Latents are already scaled to unit
-    variance; pictures are `(3, H, W)` in [-1, 1]. With `zeros_for_nothing` the base was trained to
-    meet zeros where there is no prompt. `prompts` remembers what was read so far: clear
-    it when a text encoder changes. `fingerprints` remembers the sums over weight files.
+    `name` is what the user wrote, `folder` where its files lie, or the one file itself. Latents
+    are already scaled to unit variance; pictures are `(3, H, W)` in [-1, 1]. With
+    `zeros_for_nothing` the base was trained to meet zeros where there is no prompt. `prompts`
+    remembers what was read so far: clear it when a text encoder changes. `fingerprints` remembers
+    the sums over weight files.
     """
 
     name: str
@@ -129,8 +130,13 @@ class Base(ABC):
     def fingerprint(self, part: str = "unet") -> str:
         """SHA-256 of the weight files of `part` ("unet", "vae", "text_encoder", ...)."""
         if part not in self.fingerprints:
-            self.fingerprints[part] = _sha256((self.folder / part).glob("*.safetensors"))
+            self.fingerprints[part] = _sha256(self._weights(part))
         return self.fingerprints[part]
+
+    def _weights(self, part: str) -> Iterable[Path]:
+        """A part's weight files; a base out of one file has all its parts there."""
+        is_file = self.folder.is_file()
+        return [self.folder] if is_file else (self.folder / part).glob("*.safetensors")
 
     def park_encoders(self, *, texts: bool = True) -> None:
         """Move the autoencoder, and the text encoders with `texts`, to the CPU until needed."""

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from orthodiff.errors import UNUSABLE, UserError
+from orthodiff.errors import UNUSABLE, UserError, first_line
 from orthodiff.families.base import Base, on_device, read_recommended
 from orthodiff.families.conditioning import Conditioning
-from orthodiff.families.text import TextEncoder
+from orthodiff.families.text import TextEncoder, open_tokenizer
 
 
 class StableDiffusion(Base):
@@ -47,19 +47,25 @@ class StableDiffusion(Base):
             noise = scheduler.from_pretrained(folder / "scheduler")
         except UNUSABLE as error:
             raise UserError(
-                f"The base model `{name}` is incomplete ({_first_line(error)}). Use a whole "
+                f"The base model `{name}` is incomplete ({first_line(error)}). Use a whole "
                 "diffusers-format folder with safetensors weights."
             ) from error
-        base = cls.assemble(
-            folder, name=name, unet=unet, vae=vae, texts=texts, scheduler=noise, device=device
+        return cls.assemble(
+            folder,
+            index,
+            name=name,
+            unet=unet,
+            vae=vae,
+            texts=texts,
+            scheduler=noise,
+            device=device,
         )
-        base.zeros_for_nothing = bool(index.get("force_zeros_for_empty_prompt", False))
-        return base
 
     @classmethod
     def assemble(
         cls,
         folder: Path,
+        index: Mapping[str, Any],
         *,
         name: str,
         unet: Any,
@@ -68,7 +74,7 @@ class StableDiffusion(Base):
         scheduler: Any,
         device: str,
     ) -> Base:
-        """Freeze loaded parts and put them on `device`.
+        """Freeze loaded parts and put them on `device`; `index` is the pipeline's.
 
         Raises:
             UserError: the UNet does not take one latent.
@@ -84,6 +90,7 @@ class StableDiffusion(Base):
             texts=tuple(texts),
             scheduler=_for_latents(scheduler),
             recommended=read_recommended(folder, native_resolution=_native(unet, vae)),
+            zeros_for_nothing=bool(index.get("force_zeros_for_empty_prompt", False)),
         )
 
     def read(self, prompts: Sequence[str]) -> Conditioning:
@@ -117,11 +124,11 @@ class StableDiffusion(Base):
 def _text_encoder(
     folder: Path, part: str, tokenizer: str, *, dtype: torch.dtype, options: Mapping[str, Any]
 ) -> TextEncoder:
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     kind: Any = CLIPTextModel if part == "text_encoder" else CLIPTextModelWithProjection
     model = kind.from_pretrained(folder / part, dtype=dtype, **options)
-    return TextEncoder(part, model, CLIPTokenizer.from_pretrained(folder / tokenizer))
+    return TextEncoder(part, model, open_tokenizer(folder / tokenizer))
 
 
 def _for_latents(scheduler: Any) -> Any:
@@ -157,7 +164,3 @@ def _check_text_to_image(name: str, unet: Any, vae: Any) -> None:
             f"where a latent has {vae.config.latent_channels}: it is made for inpainting or "
             "another guided task, which is not supported. Use its text-to-image sibling."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

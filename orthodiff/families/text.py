@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -46,3 +47,17 @@ class TextEncoder:
         for word, spelled in self.words.items():
             prompt = prompt.replace(word, spelled)
         return prompt
+
+
+def open_tokenizer(place: str | Path) -> Any:
+    """The CLIP tokenizer in a folder, or of a hub id in the local cache.
+
+    Raises:
+        OSError, ValueError: there is none.
+    """
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise OSError(f"{place} holds no vocabulary of a tokenizer")
+    return tokenizer
