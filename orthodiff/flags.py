@@ -119,7 +119,9 @@ def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
             f"--{flag.name}", nargs="?", const="true", help=help_text, metavar="BOOL"
         )
     elif flag.is_repeatable:
-        parser.add_argument(f"--{flag.name}", action="append", help=help_text, metavar="VALUE")
+        parser.add_argument(
+            f"--{flag.name}", nargs="+", action="extend", help=help_text, metavar="VALUE"
+        )
     else:
         parser.add_argument(f"--{flag.name}", help=help_text, metavar="VALUE")
 

@@ -5,12 +5,13 @@ Names are those of diffusers' scripts. A task's class is `RunConfig` and what on
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from typing_extensions import Self
 
 from orthodiff.errors import UserError
 from orthodiff.flags import Flag, flags_of, nearest, parse_flags, validate
@@ -18,7 +19,9 @@ from training.method import setting_flags, usual_rate
 from training.options import (
     AdapterOptions,
     CheckpointOptions,
+    CompatibleOptions,
     DataOptions,
+    HubOptions,
     LogOptions,
     MemoryOptions,
     ModelOptions,
@@ -32,6 +35,8 @@ OWN_KEYS = ("settings",)
 
 
 class RunConfig(
+    CompatibleOptions,
+    HubOptions,
     LogOptions,
     CheckpointOptions,
     ValidationOptions,
@@ -54,10 +59,24 @@ class RunConfig(
         """The peak learning rate before scaling of one part of what is learned."""
         return self.rate
 
+    def counted(self, *, examples: int, processes: int) -> Self:
+        """The same with epochs in steps, an epoch seeing each of the `examples` once.
+
+        As in diffusers' scripts, a number of steps that was given wins over one of epochs.
+        """
+        batches = math.ceil(examples / (self.train_batch_size * processes))
+        epoch = math.ceil(batches / self.gradient_accumulation_steps)
+        steps: dict[str, int] = {}
+        if self.num_train_epochs and "max_train_steps" not in self.model_fields_set:
+            steps["max_train_steps"] = self.num_train_epochs * epoch
+        if self.validation_epochs and "validation_steps" not in self.model_fields_set:
+            steps["validation_steps"] = self.validation_epochs * epoch
+        return self.model_copy(update=steps)
+
     def resolved(self) -> dict[str, Any]:
         """All values as YAML and JSON know them, the method's settings beside the others."""
         plain = self.model_dump(mode="json", exclude=set(OWN_KEYS))
-        return {**plain, **dataclasses.asdict(self.adapter())}
+        return {**plain, **self.method_settings()}
 
     def to_yaml(self) -> str:
         """The resolved configuration; reading it again gives an equal one."""
@@ -67,7 +86,7 @@ class RunConfig(
         """The first setting whose change makes another run of the one `resolved` to `saved`."""
         now, fields = self.resolved(), type(self).model_fields
         names = [name for name in harmful_fields(type(self)) if name not in OWN_KEYS]
-        for name in (*names, *dataclasses.asdict(self.adapter())):
+        for name in (*names, *self.method_settings()):
             usual = fields[name].get_default() if name in fields else None
             if now[name] != saved.get(name, usual):
                 return name

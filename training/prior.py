@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from PIL import Image
 
 from orthodiff.errors import UserError
-from orthodiff.families import Base
+from orthodiff.families import Base, load_base
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.pictures import open_picture, pictures_in
 from training.cache import default_cache
@@ -22,6 +23,9 @@ from training.data.found import Record, Request
 if TYPE_CHECKING:
     from training.tasks.dreambooth import DreamBoothConfig
 
+PRECISIONS = {
+    "no": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16
+}  # fmt: skip
 _MADE = re.compile(r"class-\d{5}\.png")
 
 
@@ -61,6 +65,7 @@ def _make(
     numbers: Sequence[int], folder: Path, base: Base, config: DreamBoothConfig, resolution: int
 ) -> None:
     """Make class pictures by number; number `i` has seed `config.seed + i`."""
+    maker = _in_precision(base, config) if numbers else base
     for start in range(0, len(numbers), config.sample_batch_size):
         batch = numbers[start : start + config.sample_batch_size]
         request = GenerateRequest(
@@ -70,8 +75,22 @@ def _make(
             height=resolution,
             batch_size=len(batch),
         )
-        for number, picture in zip(batch, generate(base, request), strict=True):
+        for number, picture in zip(batch, generate(maker, request), strict=True):
             _keep(picture, folder / _name(number))
+
+
+def _in_precision(base: Base, config: DreamBoothConfig) -> Base:
+    """The base itself, or loaded once more in the precision asked for."""
+    wanted = PRECISIONS[config.prior_generation_precision or "no"]
+    if wanted in (None, base.dtype):
+        return base
+    return load_base(
+        base.name,
+        revision=config.revision,
+        variant=config.variant,
+        dtype=wanted,
+        device=str(base.device),
+    )
 
 
 def _keep(picture: Image.Image, path: Path) -> None:
@@ -100,5 +119,7 @@ def _is_whole(path: Path) -> bool:
 
 def _kept_at(config: DreamBoothConfig, base: Base, resolution: int) -> Path:
     what = f"{base.fingerprint('unet')}/{config.class_prompt}/{config.seed}/{resolution}"
+    if PRECISIONS[config.prior_generation_precision or "no"]:
+        what += f"/{config.prior_generation_precision}"
     root = config.cache_dir or default_cache()
     return root / "class" / hashlib.sha256(what.encode()).hexdigest()[:32]

@@ -6,6 +6,7 @@ picture, to its mask and to its condition it cuts the very same part out of each
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,21 @@ from training.buckets import Size, nearest_bucket, whole_size
 from training.objective import derive
 
 Crop = Literal["center", "random", "none"]
+Interpolation = Literal[
+    "lanczos", "bicubic", "bilinear", "hamming", "box", "nearest", "nearest_exact"
+]
+INTERPOLATIONS: dict[str, Image.Resampling] = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "box": Image.Resampling.BOX,
+    "nearest": Image.Resampling.NEAREST,
+    "nearest_exact": Image.Resampling.NEAREST,
+}
+"""torchvision's names; the last two are one for pictures."""
 Tint = tuple[float, float, float]
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -30,20 +45,19 @@ class View:
 
     original: Size
     size: Size
-    box: tuple[float, float, float, float]
+    box: Box
     flipped: bool = False
     tint: Tint | None = None
+    interpolation: Interpolation = "lanczos"
 
-    def cut(
-        self, picture: Image.Image, resampling: Image.Resampling = Image.Resampling.LANCZOS
-    ) -> Image.Image:
+    def cut(self, picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
         """The seen part of a picture, mask or condition, in its own colours."""
         seen = picture.resize(self.size, resampling, box=self.box)
         return ImageOps.mirror(seen) if self.flipped else seen
 
     def see(self, picture: Image.Image) -> Image.Image:
         """The seen part of a picture, tinted."""
-        seen = self.cut(picture)
+        seen = self.cut(picture, INTERPOLATIONS[self.interpolation])
         for kind, factor in zip(_ENHANCERS, self.tint or (), strict=False):
             seen = kind(seen).enhance(factor)
         return seen
@@ -74,13 +88,14 @@ class Views:
     flip: bool = False
     jitter: float = 0.0
     seed: int = 0
+    interpolation: Interpolation = "lanczos"
 
     def of(self, name: str, original: Size) -> tuple[View, ...]:
         """Every view of the picture `name` of that size; the mirror images come last."""
         plain = [self._draw(name, original, number) for number in range(self._number(original))]
         views = list(dict.fromkeys(plain))
         if self.flip:
-            views += [View(v.original, v.size, v.box, True, v.tint) for v in views]
+            views += [dataclasses.replace(view, flipped=True) for view in views]
         return tuple(views)
 
     def _number(self, original: Size) -> int:
@@ -93,17 +108,17 @@ class Views:
         tint = _tint(chance, self.jitter) if self.jitter else None
         if self.crop == "none":
             size = whole_size(original, self.resolution, step=self.step)
-            return View(original, size, (0, 0, *original), tint=tint)
-        size = nearest_bucket(original, self.buckets)
-        return View(original, size, _box(original, size, place), tint=tint)
+            box: Box = (0, 0, *original)
+        else:
+            size = nearest_bucket(original, self.buckets)
+            box = _box(original, size, place)
+        return View(original, size, box, tint=tint, interpolation=self.interpolation)
 
 
 _ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
-def _box(
-    original: Size, size: Size, place: tuple[float, float]
-) -> tuple[float, float, float, float]:
+def _box(original: Size, size: Size, place: tuple[float, float]) -> Box:
     """The greatest rectangle of `size`'s shape in `original`; `place` 0..1 slides it."""
     scale = max(size[0] / original[0], size[1] / original[1])
     width, height = (min(s / scale, o) for s, o in zip(size, original, strict=True))

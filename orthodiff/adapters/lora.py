@@ -48,9 +48,17 @@ class LoRA(Method):
         default=None,
         metadata={"help": "The added matrix is scaled by alpha / rank; the rank if not given."},
     )
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "Share of its inputs left out at random in training."}
+    )
 
     def __post_init__(self) -> None:
         require_positive("rank", self.rank, example=8)
+        if not 0 <= self.lora_dropout < 1:
+            raise UserError(
+                f"`lora_dropout` is {self.lora_dropout!r}, but it is a share from 0 to below 1. "
+                "Use for example 0.1."
+            )
         if self.alpha is not None and not 0 < self.alpha < float("inf"):
             raise UserError(
                 f"`alpha` is {self.alpha!r}, but it must be above 0. Leave it out to use the rank."
@@ -107,7 +115,8 @@ class LoRA(Method):
 
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's `r` and `lora_alpha`."""
-        return {"r": self.rank, "lora_alpha": self.rank if self.alpha is None else self.alpha}
+        alpha = self.rank if self.alpha is None else self.alpha
+        return {"r": self.rank, "lora_alpha": alpha, "lora_dropout": self.lora_dropout}
 
     @classmethod
     def from_peft(cls, config: Mapping[str, Any], tensors: Parameters) -> LoRA:
@@ -118,7 +127,8 @@ class LoRA(Method):
         """
         refuse_flags(config, *VARIANTS)
         rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
-        return cls(rank=rank, alpha=alpha * rank**0.5 if config.get("use_rslora") else alpha)
+        scaled = alpha * rank**0.5 if config.get("use_rslora") else alpha
+        return cls(rank=rank, alpha=scaled, lora_dropout=config.get("lora_dropout") or 0.0)
 
     def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return A (r, d) and B (out, r), as matrices also where PEFT keeps them as filters."""

@@ -31,7 +31,12 @@ class LoRAHandle(Merging):
 
     def __init__(self, base_layer: Adaptable, method: LoRA, parameters: Parameters) -> None:
         alpha = cast(int, method.rank if method.alpha is None else method.alpha)
-        config = LoraConfig(r=method.rank, lora_alpha=alpha, init_lora_weights=False)
+        config = LoraConfig(
+            r=method.rank,
+            lora_alpha=alpha,
+            lora_dropout=method.lora_dropout,
+            init_lora_weights=False,
+        )
         super().__init__(base_layer, ADAPTER, config, r=method.rank, lora_alpha=alpha)  # type: ignore[call-arg]
         for name, parameter in self.adapter_parameters().items():
             parameter.data = parameters[name].view(parameter.shape).to(parameter.device)

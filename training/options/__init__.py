@@ -8,12 +8,15 @@ one of the same name would replace the earlier.
 from training.options.adapter import AdapterOptions
 from training.options.base import Harmless, Options, harmful_fields
 from training.options.checkpoints import CheckpointOptions
+from training.options.compatible import CompatibleOptions
 from training.options.data import DataOptions
+from training.options.hub import HubOptions
 from training.options.logs import LogOptions
 from training.options.memory import MemoryOptions
 from training.options.model import ModelOptions
 from training.options.objective import ObjectiveOptions
 from training.options.optimise import OptimiseOptions
+from training.options.source import SourceOptions
 from training.options.subject import PriorOptions, SubjectOptions
 from training.options.text import TextOptions
 from training.options.validation import ValidationOptions
@@ -21,8 +24,10 @@ from training.options.validation import ValidationOptions
 __all__ = [
     "AdapterOptions",
     "CheckpointOptions",
+    "CompatibleOptions",
     "DataOptions",
     "Harmless",
+    "HubOptions",
     "LogOptions",
     "MemoryOptions",
     "ModelOptions",
@@ -30,6 +35,7 @@ __all__ = [
     "OptimiseOptions",
     "Options",
     "PriorOptions",
+    "SourceOptions",
     "SubjectOptions",
     "TextOptions",
     "ValidationOptions",

@@ -6,6 +6,7 @@ YAML and on the command line they stand beside the others.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -32,8 +33,12 @@ class AdapterOptions(Options):
 
     @model_validator(mode="after")
     def _check_method(self) -> Self:
-        self.adapter()
+        self.method_settings()
         return self
+
+    def method_settings(self) -> dict[str, Any]:
+        """Everything the method can be set to, as it is set."""
+        return dataclasses.asdict(self.adapter())
 
     def adapter(self) -> Method:
         """The method's settings object.

@@ -11,7 +11,7 @@ from typing_extensions import Self
 from training.buckets import Size, make_buckets, parse_buckets
 from training.captions import CaptionRules
 from training.options.base import Harmless, Options
-from training.views import Crop, Views
+from training.views import INTERPOLATIONS, Crop, Interpolation, Views
 
 USUAL_BUCKET_STEP = 64
 
@@ -30,6 +30,9 @@ class DataOptions(Options):
     )
     num_crops: int = Field(
         4, ge=1, description="random crops or tints of each picture, encoded once and kept"
+    )
+    image_interpolation_mode: Interpolation = Field(
+        "lanczos", description="how pictures are scaled: " + ", ".join(INTERPOLATIONS)
     )
     random_flip: bool = Field(
         False,
@@ -125,6 +128,7 @@ class DataOptions(Options):
             count=self.num_crops,
             flip=self.random_flip,
             jitter=self.color_jitter,
+            interpolation=self.image_interpolation_mode,
             seed=seed,
         )
 

@@ -13,3 +13,12 @@ class ModelOptions(Options):
     )
     revision: str | None = Field(None, description="revision of the base model on the hub")
     variant: str | None = Field(None, description="variant of the base's weight files, e.g. fp16")
+    tokenizer_name: str | None = Field(
+        None, description="folder or hub id of another CLIP tokenizer [the base's own]"
+    )
+    tokenizer_max_length: int | None = Field(
+        None, ge=2, description="tokens that a prompt is padded to and cut at [the tokenizer's own]"
+    )
+    text_encoder_use_attention_mask: bool = Field(
+        False, description="let the text encoders ignore the padding [the base's own habit]"
+    )

@@ -15,6 +15,9 @@ class OptimiseOptions(Options):
     train_batch_size: int = Field(4, ge=1, description="subject pictures per step and process")
     gradient_accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step")
     max_train_steps: Annotated[int, Harmless] = Field(400, ge=1, description="optimizer steps")
+    num_train_epochs: Annotated[int | None, Harmless] = Field(
+        None, ge=1, description="the steps of so many passes over the pictures instead"
+    )
     learning_rate: float | None = Field(None, gt=0, description="peak rate [the method's own]")
     scale_lr: bool = Field(
         False, description="multiply the rate by processes, accumulation and batch size"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -59,6 +59,9 @@ class PriorOptions(Options):
     )
     sample_batch_size: Annotated[int, Harmless] = Field(
         4, ge=1, description="batch size when making class pictures"
+    )
+    prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None = Field(
+        None, description="precision in which class pictures are made [the training's]"
     )
 
     @model_validator(mode="after")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from training.options.base import Options
+from training.options.base import Harmless, Options
 
 USUAL_TOKEN_RATE = 5e-3
 NEEDS = {
@@ -20,6 +22,9 @@ NEEDS = {
 class TextOptions(Options):
     train_text_encoder: bool = Field(
         False, description="also adapt the attention of the text encoders, with the same method"
+    )
+    pre_compute_text_embeddings: Annotated[bool, Harmless] = Field(
+        False, description="diffusers' flag; always so, unless a text encoder is trained"
     )
     text_encoder_lr: float | None = Field(
         None, gt=0, description="peak rate of the text encoders' adapters [the UNet's]"
@@ -37,6 +42,11 @@ class TextOptions(Options):
 
     @model_validator(mode="after")
     def _check_text(self) -> Self:
+        if self.train_text_encoder and self.pre_compute_text_embeddings:
+            raise ValueError(
+                "`train_text_encoder` and `pre_compute_text_embeddings` contradict each other. "
+                "Leave one of them out."
+            )
         for name, needed in NEEDS.items():
             is_given = getattr(self, name) != type(self).model_fields[name].default
             if is_given and not getattr(self, needed):

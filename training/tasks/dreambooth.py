@@ -67,6 +67,11 @@ class DreamBooth(Task):
     def examples(self, config: DreamBoothConfig, *, resolution: int) -> Sequence[Example]:
         return usable_examples(config.source, skip_bad_files=config.skip_bad_files)
 
+    def samples_per_epoch(self, config: DreamBoothConfig, examples: Sequence[Example]) -> int:
+        """Of the subject or of the class, whatever there is more of, as diffusers counts."""
+        of_class = config.num_class_images if config.with_prior_preservation else 0
+        return max(super().samples_per_epoch(config, examples), of_class)
+
     def prior_examples(
         self, config: DreamBoothConfig, base: Base, *, resolution: int
     ) -> Sequence[Example]:

@@ -1,0 +1,49 @@
+"""The repository on the hub that a run ends in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orthodiff.errors import UserError
+from training.options import HubOptions
+
+KEPT_HERE = ["checkpoint-*", "best*", "events.jsonl", "logs/*", ".*"]
+"""Not uploaded: states of the optimizer, logs and files of the run alone."""
+
+
+def open_repository(options: HubOptions, output_dir: Path) -> str | None:
+    """The id of the repository to upload to, made if need be; None unless asked for.
+
+    Raises:
+        UserError: the hub cannot be reached, or does not let this token write there.
+    """
+    if not options.push_to_hub:
+        return None
+    from huggingface_hub import create_repo
+
+    name = options.hub_model_id or output_dir.name
+    try:
+        return create_repo(name, exist_ok=True, token=_token(options)).repo_id
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"The repository `{name}` cannot be made on the hub ({reason}). Log in with "
+            "`hf auth login`, or leave --push_to_hub out."
+        ) from error
+
+
+def upload(options: HubOptions, repository: str, output_dir: Path) -> None:
+    """Upload the finished run, its checkpoints left out."""
+    from huggingface_hub import upload_folder
+
+    upload_folder(
+        repo_id=repository,
+        folder_path=output_dir,
+        token=_token(options),
+        commit_message="End of training",
+        ignore_patterns=KEPT_HERE,
+    )
+
+
+def _token(options: HubOptions) -> str | None:
+    return options.hub_token.get_secret_value() if options.hub_token else None

@@ -1,0 +1,58 @@
+"""How prompts are read, where a run asks for another way than the base's own."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from orthodiff.errors import UserError
+from orthodiff.families import Base
+from orthodiff.families.text import TextEncoder
+from training.options import ModelOptions
+
+
+def set_reading(options: ModelOptions, base: Base) -> None:
+    """Give every text encoder of `base` the tokenizer, length and mask that `options` ask for.
+
+    Raises:
+        UserError: there is no such tokenizer, or the encoder cannot read that many tokens.
+    """
+    how = (
+        options.tokenizer_name,
+        options.tokenizer_max_length,
+        options.text_encoder_use_attention_mask,
+    )
+    if not any(how):
+        return
+    for text in base.texts:
+        if options.tokenizer_name:
+            text.tokenizer = _tokenizer(options.tokenizer_name, options.revision)
+        if options.tokenizer_max_length:
+            text.tokenizer.model_max_length = _length(text, options.tokenizer_max_length)
+        if options.text_encoder_use_attention_mask:
+            text.model.config.use_attention_mask = True
+        mixed = f"{base.fingerprint(text.name)}/{how}"
+        base.fingerprints[text.name] = hashlib.sha256(mixed.encode()).hexdigest()
+    base.prompts.clear()
+
+
+def _tokenizer(name: str, revision: str | None) -> Any:
+    from transformers import CLIPTokenizer
+
+    try:
+        return CLIPTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"`tokenizer_name` is `{name}`, which holds no CLIP tokenizer. Give its folder or hub "
+            "id, or leave the flag out."
+        ) from error
+
+
+def _length(text: TextEncoder, wanted: int) -> int:
+    most = text.model.config.max_position_embeddings
+    if wanted > most:
+        raise UserError(
+            f"`tokenizer_max_length` is {wanted}, but {text.name} reads at most {most} tokens. "
+            f"Use {most}, or leave the flag out."
+        )
+    return wanted
