@@ -9,6 +9,7 @@ from training.options.adapter import AdapterOptions
 from training.options.base import Harmless, Options, harmful_fields
 from training.options.checkpoints import CheckpointOptions
 from training.options.compatible import CompatibleOptions
+from training.options.control import ControlOptions
 from training.options.data import DataOptions
 from training.options.hub import HubOptions
 from training.options.logs import LogOptions
@@ -25,6 +26,7 @@ __all__ = [
     "AdapterOptions",
     "CheckpointOptions",
     "CompatibleOptions",
+    "ControlOptions",
     "DataOptions",
     "Harmless",
     "HubOptions",

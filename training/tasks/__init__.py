@@ -1,8 +1,9 @@
 """What can be trained: a task says what a run is told, what it learns from, and what it learns."""
 
 from training.tasks.base import Task
+from training.tasks.control import ControlTask
 from training.tasks.dreambooth import DreamBooth
 
-TASKS: dict[str, Task] = {task.name: task for task in (DreamBooth(),)}
+TASKS: dict[str, Task] = {task.name: task for task in (DreamBooth(), ControlTask())}
 
-__all__ = ["TASKS", "DreamBooth", "Task"]
+__all__ = ["TASKS", "ControlTask", "DreamBooth", "Task"]

@@ -1,0 +1,70 @@
+"""Which maps steer, and how fast their encoder learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+from typing_extensions import Self
+
+from training.options.base import Harmless, Options
+
+USUAL_HINT_RATE = 1e-3
+
+
+class ControlOptions(Options):
+    condition_type: str | None = Field(
+        None, description="kind of the maps [what the data say of themselves, else canny]"
+    )
+    condition_setting: tuple[str, ...] = Field(
+        (), description="setting of this kind, such as low=50 for canny; may be repeated"
+    )
+    condition_model: Annotated[str | None, Harmless] = Field(
+        None, description="folder of a transformers model that computes segmentation or depth maps"
+    )
+    hint_learning_rate: float | None = Field(
+        None, gt=0, description=f"peak rate of the hint encoder [{USUAL_HINT_RATE:g}]"
+    )
+    validation_image: Annotated[tuple[Path, ...], Harmless] = Field(
+        (), description="map for each validation prompt, or one for all; may be repeated"
+    )
+    proportion_empty_prompts: Annotated[float, Harmless] = Field(
+        0.0, ge=0, le=1, description="the same as --caption_dropout_rate"
+    )
+
+    @field_validator("condition_setting", mode="before")
+    @classmethod
+    def _settings_as_written(cls, value: Any) -> Any:
+        """YAML may hold `low: 50` for `low=50`."""
+        if isinstance(value, Mapping):
+            return tuple(f"{name}={setting}" for name, setting in value.items())
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("validation_image", mode="before")
+    @classmethod
+    def _one_or_many_images(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Path) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_dropout(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`proportion_empty_prompts` names a caption dropout too."""
+        share = values.get("proportion_empty_prompts", 0.0)
+        return {**values, "caption_dropout_rate": share} if float(share) else values
+
+    @model_validator(mode="after")
+    def _check_condition_settings(self) -> Self:
+        for written in self.condition_setting:
+            if not all(written.partition("=")):
+                raise ValueError(
+                    f"`condition_setting` is {written!r}, but NAME=VALUE is due, such as low=50."
+                )
+        return self
+
+    def condition_settings(self) -> dict[str, Any]:
+        """The given settings of the maps by name, numbers as numbers."""
+        pairs = (written.partition("=") for written in self.condition_setting)
+        return {name: yaml.safe_load(value) for name, _, value in pairs}

@@ -1,0 +1,175 @@
+"""Teach a base model to follow maps, by a hint encoder and an orthogonal adapter.
+
+The recipe is that of OFT (2306.07280), BOFT (2311.06243) and HRA (2405.17484): the adapter turns
+attention and GEGLU projections, and hints are added once, to the UNet's first features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from typing_extensions import Self
+
+import orthodiff
+from orthodiff import control
+from orthodiff.bundle import Bundle
+from orthodiff.control import Condition, Control, Steering
+from orthodiff.generate import GenerateRequest
+from orthodiff.parts import Part
+from orthodiff.pictures import open_picture
+from orthodiff.targets import ATTENTION_AND_GEGLU
+from training.config import RunConfig
+from training.data.check import usable_examples
+from training.data.conditions import check_map, find_condition
+from training.data.examples import Examples
+from training.options import ControlOptions, Harmless, ModelOptions, SourceOptions
+from training.options.control import USUAL_HINT_RATE
+from training.tasks.base import Task
+
+if TYPE_CHECKING:
+    from orthodiff.families import Base
+    from training.batches import Batch
+    from training.encode import MakeCondition
+
+NONE = "none"
+"""The method of a hint encoder alone."""
+
+
+class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
+    """Teach a base model to follow maps: edges, scribbles, segmentation, depth or landmarks."""
+
+    method: str = Field(
+        "hra", description=f"adapter: {', '.join(orthodiff.ADAPTERS)}, or {NONE} (hint encoder)"
+    )
+    output_dir: Annotated[Path, Harmless] = Field(
+        Path("runs/control"), description="folder of the run"
+    )
+    scorer: Annotated[str | None, Harmless] = Field(
+        NONE, description="CLIP folder or hub id that scores the pictures, or none"
+    )
+
+    @property
+    def condition(self) -> Condition:
+        """The kind of maps, with its settings."""
+        found = find_condition(self.train_data_dir, self.condition_type, self.condition_settings())
+        return found.with_model(self.condition_model) if self.condition_model else found
+
+    def method_settings(self) -> dict[str, Any]:
+        if self.method != NONE:
+            return super().method_settings()
+        if self.settings:
+            name = next(iter(self.settings))
+            raise ValueError(f"`{name}` is given, but method {NONE} has no settings. Leave it out.")
+        return {}
+
+    def rate_for(self, part: str) -> float:
+        """Prodigy finds one rate for all."""
+        if part != "hint_encoder" or self.optimizer == "prodigy":
+            return self.rate
+        return self.hint_learning_rate or USUAL_HINT_RATE
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pair_up(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """One validation prompt goes with every map, and one map with every prompt."""
+        names = ("validation_prompt", "validation_image")
+        given = [values.get(name) or () for name in names]
+        lists = [[one] if isinstance(one, str | Path) else list(one) for one in given]
+        most = max(map(len, lists))
+        pairs = zip(names, lists, strict=True)
+        return {**values, **{n: tuple(one * most if len(one) == 1 else one) for n, one in pairs}}
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        prompts, maps = len(self.validation_prompt), len(self.validation_image)
+        if prompts != maps:
+            raise ValueError(
+                f"There are {prompts} of `validation_prompt`, but {maps} of `validation_image`. "
+                "Give as many, or one of either."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if bool(self.train_data_dir) == bool(self.dataset_name):
+            raise ValueError(
+                "Say what to learn from: either --train_data_dir FOLDER or --dataset_name NAME."
+            )
+        return self
+
+
+class ControlTask(Task):
+    name = "control"
+    summary = "teach a base model to follow maps: edges, scribbles, segmentation, ..."
+    config = ControlConfig
+
+    def check(self, config: ControlConfig) -> None:
+        condition = config.condition
+        for path in config.validation_image:
+            condition.check(open_picture(path))
+
+    def examples(self, config: ControlConfig, *, resolution: int) -> Examples:
+        condition = config.condition
+        found = usable_examples(
+            config.request(config.train_data_dir, caption=""),
+            skip_bad_files=config.skip_bad_files,
+            inspect=lambda example: check_map(example, condition),
+        )
+        without = (n for n, record in enumerate(found.records) if record.condition is None)
+        if (first := next(without, None)) is not None:
+            condition.compute(found[first].image)
+        return found
+
+    def held_out(self, config: ControlConfig, *, resolution: int) -> Examples | list[Any]:
+        if config.validation_data_dir is None:
+            return []
+        instead = {"train_data_dir": config.validation_data_dir, "dataset_name": None}
+        return self.examples(config.model_copy(update=instead), resolution=resolution)
+
+    def make_condition(self, config: ControlConfig) -> MakeCondition:
+        return config.condition.compute
+
+    def attach(self, config: ControlConfig, base: Base) -> Bundle:
+        generator = torch.Generator().manual_seed(config.seed)
+        parts: dict[str, Part] = {}
+        if config.method != NONE:
+            parts["unet"] = orthodiff.attach(
+                base.unet, config.adapter(), targets=ATTENTION_AND_GEGLU, generator=generator
+            )
+        parts["hint_encoder"] = control.attach(
+            base.unet, config.condition, factor=base.factor, generator=generator
+        )
+        return Bundle(base, parts)
+
+    def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
+        hints = _control(learned).encode(_maps(batch))
+        with _control(learned).guided(hints):
+            return base.predict(noisy, batch.timesteps, batch.conditioning)
+
+    def steering(
+        self, config: ControlConfig, learned: Bundle, request: GenerateRequest
+    ) -> Steering | None:
+        size, condition = (request.width or 0, request.height or 0), config.condition
+        maps = [
+            control.fit(open_picture(path), size, condition)[0] for path in config.validation_image
+        ]
+        each = config.num_validation_images
+        return Steering(_control(learned), [one for one in maps for _ in range(each)])
+
+    def describe(self, config: ControlConfig) -> dict[str, str]:
+        rate = config.rate_for("hint_encoder")
+        return {"condition_type": config.condition.name, "hint_learning_rate": f"{rate:g}"}
+
+
+def _control(learned: Bundle) -> Control:
+    assert learned.control is not None
+    return learned.control
+
+
+def _maps(batch: Batch) -> Tensor:
+    assert batch.condition is not None
+    return batch.condition
