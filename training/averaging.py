@@ -9,17 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from torch.optim import Optimizer
-
 from orthodiff.bundle import Bundle
 
 
 class Averaging:
     """Keeps the exponential moving average, if there is a `decay`, and swaps weights in and out."""
 
-    def __init__(self, learned: Bundle, optimizer: Optimizer, *, decay: float | None) -> None:
+    def __init__(self, learned: Bundle, optimizer: Any, *, decay: float | None) -> None:
         self.learned = learned
-        self.optimizer: Any = optimizer
+        self.optimizer = optimizer
         self.is_schedule_free = "train_mode" in optimizer.param_groups[0]
         if self.is_schedule_free:
             self.optimizer.train()
