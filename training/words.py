@@ -8,6 +8,7 @@ import orthodiff
 from orthodiff import tokens
 from orthodiff.adapters import Method
 from orthodiff.families import Base
+from orthodiff.families.text import TextEncoder
 from orthodiff.parts import Part
 from training.options import TextOptions
 
@@ -23,7 +24,7 @@ def attach_text(
     parts: dict[str, Part] = {}
     for text in base.texts if options.train_text_encoder else ():
         parts[text.name] = orthodiff.attach(
-            text.model, method, targets=orthodiff.TEXT_ATTENTION, generator=generator
+            text.model, method, targets=_targets(base, text), generator=generator
         )
     if options.placeholder_token:
         parts["tokens"] = tokens.create(
@@ -34,3 +35,12 @@ def attach_text(
             generator=generator,
         )
     return parts
+
+
+def _targets(base: Base, text: TextEncoder) -> list[str]:
+    """The attention of the layers that are read: what is not would never get a gradient."""
+    return [
+        f"layers.{layer}.self_attn.{name}"
+        for layer in range(base.layers_read(text))
+        for name in orthodiff.TEXT_ATTENTION
+    ]

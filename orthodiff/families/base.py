@@ -73,6 +73,10 @@ class Base(ABC):
         Gradients flow through it to whatever is trained there.
         """
 
+    def layers_read(self, text: TextEncoder) -> int:
+        """How many of a text encoder's layers, from the first on, change what is read."""
+        return int(text.model.config.num_hidden_layers)
+
     def unwanted(self, prompt: str) -> Conditioning:
         """What guidance leads away from: the negative `prompt`, which may be empty."""
         found = self.embed(prompt)

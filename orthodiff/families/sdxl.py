@@ -10,6 +10,7 @@ from torch import Tensor
 
 from orthodiff.families.conditioning import Conditioning
 from orthodiff.families.sd import StableDiffusion
+from orthodiff.families.text import TextEncoder
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -39,6 +40,10 @@ class StableDiffusionXL(StableDiffusion):
             pooled=answers[1].text_embeds,
             time_ids=torch.zeros(len(prompts), 6, device=device),
         ).sized((self.recommended.resolution, self.recommended.resolution))
+
+    def layers_read(self, text: TextEncoder) -> int:
+        """The last layer of the first encoder is never read; that of the second sums up."""
+        return super().layers_read(text) - (text is self.texts[0])
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         told = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}

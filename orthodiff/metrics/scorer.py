@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UNUSABLE, UserError
 
 _BATCH = 32
 
@@ -54,13 +54,15 @@ def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> Scor
     Raises:
         UserError: there is no such CLIP.
     """
-    from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
+    from transformers import AutoConfig, AutoImageProcessor, CLIPConfig, CLIPModel, CLIPTokenizer
 
     try:
+        if not isinstance(AutoConfig.from_pretrained(name), CLIPConfig):
+            raise ValueError("it is of another kind")
         model: Any = CLIPModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
         processor = AutoImageProcessor.from_pretrained(name)
         tokenizer = CLIPTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except UNUSABLE as error:
         raise UserError(
             f"The scorer `{name}` cannot be loaded. Give a folder with a transformers CLIPModel, "
             "its image processor and its tokenizer."
