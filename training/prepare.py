@@ -21,6 +21,7 @@ from training.hub import open_repository
 from training.optimise import check_optimizer
 from training.reading import set_reading
 from training.scores import open_scorer
+from training.signals import is_launched
 from training.state import find_checkpoint, load_checkpoint
 from training.tasks import Task
 from training.trackers import chosen_tracker
@@ -72,7 +73,7 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     check_output(config.output_dir, resume=going_on, overwrite=config.overwrite_output_dir)
     task.check(config)
     check_extras(config)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=_share_the_cpu())
     is_main = accelerator.is_main_process
     dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
     check_hardware(config, accelerator.device, dtype)
@@ -104,6 +105,11 @@ def prepare(task: Task, config: RunConfig) -> Parts:
         checkpoint=checkpoint,
         repository=open_repository(config, config.output_dir) if is_main else None,
     )
+
+
+def _share_the_cpu() -> bool:
+    """Whether processes started together have no accelerator: unasked, each would train alone."""
+    return is_launched() and not torch.accelerator.is_available()
 
 
 def check_extras(config: RunConfig) -> None:

@@ -76,10 +76,10 @@ class StopSignal:
             raise Interrupted(number, "before the first step")
         if self.received is None:
             self.received, self._at = number, time.monotonic()
-        elif not _launched() or time.monotonic() - self._at > ECHO:
+        elif not is_launched() or time.monotonic() - self._at > ECHO:
             raise Interrupted(number, "at once; go on with --resume_from_checkpoint latest")
 
 
-def _launched() -> bool:
+def is_launched() -> bool:
     """Whether a launcher started this process beside others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -1,0 +1,164 @@
+"""What happens to machines: full disks, lost processes, signals, locks. No run is lost by it."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runs import arguments, make_pictures, start, train, weights
+from training.events import read_events
+from training.history import read_history
+from training.state import damage, list_checkpoints
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return make_pictures(tmp_path / "pictures")
+
+
+def launch(words: list[str]) -> subprocess.Popen[str]:
+    """Start a run in two processes."""
+    options = ["--standalone", "--nproc_per_node=2", "-m", "training"]
+    return start([*options, *words], module="torch.distributed.run")
+
+
+def losses(out: Path) -> list[float]:
+    return [event["loss"] for event in read_history(out).steps]
+
+
+def test_two_processes_see_the_batches_of_one(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    process = launch(arguments(tiny, pictures, tmp_path / "two", train_batch_size=2))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert train(tiny, pictures, tmp_path / "one", train_batch_size=4) == 0
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    history = read_history(tmp_path / "two")
+    assert (history.started["processes"], history.started["batch_size"]) == (2, 4)
+    assert history.end
+    assert history.end["samples_per_second"] > 0
+    assert "on 2 processes" in errors
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_others(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    import psutil
+
+    out = tmp_path / "run"
+    process = launch(arguments(tiny, pictures, out, max_train_steps=5000, checkpointing_steps=5))
+    while not list_checkpoints(out) and process.poll() is None:
+        time.sleep(0.01)
+    main = read_history(out).started["pid"]
+    workers = psutil.Process(process.pid).children(recursive=True)
+    next(
+        worker for worker in workers if worker.pid != main and "training" in worker.cmdline()
+    ).kill()
+    process.communicate(timeout=90)
+    assert process.returncode != 0
+    history = read_history(out)
+    assert history.end
+    assert history.end["event"] == "Failed"
+    assert not damage(list_checkpoints(out)[-1])
+
+
+def test_a_full_disk_fails_and_keeps_the_last_checkpoint(
+    tiny: Path, pictures: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a small disk")
+    try:
+        out = disk / "run"
+        flags = {"max_train_steps": 40, "checkpointing_steps": 1, "cache_dir": tmp_path / "cache"}
+        assert train(tiny, pictures, out, **flags) == 1
+        last = read_events(out / "events.jsonl")[-1]
+        assert last["event"] == "Failed"
+        assert "the disk is full" in last["reason"]
+        kept = list_checkpoints(out)
+        assert kept
+        assert not damage(kept[-1])
+        assert not (out / ".aside").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tiny, pictures, Path("/proc/run"), cache_dir=tmp_path / "cache") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_second_run_is_refused_while_the_first_lives(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    process = start(arguments(tiny, pictures, out, max_train_steps=5000))
+    while not read_history(out).steps and process.poll() is None:
+        time.sleep(0.01)
+    assert train(tiny, pictures, out) == 2
+    assert "Another process is training" in capsys.readouterr().err
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    last = read_history(out).end
+    assert last
+    assert last["reason"].startswith("stopped by SIGINT")
+    again = {"resume_from_checkpoint": "latest", "max_train_steps": last["step"] + 1}
+    assert train(tiny, pictures, out, **again) == 0
+
+
+def test_seconds_add_up_and_the_best_can_be_loaded(
+    tiny: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert train(tiny, pictures, out, validation_prompt="a photo of sks dog") == 0
+    first = read_history(out)
+    again = {"resume_from_checkpoint": "latest", "max_train_steps": 6}
+    assert train(tiny, pictures, out, validation_prompt="a photo of sks dog", **again) == 0
+    second = read_history(out)
+    assert first.seconds
+    assert second.seconds
+    assert second.seconds > first.seconds
+    assert [event["step"] for event in second.scores] == [0, 4, 6]
+    assert all(event["subject_similarity"] is not None for event in second.scores)
+    assert second.end
+    best = second.end["best_step"]
+    assert weights(out / "best") == weights(out / f"checkpoint-{best}")
+    assert json.loads((out / "best" / "adapter_config.json").read_text())["peft_type"]
+
+
+def test_held_out_pictures_are_measured(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    held_out = make_pictures(tmp_path / "held", count=2)
+    flags = {"validation_data_dir": held_out, "validation_steps": 2}
+    assert train(tiny, pictures, tmp_path / "a", **flags) == 0
+    assert train(tiny, pictures, tmp_path / "b", **flags) == 0
+    scores = [read_history(tmp_path / name).scores for name in "ab"]
+    assert [s["loss"] for s in scores[0]] == [s["loss"] for s in scores[1]]
+    assert {s["loss_of"] for s in scores[0]} == {"held-out pictures"}
+    assert train(tiny, pictures, tmp_path / "c", validation_data_dir=tmp_path / "nowhere") == 2
+
+
+@pytest.mark.slow
+def test_processes_stop_together(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    import psutil
+
+    out = tmp_path / "run"
+    process = launch(arguments(tiny, pictures, out, max_train_steps=5000))
+    while not read_history(out).steps and process.poll() is None:
+        time.sleep(0.01)
+    main = read_history(out).started["pid"]
+    other = next(w for w in psutil.Process(process.pid).children() if w.pid != main)
+    other.terminate()
+    process.communicate(timeout=90)
+    assert process.returncode != 0
+    last = read_history(out).end
+    assert last
+    assert last["reason"].startswith("stopped by SIGTERM after step")
+    assert not damage(out / f"checkpoint-{last['step']}")
