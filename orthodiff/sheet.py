@@ -27,6 +27,15 @@ class Row:
     is_adapted: bool = False
 
 
+@dataclass(frozen=True)
+class Column:
+    """One column of a timeline: its heading, pictures from top to bottom, and what lies beneath."""
+
+    label: str
+    pictures: Sequence[Image.Image]
+    caption: str = ""
+
+
 def contact_sheet(
     pictures: Sequence[Image.Image], *, cell: int = 192, multiple: int = 1
 ) -> Image.Image:
@@ -80,6 +89,29 @@ def comparison(
         for number, picture in enumerate(row.pictures):
             sheet.paste(square(picture, cell), (left + number * step, top))
         top += step
+    return sheet
+
+
+def timeline(
+    *, title: str, subtitle: str, columns: Sequence[Column], cell: int = 144
+) -> Image.Image:
+    """The same pictures at several times: a column per time, its scores beneath."""
+    cell = _cell_side([picture for column in columns for picture in column.pictures], cell)
+    step, header, heading, footer = cell + GAP, 78, 26, 52
+    tall = max(len(column.pictures) for column in columns)
+    width = max(len(columns) * step, 560) + 2 * MARGIN
+    height = header + heading + tall * step + footer + 2 * MARGIN
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), title, INK, _font(26))
+    draw.text((MARGIN, MARGIN + 38), subtitle, MUTED, _font(15))
+    for number, column in enumerate(columns):
+        left, top = MARGIN + number * step, MARGIN + header
+        draw.text((left, top), column.label, INK, _font(15))
+        for row, picture in enumerate(column.pictures):
+            sheet.paste(square(picture, cell), (left, top + heading + row * step))
+        beneath = top + heading + tall * step
+        draw.multiline_text((left, beneath), column.caption, ACCENT, _font(15), spacing=3)
     return sheet
 
 

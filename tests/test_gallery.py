@@ -1,0 +1,28 @@
+"""A run's own pictures and scores become one sheet."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.runs import make_pictures, train
+from training.gallery import main
+
+
+def test_a_run_becomes_a_sheet(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, run, sheet = make_pictures(tmp_path / "p"), tmp_path / "run", tmp_path / "sheet.png"
+    flags = {"validation_prompt": "a photo of sks dog", "validation_steps": 2}
+    assert train(tiny, pictures, run, **flags) == 0
+    assert main([str(run), "--output", str(sheet)]) == 0
+    with Image.open(sheet) as picture:
+        whole = picture.size
+    assert main([str(run), "--output", str(sheet), "--steps", "0", "2", "4"]) == 0
+    with Image.open(sheet) as picture:
+        assert picture.size == whole
+    capsys.readouterr()
+    assert main([str(run), "--output", str(sheet), "--steps", "3"]) == 2
+    assert "Use 0, 2, 4" in capsys.readouterr().err
+    assert main([str(tmp_path), "--output", str(sheet)]) == 2
+    assert "--validation_prompt" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+"""`python -m training.gallery RUN --output FILE`: what a run showed on the way, step by step."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from orthodiff.errors import UserError
+from orthodiff.sheet import Column, timeline
+from training.history import History, read_history
+
+
+def gallery(run: Path, *, steps: Sequence[int] = ()) -> Image.Image:
+    """A column of pictures per step (all steps that have some, unless named), scores beneath.
+
+    Raises:
+        UserError: the run kept no pictures, or none of a step asked for.
+    """
+    history = read_history(run)
+    samples = {sample["step"]: sample for sample in history.samples}
+    if not samples:
+        raise UserError(
+            f"The run `{run}` has no pictures. Train with --validation_prompt, then come back."
+        )
+    for step in steps:
+        if step not in samples:
+            known = ", ".join(map(str, samples))
+            raise UserError(f"There are no pictures of step {step} in `{run}`. Use {known}.")
+    scores = {score["step"]: score for score in history.scores}
+    columns = [_column(run, samples[step], scores.get(step, {})) for step in steps or samples]
+    return timeline(title=_title(history), subtitle=_subtitle(history), columns=columns)
+
+
+def _column(run: Path, sample: Mapping[str, Any], score: Mapping[str, Any]) -> Column:
+    pictures = []
+    for path in sample["paths"]:
+        with Image.open(run / path) as picture:
+            pictures.append(picture.convert("RGB"))
+    names = ("subject", "prompt")
+    told = [(name, score.get(f"{name}_similarity")) for name in names]
+    caption = "\n".join(f"{name} {value:.3f}" for name, value in told if value is not None)
+    return Column(f"step {sample['step']}", pictures, caption)
+
+
+def _title(history: History) -> str:
+    started = history.started
+    base = Path(started["base"]).name
+    return f"{started['instance_prompt']}: {started['method'].upper()} on {base}"
+
+
+def _subtitle(history: History) -> str:
+    """The prompts, and who scored."""
+    prompts = dict.fromkeys(history.samples[-1]["prompts"])
+    scorers = dict.fromkeys(score["scorer"] for score in history.scores if score["scorer"])
+    return "  ·  ".join([*prompts, *(f"similarity by {name}" for name in scorers)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the gallery; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.gallery", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--output", type=Path, required=True, help="picture to write")
+    parser.add_argument("--steps", type=int, nargs="*", default=(), help="these steps alone")
+    given = parser.parse_args(arguments)
+    try:
+        sheet = gallery(given.run, steps=given.steps)
+        given.output.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(given.output)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(given.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
