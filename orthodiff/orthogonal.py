@@ -154,11 +154,12 @@ def fuse(factors: Tensor, *, width: int) -> tuple[Tensor, Tensor]:
 def rotate_fused(rows: Tensor, product: Tensor, others: Tensor, *, inverse: bool = False) -> Tensor:
     """Return what `butterfly` does, from the two parts that `fuse` makes of one layer's factors."""
     levels = len(product[0]).bit_length() - others.shape[-1].bit_length() + 1
-    steps = [(rotate_blocks, product, {}), (butterfly, others, {"first": levels})]
-    for turn, blocks, place in reversed(steps) if inverse else steps:
-        if len(blocks):
-            rows = turn(rows, blocks, inverse=inverse, **place)
-    return rows
+    if not len(others):
+        return rotate_blocks(rows, product, inverse=inverse)
+    if inverse:
+        rows = butterfly(rows, others, inverse=True, first=levels)
+        return rotate_blocks(rows, product, inverse=True)
+    return butterfly(rotate_blocks(rows, product), others, first=levels)
 
 
 def _turn(columns: Tensor, blocks: Tensor, *, inverse: bool, first: int) -> Tensor:

@@ -41,7 +41,8 @@ def test_a_turn_undoes_what_lies_beyond_its_start(tmp_path: Path) -> None:
     tell(tmp_path, step(3, 0.4), Failed(3, "out of memory"))
     history = read_history(tmp_path)
     assert [event["loss"] for event in history.steps] == [0.5, 0.5, 0.4]
-    assert history.end and history.end["reason"] == "out of memory"
+    assert history.end
+    assert history.end["reason"] == "out of memory"
 
 
 @pytest.mark.parametrize("afresh", [False, True])

@@ -29,7 +29,8 @@ def test_every_method_trains_and_tells(
     out = tmp_path / "run"
     assert train(tiny, pictures, out, method=method, max_train_steps=2, **size) == 0
     events = read_events(out / "events.jsonl")
-    assert [event["event"] for event in events] == ["Started", "Scored", "Step", "Step", "Saved", "Scored", "Finished"]
+    names = [event["event"] for event in events]
+    assert names == ["Started", "Scored", "Step", "Step", "Saved", "Scored", "Finished"]
     assert events[0]["method"] == method
     assert events[0]["parameters"] > 0
     for name in ("adapter_config.json", "adapter_model.safetensors", "config.yaml"):
