@@ -67,7 +67,7 @@ def test_real_photos_train(tiny: Path, tmp_path: Path) -> None:
         ({"instance_data_dir": "nowhere"}, "does not exist"),
         ({"instance_data_dir": "BROKEN"}, "notes.jpg"),
         ({"pretrained_model_name_or_path": "nowhere"}, "does not exist"),
-        ({"pretrained_model_name_or_path": "SDXL"}, "StableDiffusionXLPipeline"),
+        ({"pretrained_model_name_or_path": "FLUX"}, "FluxPipeline"),
         ({"rank": 7}, "Use an even rank"),
         ({"method": "boft", "block_size": 6}, "`block_size` is 6"),
         ({"method": "oft", "block_size": 7}, "`block_size` is 7"),
@@ -100,10 +100,10 @@ def test_bad_requests(
     (tmp_path / "EMPTY").mkdir()
     shutil.copytree(pictures, tmp_path / "BROKEN")
     (tmp_path / "BROKEN" / "notes.jpg").write_text("not a picture")
-    (tmp_path / "SDXL").mkdir()
-    index = {"_class_name": "StableDiffusionXLPipeline"}
-    (tmp_path / "SDXL" / "model_index.json").write_text(json.dumps(index))
-    places = {name: tmp_path / name for name in ("EMPTY", "BROKEN", "SDXL")}
+    (tmp_path / "FLUX").mkdir()
+    index = {"_class_name": "FluxPipeline"}
+    (tmp_path / "FLUX" / "model_index.json").write_text(json.dumps(index))
+    places = {name: tmp_path / name for name in ("EMPTY", "BROKEN", "FLUX")}
     places["PHOTO"] = next(pictures.iterdir())
     before = sorted(tmp_path.rglob("*"))
     flags = {name: places.get(str(value), value) for name, value in flags.items()}
