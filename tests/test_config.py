@@ -6,6 +6,7 @@ import pytest
 
 from orthodiff.errors import UserError
 from training.config import read_config
+from training.tasks.control import ControlConfig
 from training.tasks.dreambooth import DreamBoothConfig
 
 ROOT = Path(__file__).parent.parent
@@ -66,12 +67,12 @@ def test_resolved_config_reads_back_equal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_loads_and_has_its_header(path: Path) -> None:
-    read_config(
-        [f"--config={path}", "--instance_data_dir=x", "--instance_prompt=sks dog"],
-        DreamBoothConfig,
-        prog="test",
-    )
     header = path.read_text().split("\n\n")[0]
+    if "python -m training control" in header:
+        read_config([f"--config={path}", "--train_data_dir=x"], ControlConfig, prog="test")
+    else:
+        flags = ["--instance_data_dir=x", "--instance_prompt=sks dog"]
+        read_config([f"--config={path}", *flags], DreamBoothConfig, prog="test")
     for word in ("Purpose:", "Command:", "Memory:", "Minutes:", "Expected:"):
         assert word in header
 
