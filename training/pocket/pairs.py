@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from orthodiff.control import Canny, Condition, Scribble, Segmentation
+from orthodiff.control import Canny, Scribble, Segmentation
 from orthodiff.errors import UserError
 from training.aside import replacing
 from training.pocket.glyphs import CLASSES
@@ -32,7 +32,7 @@ Drawn = TypeVar("Drawn")
 SPLITS = ("train", "held-out")
 HELD_OUT_CLASSES = frozenset(name for name in CLASSES if zlib.crc32(name.encode()) % 8 == 0)
 ABOUT = "condition.json"
-CONDITIONS: dict[str, Condition] = {
+CONDITIONS: dict[str, Canny | Scribble | Segmentation] = {
     "canny": Canny(),
     "scribble": Scribble(),
     "segmentation": Segmentation(palette="voc", labels=len(LABELS)),

@@ -1,0 +1,231 @@
+"""Control on held-out maps: do pictures follow the map, and do they still show their prompt?
+
+    python -m benchmarks.controls --json benchmarks/results/controls.json --picture FILE.png
+
+Contestants train as processes on the same pairs, batches, noise and number of steps, and make the
+same held-out pictures. What each one scored is written at once: a second call goes on from there.
+With `--learning_rates` each contestant first tries these rates for `--sweep_steps`, on maps that
+are neither trained on nor scored later, and takes the best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import orthodiff
+from benchmarks import rival
+from benchmarks.following import Judge, Test, open_test, sheet
+from orthodiff.adapters import Method
+from orthodiff.families import load_base
+from orthodiff.targets import ATTENTION_AND_GEGLU
+from training.aside import replace_file
+from training.events import read_events
+from training.method import make_method
+from training.pocket.pairs import write_pairs
+
+BASE = "assets/pocket"
+SETTINGS = {
+    "hra": ["--method", "hra", "--rank", "8"],
+    "boft-m2": ["--method", "boft", "--block_size", "8", "--factors", "2"],
+    "boft-m4": ["--method", "boft", "--block_size", "8", "--factors", "4"],
+    "oft": ["--method", "oft", "--block_size", "8"],
+    "lora": ["--method", "lora"],
+    "hint": ["--method", "none"],
+    rival.NAME: ["--method", "none"],
+}
+"""Contestants; LoRA's rank is the one whose number of parameters is nearest to HRA's."""
+ALONE = ("hint", rival.NAME)
+"""Those in which the rate is that of everything learned."""
+TRAIN_SEED, TEST_SEED, SWEEP_SEED = 0, 1, 2
+AIM = {"canny": "f1", "segmentation": "miou"}
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(1)
+    SETTINGS["lora"] += ["--rank", str(lora_rank())]
+    judge = Judge(load_base(BASE), options.condition, model=options.segmenter)
+    test = open_test(_pairs(options, "held-out", options.maps, TEST_SEED))
+    _pairs(options, "train", options.pairs, TRAIN_SEED)
+    rates = sweep(options, judge) if options.learning_rates else {}
+    rows = _rows(options, judge, test, rates)
+    figures = {
+        "base": BASE,
+        "condition": options.condition,
+        "machine": f"{platform.machine()}, one thread each, {options.jobs} trainings at a time",
+        "scorer": judge.scorer.name,
+        "steps": options.steps,
+        "batch": options.batch,
+        "pairs": options.pairs,
+        "maps": options.maps,
+        "choice_of_rates": rates,
+        "rows": rows,
+    }
+    print(json.dumps(figures, indent=1))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(options.json, f"{json.dumps(figures, indent=1)}\n".encode())
+    if options.picture:
+        sheet(judge, _folder(options, options.methods[0]), test).save(options.picture)
+
+
+def sweep(options: argparse.Namespace, judge: Judge) -> dict[str, Any]:
+    """By contestant: what every rate reached after `sweep_steps`, and the best one."""
+    test = open_test(_pairs(options, "held-out", options.sweep_maps, SWEEP_SEED))
+    tries = [(name, rate) for name in options.methods for rate in options.learning_rates]
+    jobs = {f"sweep/{name}-{rate:g}": (name, rate, options.sweep_steps) for name, rate in tries}
+    found: dict[str, Any] = {name: {"reached": {}} for name in options.methods}
+    for place, scores in _each(options, jobs, judge, test, only_following=True):
+        name, rate, _ = jobs[place]
+        found[name]["reached"][f"{rate:g}"] = scores["following"][AIM[options.condition]]["value"]
+    for tried in found.values():
+        tried["rate"] = float(max(tried["reached"], key=tried["reached"].get))
+        tried["rule"] = f"highest {AIM[options.condition]} on {options.sweep_maps} other maps"
+    return found
+
+
+def _rows(
+    options: argparse.Namespace, judge: Judge, test: Test, rates: dict[str, Any]
+) -> list[dict[str, Any]]:
+    jobs = {
+        name: (name, rates[name]["rate"] if name in rates else None, options.steps)
+        for name in options.methods
+    }
+    rows = dict(_each(options, jobs, judge, test))
+    base = judge.without_control(None, test)
+    return [{"contestant": "base", **base}, *(rows[name] for name in options.methods)]
+
+
+def _each(
+    options: argparse.Namespace,
+    jobs: dict[str, tuple[str, float | None, int]],
+    judge: Judge,
+    test: Test,
+    *,
+    only_following: bool = False,
+) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Train `jobs` (place -> contestant, rate, steps), score each as it ends, and remember it."""
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = {pool.submit(train, options, place, *job): place for place, job in jobs.items()}
+        for ended in as_completed(running):
+            ended.result()
+            place = running[ended]
+            name, rate, steps = jobs[place]
+            kept = options.out / f"{place}.{steps}-{len(test.maps)}.json"
+            if not kept.is_file():
+                row = _score(judge, _folder(options, place), test, only_following)
+                row = {"contestant": name, "rate": rate, **row}
+                replace_file(kept, json.dumps(row, indent=1).encode())
+                print(json.dumps(row), flush=True)
+            yield place, json.loads(kept.read_text())
+
+
+def _score(judge: Judge, folder: Path, test: Test, only_following: bool) -> dict[str, Any]:
+    row = {**_costs(folder), "following": judge.following(folder, test)}
+    return row if only_following else {**row, **judge.without_control(folder, test)}
+
+
+def train(
+    options: argparse.Namespace, place: str, name: str, rate: float | None, steps: int
+) -> None:
+    """Train a contestant as a user would, from the command line; goes on where it was cut off."""
+    folder = _folder(options, place)
+    begun = any(folder.glob("checkpoint-*"))
+    command = [
+        sys.executable, "-m", *(["benchmarks.rival"] if name == rival.NAME else
+                                ["training", "control"]),
+        "--config", f"configs/pocket/{options.condition}-hra.yaml", *SETTINGS[name],
+        "--train_data_dir", str(_pairs(options, "train", options.pairs, TRAIN_SEED)),
+        "--max_train_steps", str(steps), "--train_batch_size", str(options.batch),
+        "--validation_samples", "0", "--seed", str(options.seed), "--output_dir", str(folder),
+        *(["--resume_from_checkpoint", "latest"] if begun else ["--overwrite_output_dir"]),
+        *_rate_flags(name, rate),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    log = options.out / f"{place}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as written:
+        subprocess.run(command, check=True, env=environment, stdout=written, stderr=written)
+
+
+def _rate_flags(name: str, rate: float | None) -> list[str]:
+    if rate is None:
+        return []
+    flags = ["--hint_learning_rate"] if name in ALONE else []
+    return [word for flag in (*flags, "--learning_rate") for word in (flag, f"{rate:g}")]
+
+
+def _costs(folder: Path) -> dict[str, Any]:
+    """Trained parameters, and the median of the seconds that a step took."""
+    events = read_events(folder / "events.jsonl")
+    steps = [event for event in events if event["event"] == "Step"]
+    gaps = sorted(b["time"] - a["time"] for a, b in pairwise(steps))
+    started = next(event for event in events if event["event"] == "Started")
+    return {
+        "parameters": started["parameters"],
+        "seconds_per_step": round(gaps[len(gaps) // 2], 4) if gaps else None,
+    }
+
+
+def lora_rank(rank_of_hra: int = 8) -> int:
+    """The rank at which LoRA trains about as many numbers as HRA."""
+    unet = load_base(BASE).unet
+
+    def count(method: Method) -> int:
+        adapter = orthodiff.attach(unet, method, targets=ATTENTION_AND_GEGLU)
+        adapter.detach()
+        return adapter.num_parameters
+
+    each = count(make_method("lora", {"rank": 1}))
+    return max(1, round(count(make_method("hra", {"rank": rank_of_hra})) / each))
+
+
+def _pairs(options: argparse.Namespace, split: str, count: int, seed: int) -> Path:
+    """A data set of the world, painted where it is missing."""
+    folder = options.out / f"pairs-{split}-{count}-{seed}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write_pairs(options.condition, count, folder, seed=seed, split=split)
+    return folder
+
+
+def _folder(options: argparse.Namespace, place: str) -> Path:
+    return options.out / place
+
+
+def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--condition", default="canny", choices=sorted(AIM))
+    parser.add_argument("--methods", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=4000, help="pairs to train on")
+    parser.add_argument("--maps", type=int, default=200, help="held-out maps to score on")
+    parser.add_argument("--learning_rates", type=float, nargs="+", help="rates that each one tries")
+    parser.add_argument("--sweep_steps", type=int, default=400)
+    parser.add_argument("--sweep_maps", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    parser.add_argument("--segmenter", default="assets/pocket-segmenter")
+    parser.add_argument("--out", type=Path, help="folder of the runs [runs/controls/CONDITION]")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path, help="map, pictures and overlays of the first one")
+    options = parser.parse_args(arguments)
+    options.out = options.out or Path("runs/controls") / options.condition
+    return options
+
+
+if __name__ == "__main__":
+    main()

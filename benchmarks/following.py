@@ -1,0 +1,127 @@
+"""How well pictures follow held-out maps, and what is left of their prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import rival
+from orthodiff.bundle import Bundle
+from orthodiff.control import Segmentation, Steering, overlay
+from orthodiff.families import Base
+from orthodiff.generate import GenerateRequest, generate
+from orthodiff.metrics import METRICS, Score, default_scorer, load_scorer, score
+from training.pocket.pairs import CONDITIONS
+
+BATCH = 20
+MAPS_SHOWN = 6
+VARIANTS = ("{text}", "a photo of a red {class} {context}", "a photo of a blue {class} {context}")
+
+
+@dataclass(frozen=True)
+class Test:
+    """Held-out `maps` with what the data set says of each."""
+
+    maps: list[Image.Image]
+    rows: list[dict[str, str]]
+
+    @property
+    def prompts(self) -> list[str]:
+        return [row["text"] for row in self.rows]
+
+
+def open_test(folder: Path) -> Test:
+    """The maps and captions of a data set of pairs."""
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    names = [row["conditioning_image_file_name"] for row in rows]
+    return Test([Image.open(folder / name).convert("RGB") for name in names], rows)
+
+
+class Judge:
+    """Makes pictures with a base and scores them; `model` is the segmenter's folder."""
+
+    def __init__(self, base: Base, kind: str, *, model: str) -> None:
+        folder = default_scorer(base.folder)
+        if folder is None:
+            raise SystemExit("error: the base brings no scorer/ folder")
+        self.base, self.scorer, self.condition = base, load_scorer(folder), CONDITIONS[kind]
+        if isinstance(self.condition, Segmentation):
+            self.condition = replace(self.condition, model=model)
+
+    def following(self, folder: Path, test: Test) -> dict[str, Any]:
+        """The metrics of the kind of map, and prompt similarity, with bootstrap intervals."""
+        pictures = self.paint(folder, test.prompts, test.maps)
+        found = [np.asarray(self.condition.measure(picture)) for picture in pictures]
+        wanted = [self.condition.read(given) for given in test.maps]
+        scores = METRICS[self.condition.name](found, wanted)
+        return _plain({**scores, "prompt_similarity": self.similarity(pictures, test.prompts)})
+
+    def without_control(self, folder: Path | None, test: Test) -> dict[str, Any]:
+        """Prompt similarity without any map and with an empty one; the base's if no folder."""
+        if folder is not None and (folder / rival.NAME).is_dir():
+            return {}
+        bundle = Bundle.load(self.base, folder) if folder else None
+        plain = generate(self.base, _request(test.prompts))
+        found = {"no_map": self.similarity(plain, test.prompts)}
+        if bundle:
+            bundle.detach()
+        if folder:
+            empty = [Image.new("RGB", given.size) for given in test.maps]
+            pictures = self.paint(folder, test.prompts, empty)
+            found["empty_map"] = self.similarity(pictures, test.prompts)
+        return {"without_control": _plain(found)}
+
+    def paint(
+        self, folder: Path, prompts: Sequence[str], maps: Sequence[Image.Image]
+    ) -> list[Image.Image]:
+        """A picture per prompt and map; its seed is its place."""
+        if (folder / rival.NAME).is_dir():
+            return rival.paint(self.base, folder, prompts, maps, batch_size=BATCH)
+        bundle = Bundle.load(self.base, folder)
+        try:
+            assert bundle.control is not None
+            return generate(self.base, _request(prompts), steering=Steering(bundle.control, maps))
+        finally:
+            bundle.detach()
+
+    def similarity(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Score:
+        """Cosine of each picture with its own prompt, in [-1, 1]."""
+        cosines = (self.scorer.look(pictures) * self.scorer.read(prompts)).sum(-1)
+        return score(cosines.numpy())
+
+
+def sheet(judge: Judge, folder: Path, test: Test) -> Image.Image:
+    """A row per map: the map, then picture and overlay for each of three prompts."""
+    rows = list(zip(test.maps, test.rows, strict=True))[:MAPS_SHOWN]
+    maps = [given for given, _ in rows for _ in VARIANTS]
+    prompts = [variant.format(**row) for _, row in rows for variant in VARIANTS]
+    pictures = judge.paint(folder, prompts, maps)
+    cells = [_beside([p, overlay(p, used)]) for p, used in zip(pictures, maps, strict=True)]
+    lines = [
+        _beside([given, *group]) for given, group in zip(test.maps, _groups(cells), strict=False)
+    ]
+    image = Image.fromarray(np.vstack([np.asarray(line) for line in lines]))
+    return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
+
+
+def _beside(pictures: Sequence[Image.Image]) -> Image.Image:
+    return Image.fromarray(np.hstack([np.asarray(picture) for picture in pictures]))
+
+
+def _groups(cells: Sequence[Image.Image]) -> list[Sequence[Image.Image]]:
+    """The cells of each map."""
+    return [cells[n : n + len(VARIANTS)] for n in range(0, len(cells), len(VARIANTS))]
+
+
+def _request(prompts: Sequence[str]) -> GenerateRequest:
+    return GenerateRequest(tuple(prompts), tuple(range(len(prompts))), batch_size=BATCH)
+
+
+def _plain(scores: dict[str, Score]) -> dict[str, Any]:
+    return {name: {k: round(v, 4) for k, v in asdict(s).items()} for name, s in scores.items()}

@@ -1,0 +1,138 @@
+"""The rival of control by hints: diffusers' ControlNet (2302.05543), a trained copy of the encoder.
+
+    python -m benchmarks.rival --config configs/pocket/canny-hra.yaml --method none ...
+
+trains one by the project's own loop: the same data, batches, noise, optimizer and steps.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
+from PIL import Image
+from torch import Tensor, nn
+
+from orthodiff.bundle import Bundle
+from orthodiff.control.hint import channels_for
+from orthodiff.families import Base
+from orthodiff.parts import KINDS, Kind
+from training.batches import Batch
+from training.tasks import ControlTask
+from training.tasks.control import ControlConfig
+
+NAME = "controlnet"
+
+
+class Rival:
+    """A ControlNet as a part of a bundle."""
+
+    def __init__(self, net: Any) -> None:
+        self.net = net
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.net.parameters())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.net.load_state_dict(state)
+
+    def save(self, folder: Path, *, base: str | None, metadata: Mapping[str, str] | None) -> None:
+        self.net.save_pretrained(folder)
+
+    def detach(self) -> None:
+        """Nothing is attached: residuals are handed to the UNet call by call."""
+
+
+class RivalTask(ControlTask):
+    """The control task with a ControlNet in the place of hint encoder and adapter."""
+
+    name = NAME
+
+    def attach(self, config: ControlConfig, base: Base) -> Bundle:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            net = ControlNetModel.from_unet(
+                base.unet, conditioning_embedding_out_channels=channels_for(base.factor)
+            )
+        return Bundle(base, {NAME: Rival(net.requires_grad_(True).train())})
+
+    def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
+        part, hidden = learned.parts[NAME], batch.conditioning.hidden
+        assert isinstance(part, Rival)
+        down, middle = part.net(
+            noisy, batch.timesteps, hidden, controlnet_cond=batch.condition, return_dict=False
+        )
+        output = base.unet(
+            noisy,
+            batch.timesteps,
+            hidden,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+        )
+        return output.sample
+
+
+def paint(
+    base: Base,
+    folder: Path,
+    prompts: Sequence[str],
+    maps: Sequence[Image.Image],
+    *,
+    batch_size: int = 20,
+) -> list[Image.Image]:
+    """A picture per prompt and map by diffusers' own pipeline; its seed is its place."""
+    advice, text = base.recommended, base.texts[0]
+    pipeline = StableDiffusionControlNetPipeline(
+        vae=base.vae,
+        text_encoder=text.model,
+        tokenizer=text.tokenizer,
+        unet=base.unet,
+        controlnet=ControlNetModel.from_pretrained(folder / NAME, use_safetensors=True),
+        scheduler=type(base.scheduler).from_config(base.scheduler.config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    pictures: list[Image.Image] = []
+    for start in range(0, len(prompts), batch_size):
+        part = slice(start, start + batch_size)
+        seeds = range(len(prompts))[part]
+        pictures += pipeline(
+            list(prompts[part]),
+            image=list(maps[part]),
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            guidance_scale=advice.guidance_scale,
+            num_inference_steps=advice.num_inference_steps,
+        ).images
+    return pictures
+
+
+def _load(_base: Base, folder: Path) -> Rival:
+    return Rival(ControlNetModel.from_pretrained(folder, use_safetensors=True))
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "config.json").read_text("utf-8")))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train a ControlNet; the exit code."""
+    from training.__main__ import run
+    from training.signals import StopSignal
+
+    KINDS[NAME] = Kind(NAME, "config.json", _load, _describe)
+    with StopSignal() as stop:
+        return run(RivalTask(), list(sys.argv[1:] if arguments is None else arguments), stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

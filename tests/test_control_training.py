@@ -1,0 +1,137 @@
+"""The control task: maps from lists or made on the fly, every method, and what it leaves behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from orthodiff.bundle import Bundle
+from orthodiff.families import load_base
+from training.__main__ import main
+from training.events import read_events
+from training.pocket.pairs import write_pairs
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs") / "canny"
+    write_pairs("canny", 6, folder, size=32)
+    return folder
+
+
+def run(base: Path, data: Path, out: Path, **flags: object) -> int:
+    usual = {
+        "pretrained_model_name_or_path": base,
+        "train_data_dir": data,
+        "output_dir": out,
+        "cache_dir": out.parent / "cache",
+        "max_train_steps": 4,
+        "train_batch_size": 2,
+        "rank": 4,
+    }
+    words = ["control"]
+    for name, value in {**usual, **flags}.items():
+        words += [] if value is None else [f"--{name}", str(value)]
+    return main(words)
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    files = ("adapter_model.safetensors", "hint_encoder.safetensors")
+    return {
+        f"{file}.{name}": tensor
+        for file in files
+        if (folder / file).exists()
+        for name, tensor in load_file(folder / file).items()
+    }
+
+
+def test_a_run_learns_both_parts_and_opens_bit_for_bit(
+    tiny: Path, pairs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    flags = {"validation_prompt": "a cat", "validation_image": pairs / "maps" / "00000.png"}
+    assert run(tiny, pairs, out, **flags) == 0
+    assert json.loads((out / "control.json").read_text())["condition_type"] == "canny"
+    assert (out / "samples" / "step-000004" / "00.png").is_file()
+    saved = tensors(out)
+    assert saved["hint_encoder.safetensors.conv_out.weight"].any()
+    bundle = Bundle.load(load_base(str(tiny)), out)
+    assert bundle.control is not None
+    for name, own in bundle.control.state_dict().items():
+        assert torch.equal(own, saved[f"hint_encoder.safetensors.{name}"])
+    assert any("ff.net.0.proj" in name for name in saved)
+
+
+def test_a_cut_run_goes_on_to_the_same_bits(tiny: Path, pairs: Path, tmp_path: Path) -> None:
+    assert run(tiny, pairs, tmp_path / "whole") == 0
+    assert run(tiny, pairs, tmp_path / "part", max_train_steps=2) == 0
+    assert run(tiny, pairs, tmp_path / "part", resume_from_checkpoint="latest") == 0
+    whole, part = tensors(tmp_path / "whole"), tensors(tmp_path / "part")
+    assert whole.keys() == part.keys()
+    assert all(torch.equal(whole[name], part[name]) for name in whole)
+
+
+def test_the_hint_encoder_alone_and_its_own_rate(tiny: Path, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(tiny, pairs, out, method="none", rank=None, hint_learning_rate=1e-4) == 0
+    assert not (out / "adapter_model.safetensors").exists()
+    steps = [event for event in read_events(out / "events.jsonl") if event["event"] == "Step"]
+    assert {event["learning_rate"] for event in steps} == {1e-4}
+
+
+def test_maps_made_on_the_fly_are_those_that_were_given(
+    tiny: Path, pairs: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain"
+    (plain / "images").mkdir(parents=True)
+    for path in (pairs / "images").iterdir():
+        (plain / "images" / path.name).write_bytes(path.read_bytes())
+    rows = [json.loads(line) for line in (pairs / "metadata.jsonl").read_text().splitlines()]
+    kept = [{"file_name": row["file_name"], "text": row["text"]} for row in rows]
+    (plain / "metadata.jsonl").write_text("\n".join(map(json.dumps, kept)))
+    assert run(tiny, pairs, tmp_path / "given") == 0
+    assert run(tiny, plain, tmp_path / "made", condition_type="canny") == 0
+    given, made = tensors(tmp_path / "given"), tensors(tmp_path / "made")
+    assert all(torch.equal(given[name], made[name]) for name in given)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"condition_type": "segmentation"}, "are canny"),
+        ({"condition_type": "edges"}, "Use --condition_type canny"),
+        ({"condition_setting": "low"}, "NAME=VALUE"),
+        ({"condition_setting": "hig=3"}, "no setting of canny"),
+        ({"conditioning_image_column": "hint"}, "no column `hint`"),
+        ({"validation_prompt": "a cat"}, "`validation_image`"),
+        ({"method": "none"}, "`rank` is given"),
+        ({"train_data_dir": None}, "--train_data_dir"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(
+    tiny: Path,
+    pairs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: dict[str, object],
+    sentence: str,
+) -> None:
+    assert run(tiny, pairs, tmp_path / "run", **flags) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert sentence in told[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_photo_is_no_map(
+    tiny: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "wrong"
+    (wrong / "images").mkdir(parents=True)
+    picture = (pairs / "images" / "00000.png").read_bytes()
+    (wrong / "images" / "a.png").write_bytes(picture)
+    row = {"file_name": "images/a.png", "conditioning_image": "images/a.png", "text": "a cat"}
+    (wrong / "metadata.jsonl").write_text(json.dumps(row))
+    assert run(tiny, wrong, tmp_path / "run") == 2
+    assert "canny" in capsys.readouterr().err
