@@ -17,7 +17,7 @@ from orthodiff.adapters.checks import check_tensors, naming, refuse_flags
 from orthodiff.adapters.kinds import Adaptable, dimensions
 from orthodiff.errors import UserError
 from orthodiff.inject import install
-from orthodiff.modelspec import fill_in_hash, modelspec
+from orthodiff.modelspec import modelspec, seal_header
 from orthodiff.publishing import publishing
 from orthodiff.targets import adaptable_layers
 
@@ -50,7 +50,7 @@ def save(
         recipe = _recipe(adapter, base, metadata)
         # bytes rather than save_file, which makes files that only their owner can read
         (new / WEIGHTS).write_bytes(to_bytes(_pack(adapter), metadata=recipe))
-        fill_in_hash(new / WEIGHTS)
+        seal_header(new / WEIGHTS)
         config = json.dumps(_config(adapter, base), indent=2)
         (new / CONFIG).write_text(f"{config}\n", encoding="utf-8")
 

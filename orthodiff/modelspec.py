@@ -21,7 +21,7 @@ DIFFUSERS = "https://github.com/huggingface/diffusers"
 ORIGINAL = "https://github.com/Stability-AI/generative-models"
 """The code after which tensors are named."""
 NO_HASH = "0" * 64
-"""Stands in a header for the hash that `fill_in_hash` will find."""
+"""Stands in a header for the hash that `seal_header` will find."""
 
 
 def architecture(model: nn.Module, *, prediction: str = "") -> str:
@@ -47,7 +47,7 @@ def modelspec(
     """Return the `modelspec.` keys of a file of `kind` ("hra", "lora", ...) for `model`.
 
     No kind stands for a whole model. The date is the recipe's, if it has one: an adapter is saved
-    without, so that the same training gives the same file. `fill_in_hash` finds the hash. There is
+    without, so that the same training gives the same file. `seal_header` finds the hash. There is
     no thumbnail, as it would make a header of kilobytes one of megabytes.
     """
     trigger, resolution = trigger_phrase(recipe), recipe.get("resolution")
@@ -90,15 +90,19 @@ def kohya_header(model: nn.Module, rank: int, recipe: Mapping[str, str]) -> dict
     return {key: value for key, value in found.items() if value}
 
 
-def fill_in_hash(path: Path) -> None:
+def seal_header(path: Path) -> None:
     """Write the SHA-256 of all tensors into the header of a safetensors file that leaves room.
 
-    It covers what follows the header, as ModelSpec and kohya have it.
+    It covers what follows the header, as ModelSpec and kohya have it. Entries are put in order,
+    where safetensors has them as chance will: the same content is the same file.
     """
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
-        header, digest = file.read(size), hashlib.sha256()
+        header, digest = json.loads(file.read(size)), hashlib.sha256()
         while block := file.read(1 << 22):
             digest.update(block)
+        metadata = header.pop("__metadata__")
+        header = {"__metadata__": dict(sorted(metadata.items())), **header}
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False)
         file.seek(8)
-        file.write(header.replace(NO_HASH.encode(), digest.hexdigest().encode()))
+        file.write(text.replace(NO_HASH, digest.hexdigest()).encode().ljust(size))

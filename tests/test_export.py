@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -151,16 +153,119 @@ def test_a_single_file_is_read_by_diffusers(
     torch.testing.assert_close(*pictures, rtol=0, atol=1e-6)
 
 
+def header_of(file: Path) -> dict[str, str]:
+    with safe_open(file, framework="pt") as opened:
+        return opened.metadata()
+
+
 def test_headers_tell_what_the_file_is(
     tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
 ) -> None:
     make(pipeline, orthodiff.HRA(rank=4), tmp_path / "adapter", tiny, part="unet")
-    orthodiff.export(tmp_path / "adapter", tmp_path / "out.safetensors", format="kohya")
-    with safe_open(tmp_path / "out.safetensors", framework="pt") as file:
-        header = file.metadata()
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    os.utime(weights, (0, 86400))
+    out = tmp_path / "dog.safetensors"
+    orthodiff.export(tmp_path / "adapter", out, format="kohya")
+    header = header_of(out)
     assert header["modelspec.trigger_phrase"] == "a photo of sks dog"
+    assert header["modelspec.date"] == "1970-01-02T00:00:00+00:00"
+    assert header["modelspec.prediction_type"] == "epsilon"
+    assert "modelspec.thumbnail" not in header
     assert header["ss_network_dim"] == header["ss_network_alpha"] == "4"
+    assert header["ss_base_model_version"] == "sd_v1"
+    assert header["ss_output_name"] == "dog"
     assert json.loads(header["ss_tag_frequency"]) == {"subject": {"a photo of sks dog": 1}}
+    assert header["sshs_model_hash"] == content_hash(out)
+    for file in (out, weights):
+        assert header_of(file)["modelspec.hash_sha256"] == f"0x{content_hash(file)}"
+
+
+def content_hash(file: Path) -> str:
+    """Return the SHA-256 of all that follows the header."""
+    content = file.read_bytes()
+    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+
+
+def test_the_same_adapter_gives_the_same_file(
+    tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    for name in ("a", "b"):
+        torch.manual_seed(0)
+        make(pipeline, orthodiff.HRA(rank=4), tmp_path / name / "adapter", tiny, part="unet")
+        weights = tmp_path / name / "adapter" / "adapter_model.safetensors"
+        os.utime(weights, (0, 0))
+        orthodiff.export(tmp_path / name / "adapter", tmp_path / name / "out.safetensors")
+    for file in ("adapter/adapter_model.safetensors", "out.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_errors_are_told_for_every_layer(
+    tiny: Path,
+    tmp_path: Path,
+    pipeline: StableDiffusionPipeline,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make(pipeline, CASES["oft"], tmp_path / "adapter", tiny, part="unet")
+    out = tmp_path / "out.safetensors"
+    words = ["export", "--adapter", str(tmp_path / "adapter"), "--output", str(out)]
+    assert main([*words, "--tolerance", "0.2"]) == 0
+    *lines, sentence = capsys.readouterr().out.splitlines()
+    told = json.loads(header_of(out)["orthodiff.relative_errors"])
+    assert len(lines) == len(told) > 8
+    assert "largest relative error" in sentence
+    for line, (name, error) in zip(lines, told.items(), strict=True):
+        assert line.endswith(name)
+        assert float(line.split()[0]) == pytest.approx(error, rel=0.01)
+        assert 0 < error <= 0.2
+    key = f"{name}.lora_"
+    tensors = load_file(out)
+    change = tensors[f"{key}B.weight"] @ tensors[f"{key}A.weight"]
+    adapter = orthodiff.load(pipeline.unet, tmp_path / "adapter")
+    layer = adapter.layers[name.removeprefix("unet.")]
+    whole = layer.adapted_weight() - layer.unpacked_weight()
+    adapter.detach()
+    left = float((whole - change.view_as(whole)).detach().norm() / whole.norm())
+    assert left == pytest.approx(error, rel=0.01)
+
+
+def test_what_is_there_is_replaced_only_when_asked(
+    tiny: Path, tmp_path: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    make(pipeline, orthodiff.HRA(rank=4), tmp_path / "adapter", tiny, part="unet")
+    adapter = str(tmp_path / "adapter")
+    file, folder, notes = (tmp_path / name for name in ("out.safetensors", "whole", "notes"))
+    for out, words in ((file, ["export"]), (folder, ["merge"])):
+        command = [*words, "--adapter", adapter, "--output", str(out)]
+        assert main(command) == 0
+        before = sorted(p.stat().st_ino for p in (out, *out.rglob("*")))
+        assert main(command) == 2
+        assert sorted(p.stat().st_ino for p in (out, *out.rglob("*"))) == before
+        assert main([*command, "--overwrite"]) == 0
+        assert sorted(p.stat().st_ino for p in (out, *out.rglob("*"))) != before
+    notes.mkdir()
+    (notes / "diary.txt").write_text("mine")
+    for out in (notes, tiny):
+        with pytest.raises(UserError, match=r"no pipeline folder|the base model itself"):
+            orthodiff.export(adapter, out, format="merged", overwrite=True)
+    assert (notes / "diary.txt").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "adapter", "notes", "out.safetensors", "whole",
+    ]  # fmt: skip
+
+
+def test_a_refusal_makes_no_folder(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3, groups=2))
+    orthodiff.attach(model, orthodiff.HRA(rank=4), targets="0").save(tmp_path / "adapter")
+    plain = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3, groups=2))
+    for format, sentence in (("lora", "in groups"), ("single", "whole base"), ("merged", "whole")):
+        out = tmp_path / "new" / ("out" if format == "merged" else "out.safetensors")
+        with pytest.raises(UserError, match=sentence):
+            orthodiff.export(tmp_path / "adapter", out, format=format, base=plain)
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out.safetensors"
+    with pytest.raises(UserError, match="cannot be made"):
+        orthodiff.export(tmp_path / "adapter", out, format="diff", base=plain)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "file"]
 
 
 def test_truncation_keeps_the_smallest_rank_within_the_tolerance() -> None:

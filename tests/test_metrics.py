@@ -1,5 +1,7 @@
 """Scores are cosines with known extremes, and always carry their scorer's name."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +60,18 @@ def test_a_scorer_has_a_name_and_a_wrong_folder_is_refused(scorer: Scorer, tmp_p
     assert default_scorer(tmp_path) is None
     with pytest.raises(UserError, match="cannot be loaded"):
         load_scorer(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "unet", "scheduler"])
+def test_a_model_of_another_kind_is_no_scorer(tiny: Path, part: str) -> None:
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_scorer(tiny / part)
+
+
+def test_weights_that_do_not_fit_are_refused(tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny / "scorer", tmp_path / "scorer")
+    path = tmp_path / "scorer" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "projection_dim": 24}))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_scorer(tmp_path / "scorer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 
 from orthodiff.errors import UserError
 
@@ -26,6 +27,18 @@ def explain(error: Exception) -> str:
         return f"another process of this run ended ({_first_line(error)}): see why, then {GO_ON}"
     text = _first_line(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def check_finite(what: str, value: float, *, step: int, rate: float) -> None:
+    """Stop before a number that is none gets into what is learned.
+
+    Raises:
+        FloatingPointError: `value` is not finite.
+    """
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"the {what} became {value} at step {step}; lower --learning_rate (it was {rate:g})"
+        )
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from training.averaging import Averaging
+from training.failures import check_finite
 from training.optimise import make_optimizer, make_schedule, rate_of
 
 if TYPE_CHECKING:
@@ -29,11 +31,17 @@ class Learning:
         if parts.checkpoint:
             self._restore(parts.checkpoint)
 
-    def update(self) -> float:
-        """Take one step against the gradients; the rate it was taken at."""
+    def update(self, step: int) -> float:
+        """Take one step against the gradients; the rate it was taken at.
+
+        Raises:
+            FloatingPointError: the gradient is not finite (a loss scaler leaves such a step out).
+        """
         self._share_gradients()
-        if self.config.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        most = self.config.max_grad_norm or math.inf
+        norm = self.accelerator.clip_grad_norm_(self.parameters, most)
+        if self.accelerator.scaler is None:
+            check_finite("gradient's norm", float(norm), step=step, rate=self.config.rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.averaging.step()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from functools import partial
@@ -13,7 +12,7 @@ from torch import Tensor
 from training.aside import replace_file
 from training.batches import Batch, step_batches
 from training.events import Report, Scored, Started, Step
-from training.failures import GO_ON
+from training.failures import GO_ON, check_finite
 from training.hardware import attending, set_up
 from training.keeping import Keeper
 from training.learning import Learning
@@ -94,12 +93,8 @@ class Trainer:
                 self.accelerator.backward(loss)
             losses.append(loss.detach())
         mean = self.accelerator.reduce(torch.stack(losses).sum(), "mean").item()
-        if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"the loss became {mean} at step {step}; lower --learning_rate "
-                f"(it was {self.config.rate:g})"
-            )
-        return mean, self.learning.update()
+        check_finite("loss", mean, step=step, rate=self.config.rate)
+        return mean, self.learning.update(step)
 
     def _loss(self, batch: Batch, *, penalty_share: float) -> Tensor:
         """What `batch` adds to the loss of its step."""

@@ -24,7 +24,7 @@ from orthodiff.export.opening import attach_to_base, attach_to_model, home, open
 from orthodiff.export.single import single
 from orthodiff.families import Base
 from orthodiff.inject import Adapter
-from orthodiff.modelspec import fill_in_hash
+from orthodiff.modelspec import seal_header
 from orthodiff.parts import parts_in
 from orthodiff.publishing import appearing
 
@@ -126,8 +126,10 @@ def export(
 
 def _export(format: str, request: Request, out: Path, dtype: torch.dtype) -> Mapping[str, LowRank]:
     """Write the file or folder; the changes of a LoRA by layer."""
+    if request.base is not None:
+        _keep_base(request.base, format, out)
     if format == "merged":
-        _keep_base(whole_base(request), out)
+        whole_base(request)
         with appearing(out) as scratch:
             write_pipeline(request, scratch, dtype=dtype)
         return {}
@@ -160,9 +162,14 @@ def _check(
         raise UserError(f"{out} is no pipeline folder, so it is not replaced. Choose a new name.")
 
 
-def _keep_base(base: Base, out: Path) -> None:
+def _keep_base(base: Base, format: str, out: Path) -> None:
     if out.exists() and out.resolve() == base.folder.resolve():
         raise UserError(f"{out} is the base model itself. Choose a new name.")
+    if format == "merged" and base.folder.is_file():
+        raise UserError(
+            f"{base.folder} is a single file, so there is no folder to merge into. Use format "
+            "`single`, or --single_file."
+        )
 
 
 def _recipe(folder: Path, out: Path, base: Base | None) -> dict[str, str]:
@@ -181,7 +188,7 @@ def _write(contents: Contents, path: Path, *, dtype: torch.dtype) -> None:
         for name, tensor in contents.tensors.items()
     }
     save_file(tensors, path, metadata={"format": "pt", **contents.header, **_errors(contents)})
-    fill_in_hash(path)
+    seal_header(path)
 
 
 def _errors(contents: Contents) -> dict[str, str]:
