@@ -5,7 +5,8 @@
 Contestants train as processes on the same pairs, batches, noise and number of steps, and make the
 same held-out pictures. What each one scored is written at once: a second call goes on from there.
 With `--learning_rates` each contestant first tries these rates for `--sweep_steps`, on maps that
-are neither trained on nor scored later, and takes the best.
+are neither trained on nor scored later, and takes the best: first the hint encoder alone, whose
+rate the hint encoders of all others then have.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,8 @@ SETTINGS = {
     rival.NAME: ["--method", "none"],
 }
 """Contestants; LoRA's rank is the one whose number of parameters is nearest to HRA's."""
-ALONE = ("hint", rival.NAME)
+HINT = "hint"
+ALONE = (HINT, rival.NAME)
 """Those in which the rate is that of everything learned."""
 TRAIN_SEED, TEST_SEED, SWEEP_SEED = 0, 1, 2
 AIM = {"canny": "f1", "segmentation": "miou"}
@@ -81,15 +84,47 @@ def main() -> None:
         sheet(judge, _folder(options, options.methods[0]), test).save(options.picture)
 
 
+@dataclass(frozen=True)
+class Job:
+    """A training: rates are the recipe's where they are None."""
+
+    contestant: str
+    steps: int
+    rate: float | None = None
+    hint_rate: float | None = None
+
+    @property
+    def flags(self) -> list[str]:
+        hint_rate = self.rate if self.contestant in ALONE else self.hint_rate
+        given = {"learning_rate": self.rate, "hint_learning_rate": hint_rate}
+        rates = [word for k, v in given.items() if v for word in (f"--{k}", f"{v:g}")]
+        return [*SETTINGS[self.contestant], "--max_train_steps", str(self.steps), *rates]
+
+
 def sweep(options: argparse.Namespace, judge: Judge) -> dict[str, Any]:
     """By contestant: what every rate reached after `sweep_steps`, and the best one."""
     test = open_test(_pairs(options, "held-out", options.sweep_maps, SWEEP_SEED))
-    tries = [(name, rate) for name in options.methods for rate in options.learning_rates]
-    jobs = {f"sweep/{name}-{rate:g}": (name, rate, options.sweep_steps) for name, rate in tries}
-    found: dict[str, Any] = {name: {"reached": {}} for name in options.methods}
+    first = _try_rates(options, judge, test, [HINT], None)
+    others = [name for name in options.methods if name != HINT]
+    return first | _try_rates(options, judge, test, others, first[HINT]["rate"])
+
+
+def _try_rates(
+    options: argparse.Namespace,
+    judge: Judge,
+    test: Test,
+    names: Sequence[str],
+    hint_rate: float | None,
+) -> dict[str, Any]:
+    tries = [(name, rate) for name in names for rate in options.learning_rates]
+    jobs = {
+        f"sweep/{name}-{rate:g}": Job(name, options.sweep_steps, rate, hint_rate)
+        for name, rate in tries
+    }
+    found: dict[str, Any] = {name: {"reached": {}} for name in names}
     for place, scores in _each(options, jobs, judge, test, only_following=True):
-        name, rate, _ = jobs[place]
-        found[name]["reached"][f"{rate:g}"] = scores["following"][AIM[options.condition]]["value"]
+        reached = scores["following"][AIM[options.condition]]["value"]
+        found[jobs[place].contestant]["reached"][f"{jobs[place].rate:g}"] = reached
     for tried in found.values():
         tried["rate"] = float(max(tried["reached"], key=tried["reached"].get))
         tried["rule"] = f"highest {AIM[options.condition]} on {options.sweep_maps} other maps"
@@ -99,8 +134,9 @@ def sweep(options: argparse.Namespace, judge: Judge) -> dict[str, Any]:
 def _rows(
     options: argparse.Namespace, judge: Judge, test: Test, rates: dict[str, Any]
 ) -> list[dict[str, Any]]:
+    chosen = {name: tried["rate"] for name, tried in rates.items()}
     jobs = {
-        name: (name, rates[name]["rate"] if name in rates else None, options.steps)
+        name: Job(name, options.steps, chosen.get(name), chosen.get(HINT))
         for name in options.methods
     }
     rows = dict(_each(options, jobs, judge, test))
@@ -110,24 +146,22 @@ def _rows(
 
 def _each(
     options: argparse.Namespace,
-    jobs: dict[str, tuple[str, float | None, int]],
+    jobs: dict[str, Job],
     judge: Judge,
     test: Test,
     *,
     only_following: bool = False,
 ) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Train `jobs` (place -> contestant, rate, steps), score each as it ends, and remember it."""
+    """Train `jobs` by place, score each as it ends, and remember its score."""
     with ThreadPoolExecutor(options.jobs) as pool:
-        running = {pool.submit(train, options, place, *job): place for place, job in jobs.items()}
+        running = {pool.submit(train, options, place, job): place for place, job in jobs.items()}
         for ended in as_completed(running):
             ended.result()
             place = running[ended]
-            name, rate, steps = jobs[place]
-            kept = options.out / f"{place}.{steps}-{len(test.maps)}.json"
+            kept = options.out / f"{place}.{jobs[place].steps}-{len(test.maps)}.json"
             if not kept.is_file():
                 row = _score(judge, _folder(options, place), test, only_following)
-                row = {"contestant": name, "rate": rate, **row}
-                replace_file(kept, json.dumps(row, indent=1).encode())
+                replace_file(kept, json.dumps({**asdict(jobs[place]), **row}, indent=1).encode())
                 print(json.dumps(row), flush=True)
             yield place, json.loads(kept.read_text())
 
@@ -137,34 +171,28 @@ def _score(judge: Judge, folder: Path, test: Test, only_following: bool) -> dict
     return row if only_following else {**row, **judge.without_control(folder, test)}
 
 
-def train(
-    options: argparse.Namespace, place: str, name: str, rate: float | None, steps: int
-) -> None:
+def train(options: argparse.Namespace, place: str, job: Job) -> None:
     """Train a contestant as a user would, from the command line; goes on where it was cut off."""
-    folder = _folder(options, place)
+    folder, log = _folder(options, place), options.out / f"{place}.log"
     begun = any(folder.glob("checkpoint-*"))
+    program = ["benchmarks.rival"] if job.contestant == rival.NAME else ["training", "control"]
     command = [
-        sys.executable, "-m", *(["benchmarks.rival"] if name == rival.NAME else
-                                ["training", "control"]),
-        "--config", f"configs/pocket/{options.condition}-hra.yaml", *SETTINGS[name],
-        "--train_data_dir", str(_pairs(options, "train", options.pairs, TRAIN_SEED)),
-        "--max_train_steps", str(steps), "--train_batch_size", str(options.batch),
-        "--validation_samples", "0", "--seed", str(options.seed), "--output_dir", str(folder),
+        *(sys.executable, "-m", *program, *job.flags),
+        *("--config", f"configs/pocket/{options.condition}-hra.yaml"),
+        *("--train_data_dir", str(_pairs(options, "train", options.pairs, TRAIN_SEED))),
+        *("--train_batch_size", str(options.batch), "--validation_samples", "0"),
+        *("--seed", str(options.seed), "--output_dir", str(folder)),
         *(["--resume_from_checkpoint", "latest"] if begun else ["--overwrite_output_dir"]),
-        *_rate_flags(name, rate),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    log = options.out / f"{place}.log"
+    ]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as written:
-        subprocess.run(command, check=True, env=environment, stdout=written, stderr=written)
-
-
-def _rate_flags(name: str, rate: float | None) -> list[str]:
-    if rate is None:
-        return []
-    flags = ["--hint_learning_rate"] if name in ALONE else []
-    return [word for flag in (*flags, "--learning_rate") for word in (flag, f"{rate:g}")]
+        subprocess.run(
+            command,
+            check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=written,
+            stderr=written,
+        )
 
 
 def _costs(folder: Path) -> dict[str, Any]:
