@@ -148,29 +148,3 @@ def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
     _write(Contents(tensors, {}), tmp_path / "out.safetensors", dtype=torch.float16)
     dtypes = {name: t.dtype for name, t in load_file(tmp_path / "out.safetensors").items()}
     assert dtypes == {"ids": torch.int64, "weight": torch.float16}
-
-
-POCKET = Path(__file__).parent.parent / "assets" / "pocket"
-
-
-def test_pictures_of_the_exported_lora_are_those_of_the_adapter(tmp_path: Path) -> None:
-    """Twenty-five steps of the pocket model in float32 differ by less than 2 / 255."""
-    pipeline = StableDiffusionPipeline.from_pretrained(POCKET)
-    pipeline.set_progress_bar_config(disable=True)
-    settings = {"num_inference_steps": 25, "guidance_scale": 4.0}
-    before = picture(pipeline, **settings)
-    adapter = orthodiff.attach(pipeline.unet, orthodiff.HRA(rank=8))
-    for parameter in adapter.parameters():
-        noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
-        parameter.data += 0.1 * noise * parameter.std()
-    adapter.save(tmp_path / "adapter", base=str(POCKET))
-    expected = picture(pipeline, **settings)
-    assert (expected - before).abs().max() > 20 / 255
-    adapter.detach()
-    for format in ("lora", "kohya"):
-        orthodiff.export(tmp_path / "adapter", tmp_path / f"{format}.safetensors", format=format)
-        pipeline.load_lora_weights(tmp_path, weight_name=f"{format}.safetensors")
-        difference = (picture(pipeline, **settings) - expected).abs().max()
-        pipeline.unload_lora_weights()
-        assert difference <= 2 / 255
-        print(f"{format}: {255 * difference:.4f} / 255")
