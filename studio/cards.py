@@ -6,6 +6,8 @@ from html import escape
 
 from studio.curve import loss_curve
 from studio.jobs.status import Status
+from training.data.check import Report
+from training.data.report import cropping, summary
 
 WORDS = {
     "starting": "Getting ready",
@@ -44,6 +46,29 @@ def problem(sentence: str) -> str:
 def note(sentence: str) -> str:
     """A sentence that says what was done."""
     return f'<div class="message note" role="status">{escape(sentence)}</div>' if sentence else ""
+
+
+def photo_report(report: Report) -> str:
+    """What a look at the photos has told: first what cannot be used, then what could be better."""
+    problems = "".join(f"<li>{escape(str(problem))}</li>" for problem in report.problems)
+    advice = "".join(f"<li>{escape(told.plain)}</li>" for told in report.advice)
+    count = len(report.problems)
+    heading = f"{count} photo{'s' if count > 1 else ''} cannot be used"
+    lists = f'<b class="bad">{heading}</b><ul>{problems}</ul>' if problems else ""
+    lists += f"<b>Advice</b><ul>{advice}</ul>" if advice else ""
+    state = "bad" if problems else "advice" if advice else "good"
+    return (
+        f'<div class="message report {state}" role="status">'
+        f"<p>{escape(_seen(report))}</p>{lists}</div>"
+    )
+
+
+def _seen(report: Report) -> str:
+    if not report.looks:
+        return "No photo can be used."
+    fine = "" if report.problems or report.advice else " All is well."
+    cut = f"at {report.resolution} pixels {cropping(report)}"
+    return f"{summary(report)}; {cut}.{fine}"
 
 
 def run_card(status: Status) -> str:

@@ -9,8 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from orthodiff.errors import UserError
+from orthodiff.errors import FileError, UserError
+from orthodiff.families import Recommended
 from orthodiff.pictures import find_pictures, open_picture
+from training.data.check import Report, report_on
+from training.data.command import PIXELS_PER_LATENT
+from training.data.found import Found, Record, Request
+from training.options import DataOptions
 
 LONGEST_SIDE = 2048
 MOST_PHOTOS = 50
@@ -44,15 +49,34 @@ def open_photos(paths: Sequence[Path]) -> list[Image.Image]:
     """
     if not paths:
         raise UserError("There are no photos yet. Add 3 to 10 photos that show your subject.")
-    if len(paths) > MOST_PHOTOS:
-        raise UserError(f"{len(paths)} photos are too many. Add at most {MOST_PHOTOS}; 5 do well.")
+    report = look_at_photos(paths, resolution=Recommended.resolution)
+    if report.problems:
+        raise UserError(_refusal(report.problems))
     return [_open(path) for path in paths]
 
 
+def look_at_photos(paths: Sequence[Path], *, resolution: int) -> Report:
+    """The report that `python -m training check` would give, with names as the person knows them.
+
+    Raises:
+        UserError: there are too many to look at.
+    """
+    if len(paths) > MOST_PHOTOS:
+        raise UserError(f"{len(paths)} photos are too many. Add at most {MOST_PHOTOS}; 5 do well.")
+    records = [Record(path.name, path, caption="the prompt of the run") for path in paths]
+    views = DataOptions().views(resolution, factor=PIXELS_PER_LATENT, seed=0)
+    return report_on(Found("photos", records), Request(), views=views, trigger=None)
+
+
+def _refusal(problems: Sequence[FileError]) -> str:
+    """All photos that cannot be used, in one sentence."""
+    if len(problems) == 1:
+        return str(problems[0])
+    told = ", ".join(f"`{problem.name}` ({problem.reason})" for problem in problems)
+    return f"{len(problems)} photos cannot be used: {told}. Replace or remove them."
+
+
 def _open(path: Path) -> Image.Image:
-    try:
-        photo = open_picture(path)
-    except UserError as error:
-        raise UserError(str(error).replace(str(path), path.name)) from error
+    photo = open_picture(path, name=path.name)
     photo.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     return photo

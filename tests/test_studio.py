@@ -17,7 +17,8 @@ from studio.jobs.status import Status
 from studio.painter import Painter
 from studio.request import TrainForm, in_contexts, make_config, name_prompt
 from studio.serve import check_bases
-from studio.subjects import open_photos, read_examples
+from studio.subjects import look_at_photos, open_photos, read_examples
+from tests.photos import save
 from tests.runs import ROOT, make_pictures, train
 
 FORM = TrainForm(
@@ -101,6 +102,28 @@ def test_an_unreadable_photo_is_named_without_its_path(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"`holiday\.jpg`") as told:
         open_photos([tmp_path / "holiday.jpg"])
     assert str(tmp_path) not in str(told.value)
+
+
+def test_all_unreadable_photos_are_named_at_once(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / name).write_text("not a picture")
+    with pytest.raises(UserError, match=r"2 photos cannot be used: `a\.jpg` .*, `b\.png`"):
+        open_photos([tmp_path / "a.jpg", tmp_path / "b.png"])
+
+
+def test_the_report_on_photos(tmp_path: Path) -> None:
+    photos = [save(tmp_path / f"{number}.png", number, size=(80, 64)) for number in range(3)]
+    card = cards.photo_report(look_at_photos(photos, resolution=64))
+    assert "3 pictures of 80 x 64 pixels; at 64 pixels 20% of the pictures is cut away." in card
+    assert "All is well" in card
+    photos.append(save(tmp_path / "<b>.png", 0, size=(80, 64)))
+    (tmp_path / "<i>.jpg").write_text("not a picture")
+    card = cards.photo_report(look_at_photos([*photos, tmp_path / "<i>.jpg"], resolution=64))
+    assert "1 photo cannot be used" in card
+    assert "`&lt;i&gt;.jpg` cannot be used: it is not in a picture format" in card
+    assert "are the same picture. Keep one of them." in card
+    assert "--" not in card
+    assert str(tmp_path) not in card
 
 
 def test_the_example_subjects_are_complete() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orthodiff.recipe import read_recipe
+from tests.photos import save
 from tests.runs import ROOT, make_pictures
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -102,6 +103,7 @@ def test_from_photos_to_pictures(
 
     page.locator("#photos input[type=file]").set_input_files([str(photo) for photo in photos])
     page.wait_for_function("document.querySelectorAll('#photos img').length >= 3")
+    _sees(page, "#photo-report", "3 pictures from 44 x 40 to 46 x 40 pixels")
     page.locator("#hra-rank input").fill("7")
     page.locator("#start").click()
     _sees(page, "#start-message", "Use an even rank")
@@ -143,6 +145,23 @@ def test_from_photos_to_pictures(
         pack.extractall(tmp_path / "zip")
     recipes = [read_recipe(path) for path in sorted((tmp_path / "zip").glob("adapted-*.png"))]
     assert [recipe.seed for recipe in recipes if recipe] == [11, 12]
+
+
+def test_photos_that_cannot_be_used_are_named_before_the_start(
+    page: "playwright.Page", runs: Path, tmp_path: Path
+) -> None:
+    photos = [save(tmp_path / f"{number}.png", number) for number in range(2)]
+    (tmp_path / "letter.jpg").write_text("Dear all")
+    photos += [tmp_path / "letter.jpg", save(tmp_path / "copy.png", 0)]
+    page.get_by_label("My own photos").check()
+    page.locator("#photos input[type=file]").set_input_files([str(photo) for photo in photos])
+    _sees(page, "#photo-report", "1 photo cannot be used")
+    _sees(page, "#photo-report", "`letter.jpg` cannot be used: it is not in a picture format")
+    _sees(page, "#photo-report", "are the same picture")
+    before = sorted(runs.glob("*"))
+    page.locator("#start").click()
+    _sees(page, "#start-message", "`letter.jpg` cannot be used")
+    assert sorted(runs.glob("*")) == before
 
 
 def test_stop_and_continue_an_example(page: "playwright.Page", runs: Path) -> None:

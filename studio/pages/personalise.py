@@ -13,13 +13,16 @@ from orthodiff.errors import UserError
 from studio import cards, grids
 from studio.forms import settings_fields
 from studio.pages.runs import Runs
+from studio.painter import advice
 from studio.request import TrainForm, in_contexts, make_config, name_prompt
 from studio.studio import Studio
-from studio.subjects import ExampleSubject, open_photos
+from studio.subjects import ExampleSubject, look_at_photos, open_photos
 from training.method import usual_rate
 
 EXAMPLE, OWN = "An example", "My own photos"
-PHOTO_ADVICE = "Best: the subject alone and whole, in different places, light and poses."
+PHOTO_ADVICE = (
+    "Best: the subject alone and whole, in different places, light and poses. Up to 50 MB each."
+)
 Data = Mapping[Any, Any]
 
 
@@ -66,6 +69,7 @@ class Personalise:
                 buttons=[],
                 elem_id="photos",
             )
+            self.report = gr.HTML(padding=False, elem_id="photo-report")
         word = first.class_word if first else "dog"
         with gr.Row():
             self.class_word = gr.Textbox(
@@ -146,6 +150,10 @@ class Personalise:
         self.example.input(
             self._choose_example, self.example, [self.example_pictures, self.class_word], **private
         )
+        gr.on(
+            [self.photos.change, self.base.change], self._look, [self.photos, self.base],
+            self.report, **private,
+        )  # fmt: skip
         self.class_word.change(name_prompt, self.class_word, self.prompt, **private)
         self.prompt.change(in_contexts, self.prompt, self.sample_prompts, **private)
         self.method.input(
@@ -201,6 +209,17 @@ class Personalise:
         if example is None:
             raise UserError("Choose an example subject, or add photos of your own.")
         return list(example.pictures)
+
+    def _look(self, photos: list[tuple[str, str]] | None, base: str) -> str:
+        """What `check` says about the photos, at the resolution of the chosen base."""
+        if not photos or base not in self.studio.bases:
+            return ""
+        try:
+            paths = [Path(path) for path, _ in photos]
+            report = look_at_photos(paths, resolution=advice(base).resolution)
+        except UserError as error:
+            return cards.problem(str(error))
+        return cards.photo_report(report)
 
     def _choose_source(self, source: str) -> list[gr.Group | gr.Column]:
         return [gr.Group(visible=source == EXAMPLE), gr.Column(visible=source == OWN)]

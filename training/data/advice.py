@@ -17,18 +17,38 @@ BLURRED = 40.0
 ALIKE_BITS, ALIKE_TONE = 4, 24.0
 """Different photos of one subject differed in 6 bits and more, copies saved anew in 0 to 2."""
 FEWEST = 3
-MUCH_CROPPED = 1 / 3
+MUCH_CROPPED = 0.34
+"""A square loses a third of the usual 3:2 photo, which is not worth a word."""
 ENLARGED = 1.25
 MOST_WORDS = 60
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A sentence about some `files`; `about` is its kind in one word."""
+    """What was found about some `files`, and the `remedy`; `about` is its kind in one word.
+
+    `flag` is the remedy that the command line has besides.
+    """
 
     about: str
     files: tuple[str, ...]
-    text: str
+    finding: str
+    remedy: str = ""
+    flag: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it, as the command line tells it."""
+        return self._told(self.remedy, self.flag)
+
+    @property
+    def plain(self) -> str:
+        """The finding and what can be done about it without a command line."""
+        return self._told(self.remedy)
+
+    def _told(self, *remedies: str) -> str:
+        given = ", or ".join(remedy for remedy in remedies if remedy)
+        return f"{self.finding} {given}." if given else self.finding
 
 
 @dataclass(frozen=True)
@@ -47,9 +67,8 @@ Rule = Callable[[Survey], Iterator[Advice]]
 def few(survey: Survey) -> Iterator[Advice]:
     count = len(survey.looks)
     if 0 < count < FEWEST:
-        names = _names(survey.looks)
-        text = f"There {'is' if count == 1 else 'are'} only {count}. 3 to 10 pictures do well."
-        yield Advice("few", names, text)
+        finding = f"There {'is' if count == 1 else 'are'} only {count}."
+        yield Advice("few", _names(survey.looks), finding, "Add some: 3 to 10 pictures do well")
 
 
 def copies(survey: Survey) -> Iterator[Advice]:
@@ -60,7 +79,8 @@ def copies(survey: Survey) -> Iterator[Advice]:
     for group in groups.values():
         if len(group) > 1:
             names = _names(group)
-            yield Advice("duplicates", names, f"{listing(names)} are the same picture. Keep one.")
+            finding = f"{listing(names)} are the same picture."
+            yield Advice("duplicates", names, finding, "Keep one of them")
 
 
 def alike(survey: Survey) -> Iterator[Advice]:
@@ -68,35 +88,33 @@ def alike(survey: Survey) -> Iterator[Advice]:
     firsts = list({look.content: look for look in reversed(survey.looks)}.values())[::-1]
     for first, others in _close(firsts):
         names = _names([first, *others])
-        text = f"{listing(names)} look almost the same. Keep the best, or vary place and pose."
-        yield Advice("near_duplicates", names, text)
+        finding = f"{listing(names)} look almost the same."
+        yield Advice("near_duplicates", names, finding, "Keep the best, or vary place and pose")
 
 
 def blurred(survey: Survey) -> Iterator[Advice]:
     names = _names([look for look in survey.looks if look.sharpness < BLURRED])
     if names:
-        text = f"{listing(names)}: blurred, or with hardly any detail. Replace by sharper ones."
-        yield Advice("blurred", names, text)
+        finding = f"{listing(names)}: blurred, or with hardly any detail."
+        yield Advice("blurred", names, finding, "Replace by sharper ones")
 
 
 def tiny(survey: Survey) -> Iterator[Advice]:
     names = _names([look for look in survey.looks if look.enlarged > ENLARGED])
     if names:
-        text = (
+        finding = (
             f"{listing(names)}: smaller than the {survey.resolution} pixels they are trained at, "
-            "so they are enlarged. Find larger versions, or lower --resolution."
+            "so they are enlarged."
         )
-        yield Advice("tiny", names, text)
+        yield Advice("tiny", names, finding, "Find larger versions", "lower --resolution")
 
 
 def cropped(survey: Survey) -> Iterator[Advice]:
     names = _names([look for look in survey.looks if look.cropped > MUCH_CROPPED])
     if names:
-        text = (
-            f"{listing(names)}: more than a third is cut away. Add --enable_bucket, or crop around "
-            "the subject yourself."
-        )
-        yield Advice("cropped", names, text)
+        finding = f"{listing(names)}: more than a third is cut away."
+        remedy = "Crop around the subject yourself"
+        yield Advice("cropped", names, finding, remedy, "add --enable_bucket")
 
 
 def trigger(survey: Survey) -> Iterator[Advice]:
@@ -104,36 +122,34 @@ def trigger(survey: Survey) -> Iterator[Advice]:
     own = [look for look in survey.looks if look.record.has_own_caption]
     names = _names([look for look in own if word not in look.record.caption.casefold()])
     if names and word:
-        text = (
-            f"{listing(names)}: the caption does not mention “{survey.trigger}”. Add the words, or "
-            f'--trigger_phrase "{survey.trigger}".'
-        )
-        yield Advice("trigger", names, text)
+        finding = f"{listing(names)}: the caption does not mention “{survey.trigger}”."
+        flag = f'--trigger_phrase "{survey.trigger}"'
+        yield Advice("trigger", names, finding, "Add the words", flag)
 
 
 def uncaptioned(survey: Survey) -> Iterator[Advice]:
     names = _names([look for look in survey.looks if not look.record.caption])
     if names:
-        text = f"{listing(names)}: no caption. Write `.txt` files beside, or add --instance_prompt."
-        yield Advice("uncaptioned", names, text)
+        finding = f"{listing(names)}: no caption."
+        yield Advice(
+            "uncaptioned", names, finding, "Write `.txt` files beside", "add --instance_prompt"
+        )
 
 
 def long_captions(survey: Survey) -> Iterator[Advice]:
     long = [look for look in survey.looks if len(look.record.caption.split()) > MOST_WORDS]
-    names = _names(long)
-    if names:
-        text = f"{listing(names)}: a caption of more than {MOST_WORDS} words. Its end is not read."
-        yield Advice("long_captions", names, text)
+    if long:
+        names = _names(long)
+        finding = f"{listing(names)}: more than {MOST_WORDS} words, the last of which are not read."
+        yield Advice("long_captions", names, finding, "Shorten the caption")
 
 
 def transparent(survey: Survey) -> Iterator[Advice]:
     names = _names([look for look in survey.looks if look.is_transparent and not look.has_mask])
     if names:
-        text = (
-            f"{listing(names)}: partly transparent, laid on white. --alpha_mask learns only what "
-            "is opaque."
-        )
-        yield Advice("transparent", names, text)
+        finding = f"{listing(names)}: partly transparent, and laid on white."
+        flag = "Add --alpha_mask to learn only what is opaque"
+        yield Advice("transparent", names, finding, flag=flag)
 
 
 RULES: tuple[Rule, ...] = (

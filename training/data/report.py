@@ -30,7 +30,9 @@ def cropping(report: Report) -> str:
         return "nothing is cut away"
     mean = sum(look.cropped for look in report.looks) / len(report.looks)
     name = printable(most.record.name)
-    return f"{mean:.0%} of the pictures is cut away, most of `{name}` ({most.cropped:.0%})"
+    share = f"{mean:.0%} of the pictures is cut away"
+    alike = most.cropped - min(look.cropped for look in report.looks) < 0.02
+    return share if alike else f"{share}, most of `{name}` ({most.cropped:.0%})"
 
 
 def _found(report: Report) -> Iterator[str]:
