@@ -1,7 +1,7 @@
 """What is done once, not in every step: attaching, loading, merging, strength, generation.
 
 `python -m benchmarks.operations --json benchmarks/results/operations.json` times it for HRA r8 on a
-UNet of Stable Diffusion 1.5's size with random weights.
+UNet of Stable Diffusion 1.5's size with random weights, in three minutes on two cores.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from torch import nn
 
 import orthodiff
 from benchmarks.memory import keep_memory
-from benchmarks.workloads import Workload, machine, sd15_unet, synchronize
+from benchmarks.workloads import (
+    Workload,
+    machine,
+    picture_maker,
+    sd15_autoencoder,
+    sd15_unet,
+    synchronize,
+)
 
 CYCLES = 100
-ROUNDS = 15
+PASSES, PICTURES = 15, 9
 
 
 def operations(workload: Workload) -> dict[str, float]:
@@ -45,7 +52,14 @@ def operations(workload: Workload) -> dict[str, float]:
     for _ in range(CYCLES):
         adapter.unmerge()
         adapter.merge()
-    clock.seconds |= passes(workload, workload.copy(), model)
+    bare = workload.copy()
+    clock.seconds |= side_by_side(
+        "pass",
+        lambda: bare(*workload.inputs),
+        lambda: model(*workload.inputs),
+        workload.device,
+        rounds=PASSES,
+    )
     adapter.unmerge()
     pairs = zip(before, adapter.layers.values(), strict=True)
     drift = max(
@@ -54,22 +68,39 @@ def operations(workload: Workload) -> dict[str, float]:
     return {**clock.seconds, f"relative drift after {CYCLES} merges": drift}
 
 
-def passes(workload: Workload, bare: nn.Module, merged: nn.Module) -> dict[str, float]:
-    """Return the median seconds of a pass without gradients, bare and merged, and their ratio.
+def generation(workload: Workload, autoencoder: nn.Module) -> dict[str, float]:
+    """Return the seconds a whole picture takes in diffusers' pipeline, bare and with HRA r8 merged.
 
-    The two take turns in being first.
+    The text is encoded before: guidance, scheduler, UNet and autoencoder are what is timed.
     """
-    models = {"bare pass": bare, "merged pass": merged}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for number in range(ROUNDS + 1):
-        for name in sorted(models, reverse=bool(number % 2)):
-            clock = Clock(workload.device)
-            with torch.no_grad():
-                clock(name, lambda name=name: models[name](*workload.inputs))  # type: ignore[misc]
-            seconds[name] += [clock.seconds[name]] if number else []
-    found = {name: statistics.median(values) for name, values in seconds.items()}
-    ratios = [m / b for b, m in zip(*seconds.values(), strict=True)]
-    return {**found, "merged / bare pass": statistics.median(ratios)}
+    bare, model = workload.copy(), workload.copy()
+    orthodiff.attach(model, orthodiff.HRA(rank=8)).merge()
+    pictures = [picture_maker(workload, unet, autoencoder) for unet in (bare, model)]
+    return side_by_side("picture", *pictures, workload.device, rounds=PICTURES)
+
+
+def side_by_side(
+    name: str, bare: Callable[[], Any], merged: Callable[[], Any], device: str, *, rounds: int
+) -> dict[str, float]:
+    """Return the median seconds of both without gradients, and the median of their ratios.
+
+    The two take turns in being first. A round more, the first, is not counted.
+    """
+    clock = Clock(device)
+    seconds: list[tuple[float, float]] = []
+    for number in range(rounds + 1):
+        turns = [("bare", bare), ("merged", merged)]
+        with torch.no_grad():
+            for kind, work in reversed(turns) if number % 2 else turns:
+                clock(kind, work)
+        seconds.append((clock.seconds["bare"], clock.seconds["merged"]))
+    middle = [statistics.median(values) for values in zip(*seconds[1:], strict=True)]
+    ratio = statistics.median(b / a for a, b in seconds[1:])
+    return {
+        f"bare {name}": middle[0],
+        f"merged {name}": middle[1],
+        f"merged / bare {name}": ratio,
+    }
 
 
 class Clock:
@@ -97,7 +128,7 @@ def main() -> None:
     keep_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     workload = sd15_unet(device, batch=1, checkpointing=False)
-    found = operations(workload)
+    found = operations(workload) | generation(workload, sd15_autoencoder(workload))
     print("\n".join(f"{name}: {value:.3g}" for name, value in found.items()))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -57,6 +57,52 @@ def sd15_unet(device: str, *, batch: int, checkpointing: bool) -> Workload:
     return Workload(device_name(device), device, base, build, (latents, timestep, text))
 
 
+def sd15_autoencoder(workload: Workload) -> nn.Module:
+    """Return Stable Diffusion's autoencoder with random weights, where `workload` is."""
+    from diffusers import AutoencoderKL
+
+    first = workload.inputs[0]
+    sides = (128, 256, 512, 512)
+    return AutoencoderKL(
+        block_out_channels=sides,
+        down_block_types=("DownEncoderBlock2D",) * len(sides),
+        up_block_types=("UpDecoderBlock2D",) * len(sides),
+        layers_per_block=2,
+    ).to(first.device, first.dtype)
+
+
+def picture_maker(
+    workload: Workload, unet: nn.Module, autoencoder: nn.Module, *, steps: int = 2
+) -> Callable[[], object]:
+    """Return what makes one picture by diffusers' pipeline, guided, from encoded text.
+
+    Its latents have the size of the workload's.
+    """
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline(
+        vae=autoencoder.eval(),
+        text_encoder=None,
+        tokenizer=None,
+        unet=unet.eval(),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    latents, _, text = workload.inputs
+    side = latents.shape[-1] * pipeline.vae_scale_factor
+    return lambda: pipeline(
+        prompt_embeds=text[:1],
+        negative_prompt_embeds=0 * text[:1],
+        latents=latents[:1],
+        height=side,
+        width=side,
+        num_inference_steps=steps,
+    )
+
+
 def attention_stack(device: str, *, batch: int, checkpointing: bool) -> Workload:
     """Return the attention projections alone, for 32x32 latents, without softmax.
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from benchmarks.adapter_speed import race, save, table
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.operations import operations
+from benchmarks.operations import generation, operations
 from benchmarks.workloads import Projections, Workload
+from tests.test_inject import tiny_unet
+from tests.tiny import TINY_VAE
 
 
 class Small(Projections):
@@ -36,3 +39,11 @@ def test_every_contestant_runs_and_is_written(tmp_path: Path) -> None:
     save(tmp_path / "results" / "speed.json", workload, {"rounds": 1}, rows)
     found = json.loads((tmp_path / "results" / "speed.json").read_text())
     assert len(found["rows"]) == len(CONTESTANTS)
+
+
+def test_whole_pictures_are_timed() -> None:
+    unet, autoencoder = tiny_unet(), AutoencoderKL(**TINY_VAE)
+    inputs = (torch.randn(1, 4, 8, 8), torch.tensor(500), torch.randn(1, 5, 32))
+    found = generation(Workload("CPU", "cpu", unet, tiny_unet, inputs), autoencoder)
+    assert found.keys() == {"bare picture", "merged picture", "merged / bare picture"}
+    assert all(value > 0 for value in found.values())
