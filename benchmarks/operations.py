@@ -30,7 +30,7 @@ from benchmarks.workloads import (
 )
 
 CYCLES = 100
-PASSES, PICTURES = 15, 9
+PASSES, PICTURES = 15, 7
 
 
 def operations(workload: Workload) -> dict[str, float]:
