@@ -62,7 +62,7 @@ def main() -> None:
     judge = Judge(load_base(BASE), options.condition, model=options.segmenter)
     test = open_test(_pairs(options, "held-out", options.maps, TEST_SEED))
     _pairs(options, "train", options.pairs, TRAIN_SEED)
-    rates = sweep(options, judge) if options.learning_rates else {}
+    rates = sweep(options, judge) if options.learning_rates else _chosen(options.rates)
     rows = _rows(options, judge, test, rates)
     figures = {
         "base": BASE,
@@ -129,6 +129,16 @@ def _try_rates(
         tried["rate"] = float(max(tried["reached"], key=tried["reached"].get))
         tried["rule"] = f"highest {AIM[options.condition]} on {options.sweep_maps} other maps"
     return found
+
+
+def _chosen(result: Path | None) -> dict[str, Any]:
+    """The rates of an earlier result of this benchmark."""
+    if result is None:
+        return {}
+    chosen = json.loads(result.read_text("utf-8"))["choice_of_rates"]
+    return {
+        name: {"rate": found["rate"], "rule": "chosen before"} for name, found in chosen.items()
+    }
 
 
 def _rows(
@@ -242,6 +252,7 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=4000, help="pairs to train on")
     parser.add_argument("--maps", type=int, default=200, help="held-out maps to score on")
     parser.add_argument("--learning_rates", type=float, nargs="+", help="rates that each one tries")
+    parser.add_argument("--rates", type=Path, help="earlier result whose rates are taken")
     parser.add_argument("--sweep_steps", type=int, default=400)
     parser.add_argument("--sweep_maps", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
