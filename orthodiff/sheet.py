@@ -93,24 +93,32 @@ def comparison(
 
 
 def timeline(
-    *, title: str, subtitle: str, columns: Sequence[Column], cell: int = 144
+    *,
+    title: str,
+    subtitle: str,
+    prompts: Sequence[str],
+    columns: Sequence[Column],
+    cell: int = 144,
 ) -> Image.Image:
-    """The same pictures at several times: a column per time, its scores beneath."""
+    """The same pictures at several times: a row per prompt, a column per time, scores beneath."""
     cell = _cell_side([picture for column in columns for picture in column.pictures], cell)
-    step, header, heading, footer = cell + GAP, 78, 26, 52
-    tall = max(len(column.pictures) for column in columns)
-    width = max(len(columns) * step, 560) + 2 * MARGIN
-    height = header + heading + tall * step + footer + 2 * MARGIN
+    step, header, heading, footer, label_width = cell + GAP, 78, 26, 52, 112
+    width = label_width + max(len(columns) * step, 560) + 2 * MARGIN
+    height = header + heading + len(prompts) * step + footer + 2 * MARGIN
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN), title, INK, _font(26))
     draw.text((MARGIN, MARGIN + 38), subtitle, MUTED, _font(15))
+    top = MARGIN + header
+    for row, prompt in enumerate(prompts):
+        if prompt not in prompts[:row]:
+            _caption(draw, prompt, MARGIN, top + heading + row * step, label_width - GAP)
     for number, column in enumerate(columns):
-        left, top = MARGIN + number * step, MARGIN + header
+        left = MARGIN + label_width + number * step
         draw.text((left, top), column.label, INK, _font(15))
         for row, picture in enumerate(column.pictures):
             sheet.paste(square(picture, cell), (left, top + heading + row * step))
-        beneath = top + heading + tall * step
+        beneath = top + heading + len(prompts) * step
         draw.multiline_text((left, beneath), column.caption, ACCENT, _font(15), spacing=3)
     return sheet
 

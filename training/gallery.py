@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image
 
 from orthodiff.errors import UserError
+from orthodiff.pictures import open_picture, pictures_in
 from orthodiff.sheet import Column, timeline
 from training.history import History, read_history
 
 
 def gallery(run: Path, *, steps: Sequence[int] = ()) -> Image.Image:
     """A column of pictures per step (all steps that have some, unless named), scores beneath.
+
+    Where they are still at hand, photos of the subject come first.
 
     Raises:
         UserError: the run kept no pictures, or none of a step asked for.
@@ -33,7 +37,21 @@ def gallery(run: Path, *, steps: Sequence[int] = ()) -> Image.Image:
             raise UserError(f"There are no pictures of step {step} in `{run}`. Use {known}.")
     scores = {score["step"]: score for score in history.scores}
     columns = [_column(run, samples[step], scores.get(step, {})) for step in steps or samples]
-    return timeline(title=_title(history), subtitle=_subtitle(history), columns=columns)
+    prompts = history.samples[-1]["prompts"]
+    return timeline(
+        title=_title(history),
+        subtitle=_subtitle(history),
+        prompts=prompts,
+        columns=[*_subject(run, most=len(prompts)), *columns],
+    )
+
+
+def _subject(run: Path, *, most: int) -> list[Column]:
+    """A column of the photos that the run learned from, if they lie in a folder here."""
+    config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+    folder = Path(config.get("instance_data_dir") or run / "nowhere")
+    photos = [open_picture(path) for path in pictures_in(folder)] if folder.is_dir() else []
+    return [Column("the subject", photos[:most])] if photos else []
 
 
 def _column(run: Path, sample: Mapping[str, Any], score: Mapping[str, Any]) -> Column:
@@ -54,10 +72,9 @@ def _title(history: History) -> str:
 
 
 def _subtitle(history: History) -> str:
-    """The prompts, and who scored."""
-    prompts = dict.fromkeys(history.samples[-1]["prompts"])
+    """Who scored."""
     scorers = dict.fromkeys(score["scorer"] for score in history.scores if score["scorer"])
-    return "  ·  ".join([*prompts, *(f"similarity by {name}" for name in scorers)])
+    return "  ·  ".join(f"similarity of subject and prompt by {name}" for name in scorers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
