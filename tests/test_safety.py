@@ -114,6 +114,23 @@ def test_a_second_run_is_refused_while_the_first_lives(
     assert train(tiny, pictures, out, **again) == 0
 
 
+def test_a_damaged_checkpoint_is_passed_over_and_told(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, flags = tmp_path / "run", {"checkpointing_steps": 2}
+    assert train(tiny, pictures, out, **flags) == 0
+    whole = weights(out)
+    (out / "checkpoint-4" / "training_state.pt").write_bytes(b"cut")
+    capsys.readouterr()
+    assert train(tiny, pictures, out, resume_from_checkpoint="latest", **flags) == 0
+    reason = "checkpoint-4: training_state.pt is missing or cut short"
+    assert f"passed over: {reason}\n" in capsys.readouterr().err
+    assert read_history(out).started["start_step"] == 2
+    assert read_history(out).started["passed_over"] == [reason]
+    assert weights(out) == whole
+    assert not damage(out / "checkpoint-4")
+
+
 def test_seconds_add_up_and_the_best_can_be_loaded(
     tiny: Path, pictures: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from training.state import (
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
+    passed_over,
     save_checkpoint,
 )
 
@@ -92,3 +93,20 @@ def test_a_second_run_is_locked_out(tmp_path: Path) -> None:
         open_run(tmp_path, resume=False, overwrite=False),
     ):
         pass
+
+
+def test_a_manifest_of_another_shape_is_damage(tmp_path: Path) -> None:
+    place = save(tmp_path, 5)
+    for content in ("[]", "{}", '{"schema": 2, "files": {"a": 3}}', "no json"):
+        (place / "manifest.json").write_text(content)
+        assert "not finished" in (damage(place) or "")
+
+
+def test_what_a_later_turn_left_damaged_costs_no_whole_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    (save(tmp_path, 20) / "training_state.pt").write_bytes(b"")
+    assert [told.split(":")[0] for told in passed_over(tmp_path, 5)] == ["checkpoint-20"]
+    save(tmp_path, 10, limit=2)
+    assert not damage(tmp_path / "checkpoint-5")
+    assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-10"
+    assert passed_over(tmp_path, 20) == []

@@ -15,7 +15,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Started:
-    """A turn begins after `start_step`; each step sees `batch_size` samples over all processes."""
+    """A turn begins after `start_step`; each step sees `batch_size` samples over all processes.
+
+    `passed_over` says what is wrong with newer checkpoints, which it could not go on from.
+    """
 
     pid: int
     method: str
@@ -27,6 +30,7 @@ class Started:
     base: str
     processes: int = 1
     batch_size: int = 1
+    passed_over: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

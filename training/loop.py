@@ -26,7 +26,7 @@ from training.objective import (
 )
 from training.prepare import Parts
 from training.signals import Interrupted, StopSignal
-from training.state import is_kept
+from training.state import is_kept, passed_over
 from training.streams import make_streams
 from training.validation import is_due, make_validator
 
@@ -162,6 +162,7 @@ def _started(parts: Parts) -> Started:
         base=parts.base.name,
         processes=parts.accelerator.num_processes,
         batch_size=step_size(parts),
+        passed_over=passed_over(config.output_dir, parts.start_step) if parts.checkpoint else (),
     )
 
 

@@ -34,6 +34,8 @@ class ProgressBar:
 
     def _start(self, event: Started) -> None:
         self.total, self.processes = event.steps, event.processes
+        for reason in event.passed_over:
+            self._say(f"passed over: {reason}")
         self._say(
             f"{event.method}: {event.parameters:,} trainable parameters on {event.base}, "
             f"steps {event.start_step} to {event.steps}"

@@ -59,7 +59,7 @@ def save_checkpoint(
         _seal(new)
         if (output_dir / EVENTS).exists():  # no checkpoint outlives the steps that led to it
             sync(output_dir / EVENTS)
-    _rotate(output_dir, limit, spare={step, *spare})
+    _rotate(output_dir, limit, step=step, spare=spare)
     return place
 
 
@@ -111,17 +111,26 @@ def _newest_whole(output_dir: Path) -> Path | None:
     return whole
 
 
+def passed_over(output_dir: Path, start_step: int) -> list[str]:
+    """What is wrong with the damaged checkpoints beyond `start_step`, one sentence each."""
+    newer = (path for path in list_checkpoints(output_dir) if _number(path) > start_step)
+    return [f"{path.name}: {problem}" for path in newer if (problem := damage(path))]
+
+
 def list_checkpoints(output_dir: Path) -> list[Path]:
     """The `checkpoint-N` folders, oldest first."""
     found = output_dir.iterdir() if output_dir.is_dir() else []
-    steps = {path: step for path in found if (step := step_of(path)) is not None}
-    return sorted(steps, key=lambda path: steps[path])
+    return sorted((path for path in found if step_of(path) is not None), key=_number)
 
 
 def step_of(folder: Path) -> int | None:
     """N of a folder called `checkpoint-N`."""
     match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
     return int(match[1]) if match else None
+
+
+def _number(checkpoint: Path) -> int:
+    return step_of(checkpoint) or 0
 
 
 def damage(folder: Path) -> str | None:
@@ -134,9 +143,9 @@ def damage(folder: Path) -> str | None:
         return f"its manifest is of version {manifest.get('schema')}, not {SCHEMA}"
     for name, entry in manifest["files"].items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+        if not path.is_file() or path.stat().st_size != entry.get("bytes"):
             return f"{name} is missing or cut short"
-        if _sha256(path) != entry["sha256"]:
+        if _sha256(path) != entry.get("sha256"):
             return f"{name} was changed after it was saved"
     return None
 
@@ -171,11 +180,15 @@ def _copy_learned(checkpoint: Path, place: Path) -> list[str]:
     return names
 
 
-def _rotate(output_dir: Path, limit: int | None, *, spare: Collection[int]) -> None:
-    """Remove all but the newest sealed ones; a folder that we did not seal is not ours."""
+def _rotate(output_dir: Path, limit: int | None, *, step: int, spare: Collection[int]) -> None:
+    """Remove all but the newest sealed ones; a folder that we did not seal is not ours.
+
+    Beyond `step` lies what an earlier turn left: it does not count, for it may be damaged.
+    """
     if limit is None:
         return
-    sealed = [path for path in list_checkpoints(output_dir) if (path / MANIFEST).is_file()]
+    ours = [path for path in list_checkpoints(output_dir) if _number(path) <= step]
+    sealed = [path for path in ours if (path / MANIFEST).is_file()]
     for old in sealed[: -max(limit, LEAST_KEPT)]:
         if step_of(old) not in spare:
             remove(old)
@@ -197,7 +210,8 @@ def _seal(folder: Path) -> None:
 def _manifest(folder: Path) -> dict[str, Any]:
     """Raises OSError or ValueError where there is none, or it is none."""
     found = json.loads((folder / MANIFEST).read_text("utf-8"))
-    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
+    files = found.get("files") if isinstance(found, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise ValueError("not a manifest")
     return found
 
