@@ -21,7 +21,7 @@ class Learning:
 
     def __init__(self, parts: Parts, learned: Bundle) -> None:
         self.config, self.accelerator, self.learned = parts.config, parts.accelerator, learned
-        self.parameters = learned.parameters()
+        self.parameters, self.origin = learned.parameters(), parts.origin
         by_part = {name: part.parameters() for name, part in learned.parts.items()}
         optimizer = make_optimizer(self.config, by_part, processes=self.accelerator.num_processes)
         decay = self.config.ema_decay if self.config.use_ema else None
@@ -66,6 +66,7 @@ class Learning:
             "average": self.averaging.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "config": json.dumps(self.config.resolved()),
+            "origin": json.dumps(self.origin),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from training.folder import check_output
 from training.hardware import check_hardware
 from training.hub import open_repository
 from training.optimise import check_optimizer
+from training.origin import check_origin, origin_of
 from training.reading import set_reading
 from training.scores import open_scorer
 from training.signals import is_launched
@@ -37,7 +38,7 @@ class Parts:
     """The pieces of a run, the base still unadapted.
 
     On `held_out` examples is only measured; `scorer` judges pictures, `checkpoint` is what to go
-    on from, where there is one.
+    on from, where there is one. `origin` is what else than settings decides the run's end.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class Parts:
     scorer: Scorer | None
     checkpoint: Mapping[str, Any] | None
     repository: str | None
+    origin: Mapping[str, Any]
 
     @property
     def resolution(self) -> int:
@@ -92,7 +94,10 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     examples = task.examples(config, resolution=resolution)
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
-    _check_unfinished(config, checkpoint)
+    origin = origin_of(config, accelerator, base, examples)
+    if checkpoint:
+        _check_unfinished(config, checkpoint)
+        check_origin(origin, checkpoint)
     return Parts(
         task,
         config,
@@ -104,6 +109,7 @@ def prepare(task: Task, config: RunConfig) -> Parts:
         scorer=open_scorer(config.scorer, base) if config.validation_prompt else None,
         checkpoint=checkpoint,
         repository=open_repository(config, config.output_dir) if is_main else None,
+        origin=origin,
     )
 
 
@@ -141,8 +147,8 @@ def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
     return state
 
 
-def _check_unfinished(config: RunConfig, checkpoint: Mapping[str, Any] | None) -> None:
-    if checkpoint and checkpoint["step"] > config.max_train_steps:
+def _check_unfinished(config: RunConfig, checkpoint: Mapping[str, Any]) -> None:
+    if checkpoint["step"] > config.max_train_steps:
         done = checkpoint["step"]
         raise UserError(
             f"The checkpoint of step {done} is already past `max_train_steps` "

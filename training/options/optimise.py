@@ -12,8 +12,12 @@ from training.options.base import Harmless, Options, is_on
 
 class OptimiseOptions(Options):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
-    train_batch_size: int = Field(4, ge=1, description="subject pictures per step and process")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="batches per optimizer step")
+    train_batch_size: Annotated[int, Harmless] = Field(
+        4, ge=1, description="subject pictures per batch and process"
+    )
+    gradient_accumulation_steps: Annotated[int, Harmless] = Field(
+        1, ge=1, description="batches per optimizer step"
+    )
     max_train_steps: Annotated[int, Harmless] = Field(400, ge=1, description="optimizer steps")
     num_train_epochs: Annotated[int | None, Harmless] = Field(
         None, ge=1, description="the steps of so many passes over the pictures instead"

@@ -1,0 +1,98 @@
+"""A run goes on from what it was made from, and from nothing else."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageOps
+
+from tests.runs import make_pictures, train, weights
+from tests.test_loop import losses
+from tests.tiny import make_tiny
+
+ON = {"resume_from_checkpoint": "latest", "max_train_steps": 4}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return make_pictures(tmp_path / "pictures")
+
+
+@pytest.fixture
+def begun(tiny: Path, pictures: Path, tmp_path: Path) -> Path:
+    """A run of two steps."""
+    assert train(tiny, pictures, tmp_path / "run", max_train_steps=2, train_batch_size=4) == 0
+    return tmp_path / "run"
+
+
+def refusal(capsys: pytest.CaptureFixture[str], run: Path, code: int) -> str:
+    """What was said; nothing was written."""
+    assert code == 2
+    assert not (run / "checkpoint-4").exists()
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    return told
+
+
+def test_changed_pictures_are_refused_by_name(
+    tiny: Path, pictures: Path, begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = (pictures / "1.png").read_bytes()
+    before = {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    ImageOps.invert(Image.open(pictures / "1.png")).save(pictures / "1.png")
+    code = train(tiny, pictures, begun, train_batch_size=4, **ON)
+    assert "`1.png` or its caption was changed" in refusal(capsys, begun, code)
+    (pictures / "1.png").unlink()
+    code = train(tiny, pictures, begun, train_batch_size=4, **ON)
+    assert "`1.png` is gone" in refusal(capsys, begun, code)
+    (pictures / "1.png").write_bytes(kept)
+    (pictures / "9.png").write_bytes(kept)
+    code = train(tiny, pictures, begun, train_batch_size=4, **ON)
+    assert "`9.png` is new" in refusal(capsys, begun, code)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_another_base_in_the_same_place_is_refused(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, run = make_tiny(tmp_path / "base"), tmp_path / "run"
+    train(base, pictures, run, max_train_steps=2)
+    capsys.readouterr()
+    _disturb(base / "vae" / "diffusion_pytorch_model.safetensors")
+    code = train(base, pictures, run, **ON)
+    assert "The base's vae is not the one" in refusal(capsys, run, code)
+
+
+def test_another_number_of_samples_a_step_is_refused(
+    tiny: Path, pictures: Path, begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    code = train(tiny, pictures, begun, train_batch_size=2, **ON)
+    assert "This run has 2 samples a step" in refusal(capsys, begun, code)
+
+
+def test_the_same_step_in_smaller_batches_and_moved_pictures_go_on(
+    tiny: Path, pictures: Path, begun: Path, tmp_path: Path
+) -> None:
+    train(tiny, pictures, tmp_path / "whole", max_train_steps=4, train_batch_size=4)
+    moved = pictures.rename(tmp_path / "moved")
+    smaller = {"train_batch_size": 1, "gradient_accumulation_steps": 4}
+    assert train(tiny, moved, begun, **smaller, **ON) == 0
+    for (_, now), (_, before) in zip(losses(begun), losses(tmp_path / "whole"), strict=True):
+        assert now == pytest.approx(before, rel=1e-4)
+
+
+def test_the_same_again_goes_on_to_the_same_bits(
+    tiny: Path, pictures: Path, begun: Path, tmp_path: Path
+) -> None:
+    train(tiny, pictures, tmp_path / "whole", max_train_steps=4, train_batch_size=4)
+    assert train(tiny, pictures, begun, train_batch_size=4, **ON) == 0
+    assert weights(begun) == weights(tmp_path / "whole")
+
+
+def _disturb(path: Path) -> None:
+    """Change the last weight of a file."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))

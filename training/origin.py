@@ -1,0 +1,106 @@
+"""What a run was made from beyond its settings: one that goes on must meet the very same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orthodiff.errors import UserError
+from training.cache import content_key
+from training.data.examples import Examples
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from orthodiff.families import Base
+    from training.config import RunConfig
+    from training.data.example import Example
+    from training.data.found import Record, Source
+
+OR_AFRESH = "or start afresh in another --output_dir"
+
+
+def origin_of(
+    config: RunConfig, accelerator: Accelerator, base: Base, examples: Sequence[Example]
+) -> dict[str, Any]:
+    """Sums over the base's weights and every picture, samples a step, and the precision."""
+    share = config.train_batch_size * config.gradient_accumulation_steps
+    return {
+        "base": {part: base.fingerprint(part) for part in _parts(base)},
+        "pictures": _pictures(examples),
+        "samples": share * accelerator.num_processes,
+        "precision": str(base.dtype).removeprefix("torch."),
+    }
+
+
+def check_origin(now: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
+    """Refuse to go on from a `checkpoint` that was made from something else.
+
+    Raises:
+        UserError: naming the part of the base, the picture or the number that differs.
+    """
+    if "origin" not in checkpoint:  # saved before origins were
+        return
+    before = json.loads(checkpoint["origin"])
+    at = f"the checkpoint of step {checkpoint['step']}"
+    for part, weights in before["base"].items():
+        if now["base"].get(part) != weights:
+            raise UserError(
+                f"The base's {part} is not the one that {at} was trained on: its weights differ. "
+                f"Give the same base, {OR_AFRESH}."
+            )
+    if now["pictures"] != before["pictures"]:
+        what = _difference(now["pictures"], before["pictures"])
+        raise UserError(
+            f"The pictures are not those that {at} was trained on: {what}. "
+            f"Put them back, {OR_AFRESH}."
+        )
+    for name, unit in (("samples", "samples a step"), ("precision", "as precision")):
+        if now[name] != before[name]:
+            raise UserError(
+                f"This run has {now[name]} {unit}, but {at} was trained with {before[name]}. "
+                f"{REMEDIES[name]}, {OR_AFRESH}."
+            )
+
+
+REMEDIES = {
+    "samples": "Let processes x --train_batch_size x --gradient_accumulation_steps be the same",
+    "precision": "Give the same --mixed_precision",
+}
+
+
+def _parts(base: Base) -> tuple[str, ...]:
+    return ("unet", "vae", *(text.name for text in base.texts))
+
+
+def _pictures(examples: Sequence[Example]) -> list[list[str]]:
+    """Name and sum of every picture, in the order that the run's chance counts them."""
+    records = examples.records if isinstance(examples, Examples) else ()
+    return [[record.name, _sum(record)] for record in records]
+
+
+def _sum(record: Record) -> str:
+    layers = (_content(layer) for layer in (record.picture, record.mask, record.condition))
+    return content_key(*layers, record.caption, str(record.repeats))[:16]
+
+
+def _content(source: Source | None) -> str:
+    """The sum over a file, or over what would be in one."""
+    content = source() if callable(source) else source
+    if isinstance(content, Path):
+        content = content.read_bytes()
+    return hashlib.sha256(content or b"").hexdigest()
+
+
+def _difference(now: Sequence[Sequence[str]], before: Sequence[Sequence[str]]) -> str:
+    """The first picture that differs, in words."""
+    here, there = dict(now), dict(before)
+    if gone := [name for name in there if name not in here]:
+        return f"`{gone[0]}` is gone"
+    if new := [name for name in here if name not in there]:
+        return f"`{new[0]}` is new"
+    changed = [name for name in here if here[name] != there[name]]
+    return f"`{changed[0]}` or its caption was changed" if changed else "their order is another"
