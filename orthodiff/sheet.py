@@ -62,23 +62,25 @@ def comparison(
     rows: Sequence[Row],
     cell: int = 144,
 ) -> Image.Image:
-    """The subject's photos on top; below, a column per prompt and a row per model and seed."""
+    """The subject's photos on top, if any; below, a column per prompt and a row per model."""
     cell = _cell_side([picture for row in rows for picture in row.pictures], cell)
     step, label_width = cell + GAP, 112
     header, prompt_height = 78, 60
     width = max(label_width + len(prompts) * step, 900) + 2 * MARGIN
     groups = sum(1 for row in rows[1:] if not row.is_adapted)
-    height = header + 3 * GAP + step + prompt_height + len(rows) * step + groups * GAP + 2 * MARGIN
+    height = header + prompt_height + len(rows) * step + (groups + 1) * GAP + 2 * MARGIN
+    height += step + 2 * GAP if photos else 0
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN), title, INK, _font(26))
     draw.text((MARGIN, MARGIN + 38), subtitle, MUTED, _font(15))
     top = MARGIN + header
     left = MARGIN + label_width
-    _label(draw, "the subject", top, cell)
-    for number, photo in enumerate(photos[: len(prompts)]):
-        sheet.paste(square(photo, cell), (left + number * step, top))
-    top += step + 2 * GAP
+    if photos:
+        _label(draw, "the subject", top, cell)
+        for number, photo in enumerate(photos[: len(prompts)]):
+            sheet.paste(square(photo, cell), (left + number * step, top))
+        top += step + 2 * GAP
     draw.line((MARGIN, top, width - MARGIN, top), fill=(214, 214, 210))
     for number, prompt in enumerate(prompts):
         _caption(draw, prompt, left + number * step, top + GAP, cell)
@@ -112,7 +114,7 @@ def timeline(
     top = MARGIN + header
     for row, prompt in enumerate(prompts):
         if prompt not in prompts[:row]:
-            _caption(draw, prompt, MARGIN, top + heading + row * step, label_width - GAP)
+            _caption(draw, prompt, MARGIN, top + heading + row * step, label_width - GAP, most=7)
     for number, column in enumerate(columns):
         left = MARGIN + label_width + number * step
         draw.text((left, top), column.label, INK, _font(15))
@@ -143,8 +145,10 @@ def _label(
     draw.multiline_text((MARGIN, top + cell // 2), text, colour, _font(15), anchor="lm", spacing=3)
 
 
-def _caption(draw: ImageDraw.ImageDraw, text: str, left: int, top: int, width: int) -> None:
-    """Write `text` in at most three lines of `width` pixels."""
+def _caption(
+    draw: ImageDraw.ImageDraw, text: str, left: int, top: int, width: int, *, most: int = 3
+) -> None:
+    """Write `text` in at most `most` lines of `width` pixels."""
     font, lines = _font(14), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -152,4 +156,4 @@ def _caption(draw: ImageDraw.ImageDraw, text: str, left: int, top: int, width: i
             lines[-1] = longer
         else:
             lines.append(word)
-    draw.multiline_text((left, top), "\n".join(lines[:3]), INK, font, spacing=3)
+    draw.multiline_text((left, top), "\n".join(lines[:most]), INK, font, spacing=3)
