@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ def _content(source: Source | None) -> str:
     return hashlib.sha256(content or b"").hexdigest()
 
 
-def _difference(now: Sequence[Sequence[str]], before: Sequence[Sequence[str]]) -> str:
+def _difference(now: Iterable[tuple[str, str]], before: Iterable[tuple[str, str]]) -> str:
     """The first picture that differs, in words."""
     here, there = dict(now), dict(before)
     if gone := [name for name in there if name not in here]:
