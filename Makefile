@@ -6,8 +6,10 @@ PIP    := $(PY) -m pip install --quiet --constraint constraints.txt
 DEMO   := runs/demo
 BASE   := assets/pocket
 SUBJECT := assets/subjects/robot
+CONTROL := assets/pocket-canny
+PHOTOS  := $(wildcard assets/subjects/dog/*.png)
 
-.PHONY: help install demo test test-slow lint studio clean
+.PHONY: help install demo demo-control test test-slow lint studio clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,6 +31,12 @@ demo: $(VENV)/.runtime ## personalise the pocket model on an example subject: ru
 		--overwrite_output_dir
 	$(PY) -m orthodiff evaluate --pretrained_model_name_or_path $(BASE) --adapter $(DEMO) \
 		--subject $(SUBJECT) --output_dir $(DEMO)
+
+demo-control: $(VENV)/.runtime ## steer the pocket model by the edges of pictures: runs/demo-control/grid.png
+	$(PY) -m orthodiff evaluate-control --pretrained_model_name_or_path $(BASE) \
+		--adapter $(CONTROL) $(PHOTOS:%=--condition_from %) \
+		--prompt "a photo of a red dog in the snow" --prompt "a photo of a dog on the beach" \
+		--prompt "a photo of a fox in the jungle" --output_dir runs/demo-control
 
 studio: $(VENV)/.runtime ## open the web page on 127.0.0.1:7860
 	$(PY) app.py

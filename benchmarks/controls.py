@@ -6,7 +6,7 @@ Contestants train as processes on the same pairs, batches, noise and number of s
 same held-out pictures. What each one scored is written at once: a second call goes on from there.
 With `--learning_rates` each contestant first tries these rates for `--sweep_steps`, on maps that
 are neither trained on nor scored later, and takes the best: first the hint encoder alone, whose
-rate the hint encoders of all others then have.
+rate the hint encoders of all others then have. `--rates FILE` takes what an earlier result chose.
 """
 
 from __future__ import annotations

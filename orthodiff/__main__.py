@@ -11,11 +11,12 @@ from orthodiff.flags import nearest
 USAGE = """usage: python -m orthodiff COMMAND [--FLAG VALUE ...]
 
 commands:
-  generate   make pictures with a base model and an adapter
-  evaluate   compare base and adapted over many prompts: grid.png and report.json
-  inspect    say what an adapter folder holds
-  export     write an adapter as a LoRA or weight differences for other tools
-  merge      write a whole model with the adapter in its weights
+  generate          make pictures with a base model and an adapter
+  evaluate          compare base and adapted over many prompts: grid.png and report.json
+  evaluate-control  see and measure how pictures follow maps: grid.png and report.json
+  inspect           say what an adapter folder holds
+  export            write an adapter as a LoRA or weight differences for other tools
+  merge             write a whole model with the adapter in its weights
 
 See `python -m orthodiff COMMAND --help` for the flags of each.
 """
@@ -41,6 +42,7 @@ def _command(name: str) -> Callable[[Sequence[str]], None]:
     known = {
         "generate": commands.generate_command,
         "evaluate": commands.evaluate_command,
+        "evaluate-control": commands.evaluate_control_command,
         "inspect": commands.inspect_command,
         "export": export_commands.export_command,
         "merge": export_commands.merge_command,

@@ -79,6 +79,20 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     evaluate(options)
 
 
+def evaluate_control_command(arguments: Sequence[str]) -> None:
+    """Set pictures beside the maps that steer them; see `orthodiff.evaluate_control`.
+
+    Raises:
+        UserError: a bad option, base, adapter or map; nothing has been written.
+    """
+    from orthodiff.evaluate_control import EvaluateControlOptions, evaluate_control
+
+    prog = "python -m orthodiff evaluate-control"
+    options = read_options(EvaluateControlOptions, arguments, prog=prog)
+    hush()
+    evaluate_control(options)
+
+
 def inspect_command(arguments: Sequence[str]) -> None:
     """Print the adapter's configuration and recipe, and its other parts, as JSON.
 

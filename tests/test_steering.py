@@ -245,3 +245,41 @@ def test_what_cannot_be_composed_leaves_the_base_as_it_was(tiny, folders, tmp_pa
         load_all(base, [folders / "control", tmp_path / "lora"])
     assert np.array_equal(levels(base, None), before)
     assert not base.unet.conv_in._forward_hooks
+
+
+def evaluate(tiny, folder, out, *words):
+    given = ["--pretrained_model_name_or_path", tiny, "--adapter", folder, "--output_dir", out]
+    return main(["evaluate-control", *map(str, [*given, *words])])
+
+
+def test_evaluate_control_sets_maps_beside_pictures(tiny, folders, maps, tmp_path, capsys):
+    words = ["--prompt", "a dog", "--prompt", "a cat", "--condition", maps / "edges.png",
+             "--condition_from", maps / "photo.png"]  # fmt: skip
+    assert evaluate(tiny, folders / "control", tmp_path / "out", *words) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["condition_type"], report["settings"]) == ("canny", {"low": 100, "high": 200})
+    assert report["following"]["f1"]["count"] == 2 * 2
+    assert report["following"].keys() == report["following_without_map"].keys() == {"iou", "f1"}
+    assert set(report["prompt_similarity"]) == {"with_map", "without_map"}
+    with Image.open(tmp_path / "out" / "grid.png") as grid:
+        assert grid.width > 5 * 144  # the map, and picture and overlay for both prompts
+        assert grid.height > 3 * 144
+    told = capsys.readouterr()
+    assert "grid.png" in told.out
+    assert told.err == ""
+
+
+@pytest.mark.parametrize(
+    ("adapter", "words", "said"),
+    [
+        ("control", [], "There is no map"),
+        ("subject", ["--condition", "edges.png"], "no adapter that is steered by maps"),
+        ("control", ["--condition", "photo.png"], "is coloured"),
+    ],
+)
+def test_evaluate_control_refuses(tiny, folders, maps, tmp_path, capsys, adapter, words, said):
+    words = [str(maps / word) if word.endswith(".png") else word for word in words]
+    out = tmp_path / "out"
+    assert evaluate(tiny, folders / adapter, out, "--prompt", "a dog", *words) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()

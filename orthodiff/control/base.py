@@ -43,6 +43,10 @@ class Condition(ABC):
         """
 
     @abstractmethod
+    def read(self, given: Image.Image) -> np.ndarray:
+        """What an RGB map wants, in the form of `measure` as far as a map tells it."""
+
+    @abstractmethod
     def check(self, given: Image.Image) -> None:
         """Refuse an RGB picture that cannot be a map of this kind.
 

@@ -1,0 +1,178 @@
+"""Pictures beside the maps that steer them, and beside those without: `grid.png`, `report.json`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from orthodiff.bundle import Bundle
+from orthodiff.control import Condition, Landmarks, Steering, overlay
+from orthodiff.control_options import ControlOptions
+from orthodiff.errors import UserError
+from orthodiff.families import Base
+from orthodiff.generate import generate
+from orthodiff.metrics import METRICS, default_scorer, load_scorer, prompt_similarity
+from orthodiff.options import Options, make_folder, progress
+from orthodiff.sheet import PAPER, Row, comparison
+
+Pictures = Sequence[Image.Image]
+
+
+class EvaluateControlOptions(ControlOptions, Options):
+    """See and measure how well pictures follow maps: grid.png and report.json."""
+
+    adapter: Path = Field(description="folder of an adapter that is steered by maps")
+    prompt: tuple[str, ...] = Field(
+        min_length=1, description="prompt, which every map is used with; may be repeated"
+    )
+    scorer: str | None = Field(None, description="CLIP folder or hub id [the base's scorer/]")
+    output_dir: Path = Field(Path("runs/control"), description="folder for grid and report")
+
+
+def evaluate_control(options: EvaluateControlOptions) -> dict[str, Any]:
+    """A picture of every map with every prompt, and of every prompt without; the report.
+
+    Raises:
+        UserError: base, adapter, maps or scorer cannot be used; nothing has been written.
+    """
+    if not options.num_maps:
+        raise UserError("There is no map. Give --condition MAP or --condition_from PICTURE.")
+    base = options.open_base()
+    bundle = options.attach(base, [options.adapter])
+    assert bundle is not None
+    request = options.request(options.prompt * options.num_maps, num_images=1).resolved(base)
+    steering = options.steering(bundle, request, on_note=_note)
+    assert steering is not None
+    make_folder(options.output_dir)
+    with progress() as on_step:
+        steered = generate(base, request, steering=steering, on_step=on_step)
+        bundle.detach()
+        plain = generate(base, options.request(options.prompt, num_images=1), on_step=on_step)
+    report = {
+        **_about(options, bundle, steering),
+        "following": _following(steering, steered),
+        "following_without_map": _following(steering, plain * options.num_maps),
+        **_similarities(options, base, steered, plain),
+    }
+    _draw(options, report, steering.maps, steered, plain).save(options.output_dir / "grid.png")
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    (options.output_dir / "report.json").write_text(text + "\n", "utf-8")
+    print(_summary(options, report))
+    return report
+
+
+def _about(options: EvaluateControlOptions, bundle: Bundle, steering: Steering) -> dict[str, Any]:
+    condition = steering.control.condition
+    return {
+        "base_model": options.pretrained_model_name_or_path,
+        "adapter": str(options.adapter),
+        "method": bundle.method,
+        "parameters": bundle.num_parameters,
+        "condition_type": condition.name,
+        "settings": condition.settings(),
+        "maps": [str(path) for path in (*options.condition, *options.condition_from)],
+        "prompts": list(options.prompt),
+        "seed": options.seed,
+        "control_strength": options.control_strength,
+    }
+
+
+def _following(steering: Steering, pictures: Pictures) -> dict[str, dict[str, float]] | None:
+    """How well each picture follows its map; None where pictures cannot be measured here."""
+    condition = steering.control.condition
+    if not _is_measurable(condition, pictures[0]):
+        return None
+    found = [np.asarray(condition.measure(picture)) for picture in pictures]
+    wanted = [condition.read(given) for given in steering.maps]
+    return {name: asdict(score) for name, score in METRICS[condition.name](found, wanted).items()}
+
+
+def _is_measurable(condition: Condition, picture: Image.Image) -> bool:
+    """A drawn map does not give its landmarks back; other kinds may need a model."""
+    if isinstance(condition, Landmarks):
+        return False
+    try:
+        condition.measure(picture)
+    except UserError as error:
+        _note(f"How well pictures follow their maps is not measured. {error}")
+        return False
+    return True
+
+
+def _similarities(
+    options: EvaluateControlOptions, base: Base, steered: Pictures, plain: Pictures
+) -> dict[str, Any]:
+    name = options.scorer or default_scorer(base.folder)
+    if not name:
+        return {"scorer": None}
+    scorer = load_scorer(name, device=base.device)
+    return {
+        "scorer": scorer.name,
+        "prompt_similarity": {
+            "with_map": prompt_similarity(scorer, steered, options.prompt * options.num_maps),
+            "without_map": prompt_similarity(scorer, plain, options.prompt),
+        },
+    }
+
+
+def _draw(
+    options: EvaluateControlOptions,
+    report: dict[str, Any],
+    maps: Pictures,
+    steered: Pictures,
+    plain: Pictures,
+) -> Image.Image:
+    each, nothing = len(options.prompt), Image.new("RGB", (1, 1), PAPER)
+    rows = [Row("without\nmap", [nothing, *_beside(plain, [nothing] * each)])]
+    for start in range(0, len(maps), each):
+        pictures, used = steered[start : start + each], maps[start]
+        laid = [overlay(picture, used) for picture in pictures]
+        label = f"map {start // each + 1}"
+        rows.append(Row(label, [used, *_beside(pictures, laid)], is_adapted=True))
+    kind, base = report["condition_type"], Path(report["base_model"]).name
+    return comparison(
+        title=f"Following {kind} maps: {report['method']} on {base}",
+        subtitle="  ·  ".join([f"{report['parameters']:,} parameters", *_lines(report)]),
+        photos=[],
+        prompts=["map", *(word for prompt in options.prompt for word in (prompt, "overlay"))],
+        rows=rows,
+    )
+
+
+def _beside(pictures: Pictures, others: Pictures) -> list[Image.Image]:
+    """Each picture followed by its counterpart."""
+    return [one for pair in zip(pictures, others, strict=True) for one in pair]
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    """The figures in words."""
+    lines = []
+    if (found := report["following"]) and (without := report["following_without_map"]):
+        lines += [
+            f"{name} {score['value']:.3f} (without map {without[name]['value']:.3f})"
+            for name, score in found.items()
+        ]
+    if report["scorer"]:
+        similarity = report["prompt_similarity"]
+        lines.append(
+            f"prompt similarity {similarity['with_map']:.3f} "
+            f"(without map {similarity['without_map']:.3f}; {report['scorer']})"
+        )
+    return lines
+
+
+def _summary(options: EvaluateControlOptions, report: dict[str, Any]) -> str:
+    look = f"Look at  {options.output_dir / 'grid.png'}  (numbers: report.json)"
+    return "\n".join([*_lines(report), "", look])
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
