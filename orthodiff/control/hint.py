@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,8 @@ from orthodiff.errors import UserError
 
 CHANNELS = (16, 32, 96, 256)
 """ControlNet's widths (2302.05543): one more per halving, as many as a factor of 8 needs."""
+SILU_GAIN = 1.677
+"""1 / sqrt(E[silu(x)^2]) of a standard normal x: what keeps the size of features."""
 
 
 class HintEncoder(nn.Module):
@@ -60,8 +64,17 @@ def channels_for(factor: int) -> tuple[int, ...]:
 
 
 def start(width: int, channels: tuple[int, ...], generator: torch.Generator | None) -> HintEncoder:
-    """A new encoder, drawn on the CPU in float32 from `generator`, else from torch's global one."""
+    """A new encoder, drawn on the CPU in float32 from `generator`, else from torch's global one.
+
+    Weights are drawn so that every layer's features are about as large as those before it. Torch's
+    own start shrinks them to a thousandth on the way, and nothing is learned for thousands of steps.
+    """
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return HintEncoder(width, channels)
+        encoder = HintEncoder(width, channels)
+        layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
+        for layer in layers[:-1]:
+            nn.init.normal_(layer.weight, std=SILU_GAIN / math.sqrt(layer.weight[0].numel()))
+            nn.init.zeros_(layer.bias)
+        return encoder
