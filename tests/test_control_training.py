@@ -11,6 +11,7 @@ from orthodiff.bundle import Bundle
 from orthodiff.families import load_base
 from training.__main__ import main
 from training.events import read_events
+from training.history import read_history
 from training.pocket.pairs import write_pairs
 
 
@@ -95,6 +96,16 @@ def test_maps_made_on_the_fly_are_those_that_were_given(
     assert run(tiny, plain, tmp_path / "made", condition_type="canny") == 0
     given, made = tensors(tmp_path / "given"), tensors(tmp_path / "made")
     assert all(torch.equal(given[name], made[name]) for name in given)
+
+
+def test_held_out_pairs_are_measured(tiny: Path, pairs: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "held-out"
+    write_pairs("canny", 2, held_out, size=32, seed=1)
+    assert run(tiny, pairs, tmp_path / "run", validation_data_dir=held_out) == 0
+    history = read_history(tmp_path / "run")
+    assert {score["loss_of"] for score in history.scores} == {"held-out pictures"}
+    assert history.end
+    assert "held-out pictures" in history.end["best_reason"]
 
 
 @pytest.mark.parametrize(
