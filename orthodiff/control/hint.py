@@ -66,8 +66,8 @@ def channels_for(factor: int) -> tuple[int, ...]:
 def start(width: int, channels: tuple[int, ...], generator: torch.Generator | None) -> HintEncoder:
     """A new encoder, drawn on the CPU in float32 from `generator`, else from torch's global one.
 
-    Weights are drawn so that every layer's features are about as large as those before it. Torch's
-    own start shrinks them to a thousandth on the way, and nothing is learned for thousands of steps.
+    Weights are drawn so that every layer's features are about as large as those before it. With
+    torch's own start they shrink to a thousandth on the way, and learning starts late.
     """
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
