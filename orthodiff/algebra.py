@@ -111,10 +111,13 @@ def _combine(a: Adapter, b: Adapter, combine: Callable[[Settled, Settled], Settl
 
 @torch.no_grad()
 def _settle(adapter: Adapter, name: str, *, other: Adapter | None = None) -> Settled:
-    """Return one layer's method and float64 parameters, of the identity where it is not adapted."""
+    """Return one layer's method and float64 parameters, of the identity where it is not adapted.
+
+    They are on the CPU, wherever the two models are: the matrices are small.
+    """
     if name in adapter.layers:
         parameters = adapter.layers[name].adapter_parameters()
-        own = {key: p.detach().double() for key, p in parameters.items()}
+        own = {key: p.detach().cpu().double() for key, p in parameters.items()}
         return adapter.method.settle(own, adapter.strength)
     some = next(iter(adapter.layers))
     method, _ = _settle(adapter, some)

@@ -59,7 +59,7 @@ class Adapter:
     def regularizer(self) -> Tensor:
         """Return what the method adds to the loss: a weighted scalar, zero unless switched on."""
         penalties = [p for layer in self.layers.values() if (p := layer.penalty()) is not None]
-        return torch.stack(penalties).sum() if penalties else torch.zeros(())
+        return torch.stack(penalties).sum() if penalties else self.parameters()[0].new_zeros(())
 
     @property
     def strength(self) -> float:

@@ -110,6 +110,35 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
         torch.testing.assert_close(first[name], expected, rtol=1e-4, atol=1e-5)
 
 
+GPU = pytest.param(
+    "cuda",
+    marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU"),
+)
+
+
+@over(CASES)
+@pytest.mark.parametrize("device", [GPU])
+def test_a_gpu_gives_what_the_cpu_gives(method: Method, device: str) -> None:
+    model, adapter = laws.adapted(method)
+    there, other = copy.deepcopy((model, adapter))
+    there.to(device)
+    rows = laws.inputs(5)
+    for strength in (1.0, 0.5, 0.0):
+        adapter.strength = other.strength = strength
+        torch.testing.assert_close(there(rows.to(device)).cpu(), model(rows), rtol=0, atol=1e-5)
+    adapter.strength = other.strength = 1
+    wanted = torch.autograd.grad(model(rows).square().sum(), adapter.parameters())
+    found = torch.autograd.grad(there(rows.to(device)).square().sum(), other.parameters())
+    torch.testing.assert_close([g.cpu() for g in found], wanted, rtol=1e-4, atol=1e-4)
+    other.merge()
+    torch.testing.assert_close(there(rows.to(device)).cpu(), model(rows), rtol=0, atol=1e-5)
+    if not isinstance(method, orthodiff.LoRA):
+        back = orthodiff.compose(other, adapter.inverse())
+        expected = laws.Stack()(rows)
+        assert {p.device.type for p in back.parameters()} == {device}
+        torch.testing.assert_close(there(rows.to(device)).cpu(), expected, rtol=0, atol=1e-5)
+
+
 def bitsandbytes(kind: str) -> Callable[[], nn.Linear]:
     """Return what makes an empty layer of bitsandbytes: 8 bits, or 4 in bytes or in floats."""
     nn_of_bits = pytest.importorskip(

@@ -152,7 +152,7 @@ class HRA(Method):
         if strength == 1:
             return _of_rank(self.rank), {"hra_u": A.mT.contiguous()}
         basis, M = self._within(A, S)
-        power = rotation_power(M, strength) if strength else torch.eye(len(M), dtype=M.dtype)
+        power = rotation_power(M, strength) if strength else torch.eye(len(M)).to(M)
         even = self.rank + self.rank % 2
         return _of_rank(even), {"hra_u": basis @ reflections(power, even)}
 
