@@ -76,5 +76,6 @@ def start(width: int, channels: tuple[int, ...], generator: torch.Generator | No
         layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
         for layer in layers[:-1]:
             nn.init.normal_(layer.weight, std=SILU_GAIN / math.sqrt(layer.weight[0].numel()))
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         return encoder
