@@ -34,11 +34,11 @@ class GenerateOptions(ControlOptions, Options):
 
 
 class InspectOptions(BaseModel):
-    """Say what an adapter folder holds."""
+    """Say what an adapter folder or an exported file holds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    adapter: Path = Field(description="adapter folder")
+    adapter: Path = Field(description="adapter folder, or a .safetensors file")
 
 
 def generate_command(arguments: Sequence[str]) -> None:
@@ -128,6 +128,7 @@ def recipe_of(
         merged=options.merge,
         condition=str(options.map_of(number, len(request.prompts)) or ""),
         condition_type=bundle.control.condition.name if bundle and bundle.control else "",
+        condition_setting=" ".join(options.condition_setting),
         control_strength=options.control_strength,
         control_start=options.control_start,
         control_end=options.control_end,

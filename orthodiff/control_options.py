@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from orthodiff.bundle import Bundle
-from orthodiff.control import Condition, Steering, compute, fit
+from orthodiff.control import Condition, Steering, compute, condition_of, fit
 from orthodiff.control.maps import Fitted, Size
 from orthodiff.errors import FileError, UserError
 from orthodiff.generate import GenerateRequest
@@ -30,6 +32,9 @@ class ControlOptions(BaseModel):
         (), description="picture whose map is computed; may be repeated"
     )
     condition_type: str | None = Field(None, description="kind of the maps [the adapter's]")
+    condition_setting: tuple[str, ...] = Field(
+        (), description="setting of maps that are computed, such as low=50 for canny [as trained]"
+    )
     condition_model: str | None = Field(
         None, description="folder of a transformers model that computes segmentation or depth"
     )
@@ -64,10 +69,10 @@ class ControlOptions(BaseModel):
                 "A map was given, but no adapter that is steered by maps. Train one with "
                 "`python -m training control`, and give its folder with --adapter."
             )
-        condition = self._condition(control.condition)
+        condition, computing = self._conditions(control.condition)
         size = (request.width or 0, request.height or 0)
         maps = [_make(path, _ready, size, condition, on_note) for path in self.condition]
-        maps += [_make(path, compute, size, condition, on_note) for path in self.condition_from]
+        maps += [_make(path, compute, size, computing, on_note) for path in self.condition_from]
         of_each = len(request.prompts) // len(maps)
         return Steering(
             control,
@@ -82,18 +87,46 @@ class ControlOptions(BaseModel):
         files = (*self.condition, *self.condition_from)
         return files[number * len(files) // count] if files else None
 
-    def _condition(self, trained: Condition) -> Condition:
-        """The adapter's condition with this machine's model.
+    def _conditions(self, trained: Condition) -> tuple[Condition, Condition]:
+        """What reads ready maps, and what computes maps: with given settings and a local model.
 
         Raises:
-            UserError: another kind of map was announced.
+            UserError: another kind of map was announced, or nothing is computed.
         """
         if self.condition_type not in (None, trained.name):
             raise UserError(
                 f"`condition_type` is {self.condition_type}, but the adapter is steered by "
                 f"{trained.name} maps. Give such a map, or another adapter."
             )
-        return trained.with_model(self.condition_model) if self.condition_model else trained
+        if self.condition_setting and not self.condition_from:
+            raise UserError(
+                "`condition_setting` is about maps that are computed, and none is. Add "
+                "--condition_from PICTURE, or leave it out."
+            )
+        settings = trained.settings() | read_settings(self.condition_setting)
+        computing = condition_of(trained.name, settings)
+        model = self.condition_model
+        return trained, computing.with_model(model) if model else computing
+
+
+def read_settings(written: Sequence[str]) -> dict[str, Any]:
+    """Settings written as NAME=VALUE by name, numbers as numbers.
+
+    Raises:
+        UserError: one is written in another way.
+    """
+    settings = {}
+    for each in written:
+        name, _, value = each.partition("=")
+        try:
+            settings[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            value = ""
+        if not (name and value):
+            raise UserError(
+                f"`condition_setting` is {each!r}, but NAME=VALUE is due, such as low=50."
+            )
+    return settings
 
 
 def _ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:

@@ -30,6 +30,7 @@ class Recipe:
     merged: bool = False
     condition: str = ""
     condition_type: str = ""
+    condition_setting: str = ""
     control_strength: float = 1.0
     control_start: float = 0.0
     control_end: float = 1.0

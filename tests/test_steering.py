@@ -110,6 +110,17 @@ def test_what_is_done_to_a_map_is_said(call, folders, maps):
     assert "wide.png: The picture was 96x48: its map was letterboxed, 32x16 on black" in told
 
 
+def test_thresholds_of_a_computed_map_can_be_set(call, folders, maps, tmp_path):
+    words = ["--condition_from", maps / "photo.png", "--condition_setting", "low=10"]
+    code, told = call("--adapter", folders / "control", *words, "--condition_setting", "high=20")
+    assert (code, told) == (0, "")
+    small = photo().resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    with Image.open(tmp_path / "out" / "00_map.png") as used:
+        assert np.array_equal(np.asarray(used), np.asarray(control.Canny(10, 20).compute(small)))
+    recipe = read_recipe(tmp_path / "out" / "00.png")
+    assert recipe.condition_setting == "low=10 high=20"
+
+
 def test_without_a_map_nothing_steers_and_that_is_said(call, folders):
     code, told = call("--adapter", folders / "control")
     assert code == 0
@@ -126,6 +137,12 @@ def test_without_a_map_nothing_steers_and_that_is_said(call, folders):
         (["--condition", "edges.png", "--condition_type", "depth"], "steered by canny maps"),
         (["--condition", "edges.png", "--control_start", "1"], "start < end"),
         (["--condition_from", "photo.png", "--condition_model", "x"], "without a model"),
+        (["--condition_from", "photo.png", "--condition_setting", "low"], "NAME=VALUE is due"),
+        (["--condition_from", "photo.png", "--condition_setting", "low=["], "NAME=VALUE is due"),
+        (["--condition_from", "photo.png", "--condition_setting", "lo=5"], "no setting of canny"),
+        (["--condition_from", "photo.png", "--condition_setting", "low=900"], "low <= high"),
+        (["--condition_from", "photo.png", "--condition_setting", "low=x"], "do not fit"),
+        (["--condition", "edges.png", "--condition_setting", "low=5"], "none is"),
     ],
 )
 def test_bad_requests_write_nothing(call, folders, maps, words, said):

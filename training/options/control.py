@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
+from orthodiff.control_options import read_settings
 from training.options.base import Harmless, Options
 
 USUAL_HINT_RATE = 1e-3
@@ -57,14 +57,9 @@ class ControlOptions(Options):
 
     @model_validator(mode="after")
     def _check_condition_settings(self) -> Self:
-        for written in self.condition_setting:
-            if not all(written.partition("=")):
-                raise ValueError(
-                    f"`condition_setting` is {written!r}, but NAME=VALUE is due, such as low=50."
-                )
+        self.condition_settings()
         return self
 
     def condition_settings(self) -> dict[str, Any]:
-        """The given settings of the maps by name, numbers as numbers."""
-        pairs = (written.partition("=") for written in self.condition_setting)
-        return {name: yaml.safe_load(value) for name, _, value in pairs}
+        """The given settings of the maps by name."""
+        return read_settings(self.condition_setting)
