@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from orthodiff.families import Base, load_base
 from orthodiff.generate import GenerateRequest
 from orthodiff.stacking import load_all
 
+REMARKS = ("transformers.utils.import_utils", "bitsandbytes.backends.cpu.ops")
+"""Who remarks that torchvision is missing, and kernels of 4-bit products on a CPU."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -143,9 +146,11 @@ class progress:  # noqa: N801 - used like a function: `with progress() as on_ste
 
 
 def hush() -> None:
-    """Silence the libraries' loading bars: they would bury our own."""
+    """Silence the libraries' loading bars, and remarks about parts that are never used here."""
     import diffusers
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
+    for name in REMARKS:
+        logging.getLogger(name).setLevel(logging.ERROR)

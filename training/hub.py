@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UserError, first_line
 from training.options import HubOptions
 
 KEPT_HERE = ["checkpoint-*", "best*", "events.jsonl", "logs/*", ".*"]
@@ -24,10 +24,9 @@ def open_repository(options: HubOptions, output_dir: Path) -> str | None:
     name = options.hub_model_id or output_dir.name
     try:
         return create_repo(name, exist_ok=True, token=_token(options)).repo_id
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    except Exception as error:  # of the hub, of its http library, of the system
         raise UserError(
-            f"The repository `{name}` cannot be made on the hub ({reason}). Log in with "
+            f"The repository `{name}` cannot be made on the hub ({first_line(error)}). Log in with "
             "`hf auth login`, or leave --push_to_hub out."
         ) from error
 

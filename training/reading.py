@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from orthodiff import hub
 from orthodiff.errors import UserError
 from orthodiff.families import Base
-from orthodiff.families.text import TextEncoder
+from orthodiff.families.text import TextEncoder, open_tokenizer
 from training.options import ModelOptions
 
 
@@ -37,14 +38,14 @@ def set_reading(options: ModelOptions, base: Base) -> None:
 
 
 def _tokenizer(name: str, revision: str | None) -> Any:
-    from transformers import CLIPTokenizer
-
+    why = hub.trouble(name, revision=revision)
     try:
-        return CLIPTokenizer.from_pretrained(name, revision=revision)
+        return open_tokenizer(name, revision=revision, local_files_only=why is not None)
     except (OSError, ValueError, TypeError) as error:
+        reason = f" here, and {why}" if why else ""
         raise UserError(
-            f"`tokenizer_name` is `{name}`, which holds no CLIP tokenizer. Give its folder or hub "
-            "id, or leave the flag out."
+            f"`tokenizer_name` is `{name}`, which holds no CLIP tokenizer{reason}. Give its "
+            "folder or hub id, or leave the flag out."
         ) from error
 
 

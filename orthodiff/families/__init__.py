@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from orthodiff import hub
 from orthodiff.errors import UserError
 from orthodiff.families.base import Base, Recommended
 from orthodiff.families.conditioning import Conditioning
@@ -44,9 +45,10 @@ def load_base(
     local = Path(name)
     if local.is_file() or local.suffix == ".safetensors":
         return _load_file(local, name, dtype=dtype, device=device)
-    index = _read_index(local, name) if local.exists() else _hub_index(name, revision)
-    family = _family_of(index, name)
-    folder = local if local.exists() else _download(name, revision=revision, variant=variant)
+    if local.exists():
+        family, folder = _family_of(_read_index(local, name), name), local
+    else:
+        family, folder = _download(name, revision=revision, variant=variant)
     return family.load(folder, name=name, variant=variant, dtype=dtype, device=device)
 
 
@@ -86,7 +88,11 @@ def _read_index(folder: Path, name: str) -> dict:
     raise UserError(f"`{path}` is not a valid index ({reason}). Download the base model again.")
 
 
-def _hub_index(name: str, revision: str | None) -> dict:
+def _download(
+    name: str, *, revision: str | None, variant: str | None
+) -> tuple[type[StableDiffusion], Path]:
+    """The family of a model on the hub, known from its index, and the folder of its files."""
+    from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
 
     if not _looks_like_hub_id(name):
@@ -94,35 +100,27 @@ def _hub_index(name: str, revision: str | None) -> dict:
             f"The base model folder `{name}` does not exist. Check the path, or give a hub id "
             "such as stable-diffusion-v1-5/stable-diffusion-v1-5."
         )
+    why = hub.trouble(name, revision=revision)
+    kept = why is not None
     try:
-        path = hf_hub_download(name, "model_index.json", revision=revision)
-    except (OSError, ValueError) as error:
+        index = hf_hub_download(name, "model_index.json", revision=revision, local_files_only=kept)
+        family = _family_of(_read_index(Path(index).parent, name), name)
+        folder = DiffusionPipeline.download(
+            name, revision=revision, variant=variant, use_safetensors=True, local_files_only=kept
+        )
+    except UserError:
+        raise
+    except Exception as error:  # of the hub, of its http library, of the system
         raise UserError(
-            f"The base model `{name}` is neither a folder here nor a model reachable on the hub "
-            f"({type(error).__name__}). Check the path, or download the model first."
+            f"The base model `{name}` is not on this computer, and {why or hub.tell(error)}."
         ) from error
-    return json.loads(Path(path).read_text("utf-8"))
+    return family, Path(folder)
 
 
 def _looks_like_hub_id(name: str) -> bool:
     """`owner/model`, unless a folder `owner` lies here: then a path was meant."""
     match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)/[\w.-]+", name)
     return match is not None and not Path(match[1]).is_dir()
-
-
-def _download(name: str, *, revision: str | None, variant: str | None) -> Path:
-    from diffusers import DiffusionPipeline
-
-    try:
-        folder = DiffusionPipeline.download(
-            name, revision=revision, variant=variant, use_safetensors=True
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"The base model `{name}` could not be downloaded ({type(error).__name__}). Check the "
-            "connection and that it offers safetensors weights."
-        ) from error
-    return Path(folder)
 
 
 def _family_of(index: dict, name: str) -> type[StableDiffusion]:

@@ -49,15 +49,19 @@ class TextEncoder:
         return prompt
 
 
-def open_tokenizer(place: str | Path) -> Any:
-    """The CLIP tokenizer in a folder, or of a hub id in the local cache.
+def open_tokenizer(
+    place: str | Path, *, revision: str | None = None, local_files_only: bool = True
+) -> Any:
+    """The CLIP tokenizer in a folder, or of a hub id, usually from the local cache alone.
 
     Raises:
         OSError, ValueError: there is none.
     """
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
+    tokenizer = CLIPTokenizer.from_pretrained(
+        place, revision=revision, local_files_only=local_files_only
+    )
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise OSError(f"{place} holds no vocabulary of a tokenizer")
     return tokenizer

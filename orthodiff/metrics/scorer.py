@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from orthodiff import hub
 from orthodiff.errors import UNUSABLE, UserError
 
 _BATCH = 32
@@ -56,16 +57,21 @@ def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> Scor
     """
     from transformers import AutoConfig, AutoImageProcessor, CLIPConfig, CLIPModel, CLIPTokenizer
 
+    why = hub.trouble(name)
+    kept = why is not None
     try:
-        if not isinstance(AutoConfig.from_pretrained(name), CLIPConfig):
+        if not isinstance(AutoConfig.from_pretrained(name, local_files_only=kept), CLIPConfig):
             raise ValueError("it is of another kind")
-        model: Any = CLIPModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
-        processor = AutoImageProcessor.from_pretrained(name)
-        tokenizer = CLIPTokenizer.from_pretrained(name)
+        model: Any = CLIPModel.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, local_files_only=kept
+        )
+        processor = AutoImageProcessor.from_pretrained(name, local_files_only=kept)
+        tokenizer = CLIPTokenizer.from_pretrained(name, local_files_only=kept)
     except UNUSABLE as error:
+        reason = f": it is not here, and {why}" if why else ""
         raise UserError(
-            f"The scorer `{name}` cannot be loaded. Give a folder with a transformers CLIPModel, "
-            "its image processor and its tokenizer."
+            f"The scorer `{name}` cannot be loaded{reason}. Give a folder with a transformers "
+            "CLIPModel, its image processor and its tokenizer."
         ) from error
     return Scorer(f"CLIP {name}", model.to(device).eval(), processor, tokenizer)
 

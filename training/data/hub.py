@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orthodiff.errors import FileError, UserError, printable
+from orthodiff import hub
+from orthodiff.errors import FileError, UserError, first_line
 from orthodiff.flags import nearest
 from training.data.files import tidy
 from training.data.found import Found, Record, Request, Source
@@ -62,16 +64,19 @@ def _load(name: str, config: str | None) -> Any:
             "Install it (pip install datasets), or give a folder of pictures."
         ) from error
     datasets.disable_progress_bars()
+    why = None
     try:
         if any((Path(name) / saved).is_file() for saved in SAVED):
             rows = datasets.load_from_disk(name)
             return rows[SPLIT] if isinstance(rows, datasets.DatasetDict) else rows
-        return datasets.load_dataset(name, config, split=SPLIT)
+        why = hub.trouble(name, kind="dataset")
+        with hub.offline() if why else nullcontext():
+            return datasets.load_dataset(name, config, split=SPLIT)
     except Exception as error:  # the library raises whatever files and networks make it raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = f"it is not here, and {why}" if why else first_line(error)
         raise UserError(
-            f"The dataset `{name}` cannot be read: {printable(lines[0]).rstrip('.')}. Check its id "
-            "or path, its configuration (--dataset_config_name), and the connection to the hub."
+            f"The dataset `{name}` cannot be read: {reason}. Check its id or path, and its "
+            "configuration (--dataset_config_name)."
         ) from error
 
 
