@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from PIL import Image
+
+from studio.maps import UsedMap
 from studio.painter import Painted
 from studio.studio import shown
 
 NEWEST = 8
 """Steps with samples that are shown."""
+MAP_SIDE = 512
 
 
 def strip(files: Sequence[Path], *, title: str) -> str:
@@ -34,24 +40,58 @@ def samples(folder: Path, events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def comparison(painted: Painted) -> str:
-    """For each prompt the base's row over the adapter's, the same seeds in the same columns."""
-    parts = []
-    for prompt in dict.fromkeys(painted.prompts):
-        places = [number for number, other in enumerate(painted.prompts) if other == prompt]
-        heads = "".join(f"<th>seed {painted.seeds[place]}</th>" for place in places)
-        rows = [("Base", painted.base), ("Adapted", painted.adapted)]
-        body = "".join(_row(title, files, places) for title, files in rows if files)
-        parts.append(
-            f"<h3>{escape(prompt)}</h3><table><thead><tr><td></td>{heads}</tr></thead>"
-            f"<tbody>{body}</tbody></table>"
-        )
-    return f'<div class="card pictures" id="comparison">{"".join(parts)}</div>'
+    """Each group of pictures: the base's row over the adapter's, seeds in columns."""
+    groups = "".join(_group(painted, places) for places in painted.groups)
+    return f'<div class="card pictures">{groups}</div>'
 
 
-def _row(title: str, files: Sequence[Path], places: Sequence[int]) -> str:
-    pictures = [_picture(files[place], f"{title} {files[place].stem}") for place in places]
-    cells = "".join(f"<td>{picture}</td>" for picture in pictures)
-    return f'<tr class="{title.lower()}"><th scope="row">{title}</th>{cells}</tr>'
+def used_maps(maps: Sequence[UsedMap]) -> str:
+    """What was given beside the map that is made of it, and what was done on the way."""
+    return f'<div class="maps">{"".join(map(_used_map, maps))}</div>'
+
+
+def _group(painted: Painted, places: range) -> str:
+    heads = "".join(f"<th>seed {painted.seeds[place]}</th>" for place in places)
+    steered = painted.map_of(places[0])
+    title = "With map" if steered else "Adapted"
+    rows = (
+        ("Base", "base", painted.base),
+        (title, "adapted", painted.adapted),
+        ("Overlay", "overlay", painted.overlays),
+    )
+    body = "".join(_row(title, kind, files, places) for title, kind, files in rows if files)
+    used = f'<span class="map">{_picture(steered, "Map")}</span>' if steered else ""
+    return (
+        f"<h3>{used}{escape(painted.prompts[places[0]])}</h3>"
+        f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _row(title: str, kind: str, files: Sequence[Path], places: range) -> str:
+    """The files at these places; the base's, which no map steers, come round again."""
+    chosen = [files[place % len(files)] for place in places]
+    cells = "".join(f"<td>{_picture(path, f'{title} {path.stem}')}</td>" for path in chosen)
+    return f'<tr class="{kind}"><th scope="row">{title}</th>{cells}</tr>'
+
+
+def _used_map(shown: UsedMap) -> str:
+    width, height = shown.used.size
+    told = f"<p>{escape(shown.note)}</p>" if shown.note else ""
+    given = f'<img src="{_inline(shown.given)}" alt="{escape(shown.name)}">'
+    return (
+        f"<figure><div>{given if shown.given is not shown.used else ''}"
+        f'<img class="used" src="{_inline(shown.used)}" alt="Map"></div>'
+        f"<figcaption>{escape(shown.name)} · its map, {width} x {height}</figcaption>"
+        f"{told}</figure>"
+    )
+
+
+def _inline(picture: Image.Image) -> str:
+    """A picture inside the page itself, no larger than it is shown."""
+    small, packed = picture.copy(), io.BytesIO()
+    small.thumbnail((MAP_SIDE, MAP_SIDE))
+    small.save(packed, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
 
 
 def _sample_row(folder: Path, event: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from studio import cards
+from studio.pages.control import Control
 from studio.pages.generate import Generate
 from studio.pages.personalise import Personalise
 from studio.studio import Studio
@@ -25,17 +26,23 @@ def build(studio: Studio) -> gr.Blocks:
                 personalise = Personalise(studio)
             with gr.Tab("Generate", id="generate"):
                 generate = Generate(studio)
+            with gr.Tab("Control", id="control"):
+                control = Control(studio)
         timer = gr.Timer(EVERY)
-        gr.on([page.load, timer.tick], **personalise.runs.refreshing)
-        gr.on([page.load, timer.tick], **generate.refreshing)
-        personalise.runs.use.click(_open_generate, None, tabs, api_visibility="private").then(
-            generate.choose,
-            [personalise.runs.run, generate.before],
-            generate.chosen,
+        for refreshing in (personalise.runs.refreshing, generate.refreshing, control.refreshing):
+            gr.on([page.load, timer.tick], **refreshing)
+        run = personalise.runs.run
+        personalise.runs.use.click(
+            lambda name: gr.Tabs(selected="control" if name in studio.controls() else "generate"),
+            run,
+            tabs,
+            api_visibility="private",
+        ).then(
+            generate.choose, [run, generate.before], generate.chosen, api_visibility="private"
+        ).then(
+            control.choose,
+            [run, control.subject, control.before],
+            control.chosen,
             api_visibility="private",
         )
     return page
-
-
-def _open_generate() -> gr.Tabs:
-    return gr.Tabs(selected="generate")

@@ -1,4 +1,4 @@
-"""Makes the pictures of the second tab: the base and the adapted model, with the same seeds."""
+"""Makes the pictures: the base and the adapted model, with the same seeds, steered or not."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from orthodiff.commands import GenerateOptions, recipe_of
+from orthodiff.control import overlay
 from orthodiff.errors import UserError
 from orthodiff.families import Base, Recommended
 from orthodiff.families.base import read_recommended
-from orthodiff.generate import generate
+from orthodiff.generate import GenerateRequest, generate
 from orthodiff.options import hush, make_folder
 from orthodiff.recipe import save_png
 from orthodiff.sheet import contact_sheet
@@ -28,14 +29,30 @@ OnProgress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Painted:
-    """The files of one request; `base` is empty unless the comparison was asked for."""
+    """The files of one request: for each map, if any, and each prompt, a group of pictures.
+
+    `base` is empty unless the comparison was asked for, and has each prompt once; `overlays` are
+    the adapted pictures with their maps laid over.
+    """
 
     base: Sequence[Path]
     adapted: Sequence[Path]
+    maps: Sequence[Path]
+    overlays: Sequence[Path]
     archive: Path
     prompts: Sequence[str]
     seeds: Sequence[int]
     seconds: float
+
+    @property
+    def groups(self) -> list[range]:
+        """The places of the pictures that differ in nothing but their seeds."""
+        size = self.seeds.index(self.seeds[-1]) + 1
+        return [range(start, start + size) for start in range(0, len(self.seeds), size)]
+
+    def map_of(self, place: int) -> Path | None:
+        """The map that steered the adapted picture at a place."""
+        return self.maps[place * len(self.maps) // len(self.seeds)] if self.maps else None
 
 
 class Painter:
@@ -57,7 +74,7 @@ class Painter:
         Raises:
             UserError: too many pictures, or a base or an adapter that cannot be used.
         """
-        count = len(options.prompt) * options.num_images
+        count = len(_asked(options).prompts)
         if count > MOST_PICTURES:
             raise UserError(
                 f"{count} pictures at once are too many. Ask for at most {MOST_PICTURES}: fewer "
@@ -76,7 +93,7 @@ class Painter:
         begun = time.monotonic()
         tell(0.0, "Loading the base model")
         base = self._open(options)
-        plain = options.model_copy(update={"adapter": (), "strength": 1.0})
+        plain = options.model_copy(update={"adapter": (), "strength": 1.0, "condition": ()})
         tasks = [("base", plain)] * compare + [("adapted", options)]
         files: dict[str, list[Path]] = {"base": [], "adapted": []}
         for number, (kind, task) in enumerate(tasks):
@@ -86,11 +103,20 @@ class Painter:
                 tell((number + done / total) / len(tasks), text)
 
             files[kind] = _write(base, task, stem=kind, on_step=on_step)
-        asked = options.request(options.prompt, num_images=options.num_images)
-        archive = _pack(options.output_dir, [*files["base"], *files["adapted"]])
-        seconds = time.monotonic() - begun
+        overlays = _lay_over(files["adapted"], options)
+        sheet = options.output_dir / "contact_sheet.png"
+        _sheet(files["base"], files["adapted"], overlays).save(sheet)
+        written = [*options.condition, *files["base"], *files["adapted"], *overlays, sheet]
+        asked = _asked(options)
         return Painted(
-            files["base"], files["adapted"], archive, asked.prompts, asked.seeds, seconds
+            base=files["base"],
+            adapted=files["adapted"],
+            maps=options.condition,
+            overlays=overlays,
+            archive=_pack(options.output_dir, written),
+            prompts=asked.prompts,
+            seeds=asked.seeds,
+            seconds=time.monotonic() - begun,
         )
 
     def _open(self, options: GenerateOptions) -> Base:
@@ -106,14 +132,21 @@ def advice(name: str) -> Recommended:
     return read_recommended(Path(name), native_resolution=Recommended.resolution)
 
 
+def _asked(options: GenerateOptions) -> GenerateRequest:
+    """Every prompt for every map, with every seed, as `generate` on the command line has it."""
+    prompts = options.prompt * max(options.num_maps, 1)
+    return options.request(prompts, num_images=options.num_images)
+
+
 def _write(
     base: Base, options: GenerateOptions, *, stem: str, on_step: Callable[[int, int], None]
 ) -> list[Path]:
     """Make the pictures of one model; the base is as it was afterwards."""
-    request = options.request(options.prompt, num_images=options.num_images).resolved(base)
+    request = _asked(options).resolved(base)
     bundle = options.attach(base, options.adapter)
     try:
-        pictures = generate(base, request, on_step=on_step)
+        steering = options.steering(bundle, request, on_note=lambda note: None)
+        pictures = generate(base, request, steering=steering, on_step=on_step)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise UserError(
             "The memory ran out. Ask for fewer pictures, or stop what else is running."
@@ -130,12 +163,31 @@ def _write(
     return paths
 
 
+def _lay_over(files: Sequence[Path], options: GenerateOptions) -> list[Path]:
+    """Write each steered picture with its map laid over it."""
+    written = []
+    for number, path in enumerate(files):
+        used = options.map_of(number, len(files))
+        if used:
+            laid = path.with_name(path.name.replace("adapted", "overlay"))
+            with Image.open(path) as picture, Image.open(used) as lines:
+                overlay(picture, lines).save(laid)
+            written.append(laid)
+    return written
+
+
+def _sheet(base: Sequence[Path], adapted: Sequence[Path], overlays: Sequence[Path]) -> Image.Image:
+    """All pictures; or, where maps steered, the steered ones, each beside its overlay."""
+    if not overlays:
+        return contact_sheet([Image.open(path) for path in [*base, *adapted]])
+    pairs = [path for pair in zip(adapted, overlays, strict=True) for path in pair]
+    return contact_sheet([Image.open(path) for path in pairs], multiple=2)
+
+
 def _pack(folder: Path, files: Sequence[Path]) -> Path:
-    """A zip of the pictures and a sheet of all of them."""
-    sheet = folder / "contact_sheet.png"
-    contact_sheet([Image.open(path) for path in files]).save(sheet)
+    """A zip of files of this folder."""
     archive = folder / "pictures.zip"
     with zipfile.ZipFile(archive, "w") as pack:
-        for path in [*files, sheet]:
+        for path in files:
             pack.write(path, path.name)
     return archive

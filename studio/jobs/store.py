@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from orthodiff.control import is_control
 from orthodiff.errors import UserError
 from training.tasks.dreambooth import DreamBoothConfig
 
@@ -53,9 +54,11 @@ class RunStore:
         runs = [path for path in found if NAME.fullmatch(path.name) and _is_run(path)]
         return [path.name for path in sorted(runs, key=_age)]
 
-    def finished(self) -> list[str]:
-        """The runs that have an adapter, newest first."""
-        return [name for name in self.names() if (self.root / name / ADAPTER).is_file()]
+    def finished(self, *, control: bool = False) -> list[str]:
+        """The runs that have an adapter, which follows maps or does not, newest first."""
+        folders = [self.root / name for name in self.names()]
+        adapters = [folder for folder in folders if (folder / ADAPTER).is_file()]
+        return [folder.name for folder in adapters if is_control(folder) == control]
 
     def free_name(self, wish: str) -> str:
         """`wish` as a valid name that is not taken: `robot-hra`, then `robot-hra-2`, ..."""
