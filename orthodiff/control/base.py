@@ -142,6 +142,6 @@ def refuse_colour(given: Image.Image, name: str) -> None:
     share = float((pixels.max(-1) - pixels.min(-1) > COLOURFUL).mean())
     if share > 0.01:
         raise UserError(
-            f"A {name} map is grey, but {share:.0%} of this one is coloured. If it is a photo, give "
-            "it as the picture whose map is computed."
+            f"A {name} map is grey, but {share:.0%} of this one is coloured. If it is a photo, "
+            "give it as the picture whose map is computed."
         )
