@@ -60,10 +60,11 @@ def session(folder: Path, endpoint: str, lines: dict[str, dict[str, object]]) ->
         words.append(line)
     make_pictures(folder / "pictures")
     own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home"), "HF_TOKEN": "hf_mine"}
+    own |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(
         [sys.executable, "-c", SESSION],
         cwd=ROOT,
-        env={**os.environ, **own, "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_XET": "1"},
+        env={**os.environ, **own, "OMP_NUM_THREADS": "1"},
         input=json.dumps(words),
         capture_output=True,
         text=True,
