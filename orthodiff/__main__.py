@@ -14,7 +14,7 @@ commands:
   generate          make pictures with a base model and an adapter
   evaluate          compare base and adapted over many prompts: grid.png and report.json
   evaluate-control  see and measure how pictures follow maps: grid.png and report.json
-  inspect           say what an adapter folder holds
+  inspect           say what an adapter folder or an exported file holds
   export            write an adapter as a LoRA or weight differences for other tools
   merge             write a whole model with the adapter in its weights
 

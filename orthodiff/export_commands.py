@@ -23,7 +23,9 @@ class AdapterOptions(BaseModel):
         None, description="base model [the one the adapter was trained on]"
     )
     strength: float = Field(1.0, description="how far the weights are turned")
-    dtype: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="precision of the file")
+    dtype: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32", description="precision of the file: fp32, fp16 or bf16"
+    )
     overwrite: bool = Field(False, description="replace what is there already")
 
 

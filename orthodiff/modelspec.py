@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from torch import nn
+
+from orthodiff.errors import UserError
 
 ARCHITECTURES = {
     768: "stable-diffusion-v1",
@@ -88,6 +93,22 @@ def kohya_header(model: nn.Module, rank: int, recipe: Mapping[str, str]) -> dict
         "sshs_model_hash": NO_HASH,
     }
     return {key: value for key, value in found.items() if value}
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Return the header of a safetensors file, and how many tensors and numbers follow it.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = file.keys()
+            shapes = [file.get_slice(key).get_shape() for key in keys]
+            header = dict(sorted((file.metadata() or {}).items()))
+    except (SafetensorError, OSError):
+        raise UserError(f"{path} is truncated or not safetensors. Export it again.") from None
+    return {"tensors": len(shapes), "numbers": sum(map(math.prod, shapes)), "header": header}
 
 
 def seal_header(path: Path) -> None:

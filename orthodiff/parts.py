@@ -15,6 +15,7 @@ from orthodiff.checkpoint import CONFIG, load, read_config, read_metadata
 from orthodiff.errors import UserError
 from orthodiff.families import Base
 from orthodiff.inject import Adapter
+from orthodiff.modelspec import describe_file
 
 
 class Part(Protocol):
@@ -71,9 +72,13 @@ def parts_in(folder: Path) -> list[str]:
 def describe(folder: Path) -> dict[str, Any]:
     """What a bundle's folder says of itself: the UNet's adapter, and the other parts by name.
 
+    Of an exported file it is the header.
+
     Raises:
         UserError: the folder holds no part, or one that cannot be read.
     """
+    if folder.is_file():
+        return describe_file(folder)
     found = {name: KINDS[name].describe(KINDS[name].place(folder)) for name in parts_in(folder)}
     return {**found.pop("unet", {}), **found}
 

@@ -180,6 +180,28 @@ def test_headers_tell_what_the_file_is(
         assert header_of(file)["modelspec.hash_sha256"] == f"0x{content_hash(file)}"
 
 
+@pytest.mark.parametrize("format", ["lora", "kohya", "diff", "single"])
+def test_exported_files_are_inspected(
+    format: str,
+    tiny: Path,
+    tmp_path: Path,
+    pipeline: StableDiffusionPipeline,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make(pipeline, orthodiff.HRA(rank=4), tmp_path / "adapter", tiny, part="unet")
+    out = tmp_path / "dog.safetensors"
+    orthodiff.export(tmp_path / "adapter", out, format=format)
+    assert main(["inspect", "--adapter", str(out)]) == 0
+    told, tensors = json.loads(capsys.readouterr().out), load_file(out)
+    assert told["header"] == header_of(out)
+    assert told["header"]["modelspec.trigger_phrase"] == "a photo of sks dog"
+    assert told["tensors"] == len(tensors)
+    assert told["numbers"] == sum(tensor.numel() for tensor in tensors.values())
+    out.write_bytes(out.read_bytes()[:-1])
+    assert main(["inspect", "--adapter", str(out)]) == 2
+    assert "truncated or not safetensors" in capsys.readouterr().err
+
+
 def content_hash(file: Path) -> str:
     """Return the SHA-256 of all that follows the header."""
     content = file.read_bytes()
