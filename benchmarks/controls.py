@@ -46,10 +46,12 @@ SETTINGS = {
     "lora": ["--method", "lora"],
     "hint": ["--method", "none"],
     rival.NAME: ["--method", "none"],
+    f"{rival.NAME}-our-start": ["--method", "none", rival.OUR_START],
 }
 """Contestants; LoRA's rank is the one whose number of parameters is nearest to HRA's."""
 HINT = "hint"
-ALONE = (HINT, rival.NAME)
+RIVALS = (rival.NAME, f"{rival.NAME}-our-start")
+ALONE = (HINT, *RIVALS)
 """Those in which the rate is that of everything learned."""
 TRAIN_SEED, TEST_SEED, SWEEP_SEED = 0, 1, 2
 AIM = {"canny": "f1", "segmentation": "miou"}
@@ -185,7 +187,7 @@ def train(options: argparse.Namespace, place: str, job: Job) -> None:
     """Train a contestant as a user would, from the command line; goes on where it was cut off."""
     folder, log = _folder(options, place), options.out / f"{place}.log"
     begun = any(folder.glob("checkpoint-*"))
-    program = ["benchmarks.rival"] if job.contestant == rival.NAME else ["training", "control"]
+    program = ["benchmarks.rival"] if job.contestant in RIVALS else ["training", "control"]
     command = [
         *(sys.executable, "-m", *program, *job.flags),
         *("--config", f"configs/pocket/{options.condition}-hra.yaml"),

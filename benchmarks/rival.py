@@ -2,7 +2,8 @@
 
     python -m benchmarks.rival --config configs/pocket/canny-hra.yaml --method none ...
 
-trains one by the project's own loop: the same data, batches, noise, optimizer and steps.
+trains one by the project's own loop: the same data, batches, noise, optimizer and steps. With
+`--our_start` the convolutions that read its map start as those of our hint encoder do.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from orthodiff.bundle import Bundle
-from orthodiff.control.hint import channels_for
+from orthodiff.control.hint import channels_for, draw
 from orthodiff.families import Base
 from orthodiff.parts import KINDS, Kind
 from training.batches import Batch
@@ -27,6 +28,7 @@ from training.tasks import ControlTask
 from training.tasks.control import ControlConfig
 
 NAME = "controlnet"
+OUR_START = "--our_start"
 
 
 class Rival:
@@ -56,12 +58,17 @@ class RivalTask(ControlTask):
 
     name = NAME
 
+    def __init__(self, *, our_start: bool) -> None:
+        self.our_start = our_start
+
     def attach(self, config: ControlConfig, base: Base) -> Bundle:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = ControlNetModel.from_unet(
                 base.unet, conditioning_embedding_out_channels=channels_for(base.factor)
             )
+            if self.our_start:
+                draw(net.controlnet_cond_embedding)
         return Bundle(base, {NAME: Rival(net.requires_grad_(True).train())})
 
     def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
@@ -130,8 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from training.signals import StopSignal
 
     KINDS[NAME] = Kind(NAME, "config.json", _load, _describe)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    task = RivalTask(our_start=OUR_START in words)
     with StopSignal() as stop:
-        return run(RivalTask(), list(sys.argv[1:] if arguments is None else arguments), stop)
+        return run(task, [word for word in words if word != OUR_START], stop)
 
 
 if __name__ == "__main__":

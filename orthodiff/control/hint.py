@@ -64,18 +64,22 @@ def channels_for(factor: int) -> tuple[int, ...]:
 
 
 def start(width: int, channels: tuple[int, ...], generator: torch.Generator | None) -> HintEncoder:
-    """A new encoder, drawn on the CPU in float32 from `generator`, else from torch's global one.
-
-    Weights are drawn so that every layer's features are about as large as those before it. With
-    torch's own start they shrink to a thousandth on the way, and learning starts late.
-    """
+    """A new encoder, drawn on the CPU in float32 from `generator`, else from torch's global one."""
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = HintEncoder(width, channels)
-        layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
-        for layer in layers[:-1]:
-            nn.init.normal_(layer.weight, std=SILU_GAIN / math.sqrt(layer.weight[0].numel()))
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        draw(encoder)
         return encoder
+
+
+def draw(encoder: nn.Module) -> None:
+    """Draw the weights of all but the last convolution so that features keep their size.
+
+    With torch's own start they shrink to a thousandth on the way, and learning starts late.
+    """
+    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
+    for layer in layers[:-1]:
+        nn.init.normal_(layer.weight, std=SILU_GAIN / math.sqrt(layer.weight[0].numel()))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
