@@ -98,7 +98,8 @@ def _subtitle(status: Status) -> str:
         method, count = str(status.started["method"]).upper(), int(status.started["parameters"])
         method = "LoRA" if method == "LORA" else method
         prompt = status.started["instance_prompt"]
-        text = f"“{prompt}” · {method} · {count:,} trainable numbers"
+        named = f"“{prompt}” · " if prompt else ""
+        text = f"{named}{method} · {count:,} trainable numbers"
     return f'<p class="subtitle">{escape(text)}</p>' if text else ""
 
 
