@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orthodiff.errors import UserError
 from orthodiff.flags import nearest
 from training.events import Event, EventLog, Failed, Report, Started, Step
-from training.failures import explain
+from training.failures import explain, is_out_of_memory
 from training.progress import ProgressBar
 from training.signals import Interrupted, StopSignal
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
-    """Train as the flags say.
+    """Train as the flags say, or only say what that would take.
 
     Raises:
         UserError: the request cannot be carried out; nothing has been written.
@@ -58,6 +58,16 @@ def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
     from orthodiff.options import hush
 
     hush()
+    try:
+        return _plan(task, config) if config.plan else _train(task, config, stop)
+    except (FloatingPointError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
+        print(f"failed: {explain(error, config)}", file=sys.stderr)
+        return 1
+
+
+def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
     from training.folder import open_run
     from training.prepare import prepare
 
@@ -69,6 +79,17 @@ def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
     resume, overwrite = parts.checkpoint is not None, config.overwrite_output_dir
     with open_run(config.output_dir, resume=resume, overwrite=overwrite):
         return _run(parts, _Narrator(_listeners(config)), stop)
+
+
+def _plan(task: Task, config: RunConfig) -> int:
+    from training.plan import make_plan
+    from training.prepare import prepare
+
+    parts = prepare(task, config.model_copy(update={"push_to_hub": False}))
+    plan = make_plan(parts)
+    if parts.accelerator.is_main_process:
+        print(f"{plan}\nThis was a plan; leave --plan out to train.")
+    return 0
 
 
 def _listeners(config: RunConfig) -> list[Report]:
@@ -111,7 +132,7 @@ def _run(parts: Parts, tell: _Narrator, stop: StopSignal) -> int:
         tell.last_word(Failed(tell.step, str(interrupted)))
         raise
     except Exception as error:
-        reason = explain(error)
+        reason = explain(error, parts.config)
         print(f"failed: {reason}", file=sys.stderr)
         tell.last_word(Failed(tell.step, reason))
         return 1
@@ -126,8 +147,9 @@ def _publish(parts: Parts) -> int:
 
     try:
         upload(parts.config, parts.repository or "", parts.config.output_dir)
-    except OSError as error:
-        print(f"failed: the adapter is whole, but not uploaded: {explain(error)}", file=sys.stderr)
+    except Exception as error:  # of the hub, of its http library, of the system
+        reason = explain(error, parts.config)
+        print(f"failed: the adapter is whole, but not uploaded: {reason}", file=sys.stderr)
         return 1
     print(f"uploaded to {parts.repository}")
     return 0

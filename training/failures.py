@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import errno
 import math
+from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError
+from training.relief import relief
+
+if TYPE_CHECKING:
+    from training.config import RunConfig
 
 GO_ON = "go on with --resume_from_checkpoint latest"
 
 
-def explain(error: Exception) -> str:
-    """One sentence that names the cause and the remedy."""
+def explain(error: Exception, config: RunConfig) -> str:
+    """One sentence that names the cause and the remedy, for a run of this `config`."""
     if isinstance(error, UserError | FloatingPointError):
         return _first_line(error)
     if is_out_of_memory(error):
-        return (
-            "out of memory: add --gradient_checkpointing, lower --train_batch_size, use "
-            "--mixed_precision bf16, or lower --resolution"
-        )
+        return f"out of memory: {relief(config)}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full ({_first_line(error)}): free some space, then {GO_ON}"
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):

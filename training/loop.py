@@ -56,8 +56,9 @@ class Trainer:
     def __init__(self, parts: Parts, report: Report) -> None:
         self.config, self.accelerator, self.base = parts.config, parts.accelerator, parts.base
         self.parts, self.report, self.keeper = parts, report, Keeper(parts, report)
+        self.device, self.dtype = self.base.device, self.base.dtype  # asking takes diffusers long
         self.streams = make_streams(parts)
-        self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.base.device)
+        self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.device)
         self.validator = make_validator(parts, self.streams[0], self.schedule)
         self.learned = parts.task.attach(self.config, self.base)
         self.base.park_encoders(texts=not self.learned.reads)
@@ -67,23 +68,23 @@ class Trainer:
     def run(self, stop: StopSignal) -> float | None:
         """Every step from the start or the checkpoint to `max_train_steps`; samples a second."""
         config, first, pace = self.config, self.parts.start_step, None
-        self._measure(first)
+        self.measure(first)
         begun, away = time.monotonic(), 0.0
         for step in range(first + 1, config.max_train_steps + 1):
-            loss, rate = self._step(step)
+            loss, rate = self.step(step)
             pace = (time.monotonic() - begun - away) / (step - first)
             left = pace * (config.max_train_steps - step)
             self.report(Step(step, loss, rate, pace, left))
             paused, asked = time.monotonic(), stop.agreed(self.accelerator)
             if asked or is_kept(config, step, last=config.max_train_steps):
-                self._save(step)
+                self.save(step)
             if asked and step < config.max_train_steps:
                 raise Interrupted(asked, f"after step {step}; {GO_ON}")
-            self._measure(step)
+            self.measure(step)
             away += time.monotonic() - paused
         return step_size(self.parts) / pace if pace else None
 
-    def _step(self, step: int) -> tuple[float, float]:
+    def step(self, step: int) -> tuple[float, float]:
         """One update: the mean loss of its batches, and its rate. Chance is from (seed, step)."""
         torch.manual_seed(derive(self.config.seed, "step", step))
         losses, batches = [], self._batches(step)
@@ -108,7 +109,7 @@ class Trainer:
         noisy = add_noise(self.schedule, batch.latents, batch.noise, batch.timesteps)
         wanted = target(self.schedule, batch.latents, batch.noise, batch.timesteps)
         with self.accelerator.autocast():
-            noisy = noisy.to(self.base.dtype)
+            noisy = noisy.to(self.dtype)
             output = self.parts.task.predict(self.base, self.learned, noisy, batch)
         unmasked = self.config.unmasked_weight
         return sample_errors(output, wanted, batch.mask, unmasked_weight=unmasked)
@@ -124,20 +125,21 @@ class Trainer:
             processes=self.accelerator.num_processes,
             num_timesteps=len(self.schedule.alphas_cumprod),
         )
-        return [batch.to(self.base.device, self.base.dtype) for batch in batches]
+        return [batch.to(self.device, self.dtype) for batch in batches]
 
     @property
     def _share(self) -> int:
         """Samples of each stream in a step of one process."""
         return self.config.train_batch_size * self.config.gradient_accumulation_steps
 
-    def _save(self, step: int) -> None:
+    def save(self, step: int) -> None:
+        """Seal a checkpoint."""
         if self.accelerator.is_main_process:
             state = self.learning.state_dict()
             with self.learning.averaging.shown():
                 self.keeper.save(step, self.learned, state)
 
-    def _measure(self, step: int) -> None:
+    def measure(self, step: int) -> None:
         """What is due after `step`, unless an earlier turn of the run has done it."""
         if not self.accelerator.is_main_process or not is_due(self.config, step):
             return

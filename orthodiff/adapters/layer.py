@@ -119,7 +119,7 @@ class RotatedLayer(Merging, nn.Module):
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters under the method's own names."""
-        return {name: self.get_parameter(name) for name in self.parameter_names}
+        return {name: getattr(self, name) for name in self.parameter_names}
 
     def factors(self) -> Factors:
         """Return what `rotate` needs: from this pass's shared solve, else solved here.

@@ -67,7 +67,7 @@ def _kind(layer: RotatedLayer) -> Any:
 
 def _solve_together(layers: list[RotatedLayer]) -> None:
     names = layers[0].parameter_names
-    stacked = {name: torch.stack([layer.get_parameter(name) for layer in layers]) for name in names}
+    stacked = {name: torch.stack([getattr(layer, name) for layer in layers]) for name in names}
     state = {"spent": False}
     method = layers[0].method
     batches = method.arrange(solve(method, stacked))

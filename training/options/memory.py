@@ -32,6 +32,12 @@ class MemoryOptions(Options):
         False, description="compile the UNet: minutes at the start, faster steps on a GPU"
     )
 
+    plan: Annotated[bool, Harmless] = Field(
+        False,
+        exclude=True,
+        description="only say what the run would take, from three steps of it; nothing is kept",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _name_attention(cls, values: dict[str, Any]) -> dict[str, Any]:
