@@ -66,6 +66,14 @@ def test_cached_equals_computed(base: Base, tmp_path: Path) -> None:
     assert before == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
+def test_what_was_read_before_does_not_matter(tiny: Path, base: Base, tmp_path: Path) -> None:
+    encoded(load_base(str(tiny)), examples(), folder=tmp_path)
+    kept = set(tmp_path.iterdir())
+    base.texts[0].tokenizer(["a dog"], padding=True, truncation=True, max_length=5)
+    encoded(base, examples(), folder=tmp_path)
+    assert set(tmp_path.iterdir()) == kept
+
+
 @pytest.mark.parametrize("harm", ["truncated", "empty", "one bit", "other tensors"])
 def test_damaged_cache_files_are_made_again(base: Base, tmp_path: Path, harm: str) -> None:
     fresh = encoded(base, examples(), folder=tmp_path)

@@ -8,9 +8,11 @@ holds would depend on which pictures happened to be encoded together.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -168,6 +170,12 @@ def _text_encoders(base: Base) -> str:
     """All that decides an embedding beside the prompt: weights, tokenizers, precision."""
     parts = [str(base.dtype)]
     for text in base.texts:
-        vocabulary = text.tokenizer.backend_tokenizer.to_str().encode()
-        parts += [base.fingerprint(text.name), hashlib.sha256(vocabulary).hexdigest()]
+        parts += [base.fingerprint(text.name), _sum(text.tokenizer)]
     return "/".join(parts)
+
+
+def _sum(tokenizer: Any) -> str:
+    """How it cuts and pads is left out: that is what it was last asked for."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    lasting = {name: part for name, part in state.items() if name not in ("truncation", "padding")}
+    return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()

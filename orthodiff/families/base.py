@@ -125,11 +125,11 @@ class Base(ABC):
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return next(self.unet.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.unet.dtype
+        return next(self.unet.parameters()).dtype
 
     def fingerprint(self, part: str = "unet") -> str:
         """SHA-256 of the weight files of `part` ("unet", "vae", "text_encoder", ...)."""
@@ -161,13 +161,14 @@ def _sha256(paths: Iterable[Path]) -> str:
 @contextmanager
 def on_device(parts: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
     """Lend `parts` to `device` for the block, then put them back where they were."""
-    homes = [next(part.parameters()).device for part in parts]
+    homes = {part: next(part.parameters()).device for part in parts}
+    away = {part: home for part, home in homes.items() if home != device}
     try:
-        for part in parts:
+        for part in away:
             part.to(device)
         yield
     finally:
-        for part, home in zip(parts, homes, strict=True):
+        for part, home in away.items():
             part.to(home)
 
 
