@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from orthodiff.adapters import ADAPTERS, READABLE, Method
+from orthodiff.adapters import ADAPTERS, OURS, READABLE, Method
 from orthodiff.adapters.checks import check_tensors, naming, refuse_flags
 from orthodiff.adapters.kinds import Adaptable, dimensions
 from orthodiff.errors import UserError
@@ -78,7 +78,7 @@ def _recipe(
 
 def _config(adapter: Adapter, base: str | None) -> dict[str, Any]:
     return {
-        "peft_type": adapter.method.peft_type,
+        "peft_type": _peft_type(adapter),
         "base_model_name_or_path": base,
         "target_modules": list(adapter.layers),
         "bias": "none",
@@ -87,6 +87,13 @@ def _config(adapter: Adapter, base: str | None) -> dict[str, Any]:
         "task_type": None,
         **adapter.method.peft_config(),
     }
+
+
+def _peft_type(adapter: Adapter) -> str:
+    """Return PEFT's name of the method, or ours if PEFT would run one of the layers otherwise."""
+    method = adapter.method
+    alike = all(method.runs_in_peft(layer.base_layer) for layer in adapter.layers.values())
+    return method.peft_type if alike else f"{OURS}{method.peft_type}"
 
 
 def load(model: nn.Module, folder: str | Path) -> Adapter:
@@ -108,11 +115,44 @@ def load(model: nn.Module, folder: str | Path) -> Adapter:
             continue
         parameters = method.unpack(by_layer[name], config)
         with naming(name):
-            shapes = method.shapes(*dimensions(layer))
+            shapes = _shapes(method, layer, parameters)
             check_tensors(parameters, shapes, "The adapter")
+            _check_origin(config, method, layer)
             own = {key: parameters[key].float().clone() for key in shapes}
             layers[name] = method.wrap(layer, own)
     return install(model, method, layers)
+
+
+def _shapes(
+    method: Method, layer: Adaptable, found: Mapping[str, Tensor]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that `method` needs for `layer`.
+
+    Raises:
+        UserError: if the method does not fit the layer, naming the shapes that were found.
+    """
+    d, out = dimensions(layer)
+    try:
+        return method.shapes(d, out)
+    except UserError:
+        told = " and ".join(f"{name} of shape {tuple(t.shape)}" for name, t in found.items())
+        raise UserError(
+            f"The adapter has {told}, but the weight here is of shape {(out, d)}. It belongs to "
+            "another base model."
+        ) from None
+
+
+def _check_origin(config: Mapping[str, Any], method: Method, layer: Adaptable) -> None:
+    """Refuse what PEFT trained for a layer that it runs in another way.
+
+    Raises:
+        UserError: if the folder is PEFT's and the layer such a convolution.
+    """
+    if not config["peft_type"].startswith(OURS) and not method.runs_in_peft(layer):
+        raise UserError(
+            f"PEFT's {method.peft_type} does not rotate the weight of this convolution, so what it "
+            "learned there cannot be read. Use PEFT, or train the layer with orthodiff."
+        )
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

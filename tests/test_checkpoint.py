@@ -110,6 +110,10 @@ def test_we_load_pefts_folder_and_give_the_same_outputs(
     adapter = orthodiff.load(unet, tmp_path)
     assert len(adapter.layers) == 32
     torch.testing.assert_close(predict(unet), predict(theirs), rtol=0, atol=1e-5)
+    theirs.merge_adapter()
+    for name, layer in adapter.layers.items():
+        weight = theirs.base_model.model.get_submodule(name).get_base_layer().weight
+        torch.testing.assert_close(layer.adapted_weight(), weight, rtol=0, atol=2e-6)
     adapter.save(tmp_path / "again")
     again = orthodiff.load(tiny_unet(), tmp_path / "again")
     assert again.method == adapter.method
@@ -284,3 +288,77 @@ def test_an_adapter_of_another_base_names_the_layer_and_both_shapes(folder: Path
     unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q = torch.nn.Linear(48, 64)
     with pytest.raises(UserError, match=r"Layer mid_block.*to_q: .*\(64, 4\).*\(48, 4\)"):
         orthodiff.load(unet, folder)
+
+
+@over({name: CASES[name] for name in ("oft", "boft-scaled")})
+def test_a_width_that_does_not_fit_names_the_layer_and_both_shapes(
+    method: Method, tmp_path: Path
+) -> None:
+    orthodiff.attach(tiny_unet(), method).save(tmp_path / "adapter")
+    unet = tiny_unet()
+    unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q = torch.nn.Linear(45, 64)
+    sentence = r"Layer mid_block.*to_q: .*_R of shape \(.*\), but .* \(64, 45\)"
+    with pytest.raises(UserError, match=sentence):
+        orthodiff.load(unet, tmp_path / "adapter")
+
+
+CONVOLUTIONS: dict[str, tuple[str, ...]] = {
+    "hra": ("conv1", "conv_in", "downsamplers.0.conv", "proj_in", "to_q"),
+    "oft": ("proj_in", "conv_shortcut", "to_q"),
+    "boft-scaled": ("conv1", "downsamplers.0.conv", "proj_in", "to_q"),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_go_to_peft_and_back(name: str, tmp_path: Path) -> None:
+    unet = tiny_unet()
+    before = predict(unet)
+    adapter = orthodiff.attach(unet, CASES[name], targets=CONVOLUTIONS[name])
+    torch.testing.assert_close(predict(unet), before, rtol=0, atol=1e-5)
+    shake(adapter)
+    apart = predict(unet)
+    adapter.save(tmp_path / "ours")
+    theirs = peft.PeftModel.from_pretrained(tiny_unet(), tmp_path / "ours")
+    torch.testing.assert_close(predict(theirs), apart, rtol=0, atol=1e-5)
+    theirs.save_pretrained(tmp_path / "theirs")
+    twin = tiny_unet()
+    loaded = orthodiff.load(twin, tmp_path / "theirs")
+    torch.testing.assert_close(predict(twin), apart, rtol=0, atol=1e-5)
+    theirs.merge_adapter()
+    for layer_name, layer in loaded.layers.items():
+        weight = theirs.base_model.model.get_submodule(layer_name).get_base_layer().weight
+        torch.testing.assert_close(layer.adapted_weight(), weight, rtol=0, atol=2e-6)
+
+
+DIFFERENT: dict[str, tuple[str, dict[str, Any]]] = {
+    "patches": ("oft", {}),
+    "dilated": ("hra", {"dilation": 2}),
+    "circular": ("boft-one-factor", {"padding_mode": "circular"}),
+    "oblong": ("hra", {"stride": (1, 2)}),
+}
+
+
+@pytest.mark.parametrize(("name", "settings"), DIFFERENT.values(), ids=DIFFERENT.keys())
+@pytest.mark.filterwarnings("ignore")
+def test_convolutions_that_peft_runs_otherwise_are_kept_from_it(
+    name: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    def model() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Conv2d(16, 8, 3, padding=1, **settings))
+
+    method, pixels = CASES[name], torch.randn(1, 16, 8, 8)
+    adapter = orthodiff.attach(model(), method, targets="0")
+    shake(adapter)
+    adapter.save(tmp_path / "ours")
+    twin = model()
+    assert orthodiff.load(twin, tmp_path / "ours").method == method
+    assert torch.equal(twin(pixels), adapter.model(pixels))
+    with pytest.raises((KeyError, ValueError)):
+        peft.PeftModel.from_pretrained(model(), tmp_path / "ours")
+    edit(tmp_path / "ours", peft_type=method.peft_type)
+    turned = peft.PeftModel.from_pretrained(model(), tmp_path / "ours")(pixels)
+    same = turned.shape == twin(pixels).shape
+    assert not same or (turned - twin(pixels)).abs().max() > 0.01
+    with pytest.raises(UserError, match=r"Layer 0: PEFT's .* does not rotate"):
+        orthodiff.load(model(), tmp_path / "ours")

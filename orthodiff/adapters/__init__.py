@@ -11,7 +11,12 @@ ADAPTERS: dict[str, type[Method]] = {method.name: method for method in (HRA, OFT
 """Every method that can be trained, by name."""
 
 _LOADABLE: tuple[type[Method], ...] = (*ADAPTERS.values(), Chain)
-READABLE: dict[str, type[Method]] = {method.peft_type: method for method in _LOADABLE}
-"""Every method that can be loaded, by PEFT's name."""
+OURS = "ORTHODIFF_"
+"""Precedes PEFT's name of a method where PEFT would compute something else, and so refuses."""
+READABLE: dict[str, type[Method]] = {
+    **{method.peft_type: method for method in _LOADABLE},
+    **{f"{OURS}{method.peft_type}": method for method in ADAPTERS.values()},
+}
+"""Every method that can be loaded, by PEFT's name or ours."""
 
-__all__ = ["ADAPTERS", "BOFT", "HRA", "OFT", "READABLE", "Chain", "LoRA", "Method"]
+__all__ = ["ADAPTERS", "BOFT", "HRA", "OFT", "OURS", "READABLE", "Chain", "LoRA", "Method"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.kinds import Adaptable
+from orthodiff.adapters.kinds import Adaptable, is_plain
 from orthodiff.errors import UserError
 
 if TYPE_CHECKING:
@@ -157,6 +157,10 @@ class Method:
 
         kind = AdaptedLinear if isinstance(layer, nn.Linear) else AdaptedConv2d
         return kind(layer, self, parameters)
+
+    def runs_in_peft(self, layer: Adaptable) -> bool:
+        """Whether PEFT's own layer of this method computes the same for `layer`."""
+        return is_plain(layer)
 
     # PEFT's folder layout. `pack` and `unpack` are inverse to each other, bit for bit.
 

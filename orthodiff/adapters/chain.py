@@ -125,6 +125,10 @@ class Chain(Method):
         """Return nothing: the links are in the configuration."""
         return {}
 
+    def runs_in_peft(self, layer: Adaptable) -> bool:
+        """Return True: PEFT does not know the type, so it mistakes no layer."""
+        return True
+
     def peft_config(self) -> dict[str, Any]:
         """Return the links by name and settings."""
         return {

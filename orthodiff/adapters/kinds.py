@@ -32,6 +32,16 @@ def dimensions(layer: Adaptable) -> tuple[int, int]:
     return layer.in_channels // layer.groups * height * width, layer.out_channels
 
 
+def is_plain(layer: Adaptable) -> bool:
+    """Whether PEFT's rotated layers run `layer` as it is: they pass over half of its settings."""
+    if isinstance(layer, nn.Linear):
+        return True
+    sides = (layer.kernel_size, layer.stride, layer.padding)
+    alike = all(len(set(side)) == 1 for side in sides) and not isinstance(layer.padding, str)
+    settled = layer.dilation == (1, 1) and layer.padding_mode == "zeros" and layer.groups == 1
+    return alike and settled
+
+
 def is_packed(layer: Adaptable) -> bool:
     """Whether the weight is stored in 8 or 4 bits, which only the layer itself can unpack."""
     d, out = dimensions(layer)

@@ -113,6 +113,10 @@ class LoRA(Method):
             )
         return LoRAConv2d(layer, self, parameters)
 
+    def runs_in_peft(self, layer: Adaptable) -> bool:
+        """Return True: the layer is PEFT's."""
+        return True
+
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's `r` and `lora_alpha`."""
         alpha = self.rank if self.alpha is None else self.alpha

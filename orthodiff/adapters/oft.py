@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import divisors, refuse_flags, require_positive, require_share
@@ -141,6 +141,10 @@ class OFT(Method):
     def angles(self, factors: Factors) -> Tensor:
         """Return the angles of all blocks in radians, largest first."""
         return rotation_angles(factors[0]).flatten().sort(descending=True).values
+
+    def runs_in_peft(self, layer: Adaptable) -> bool:
+        """Whether PEFT computes the same: of larger kernels it turns patches, and adds overlaps."""
+        return isinstance(layer, nn.Linear) or (layer.kernel_size == (1, 1) and layer.groups == 1)
 
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's entries; the exact Cayley form is the one without Neumann terms."""
