@@ -55,6 +55,27 @@ def test_tensorboard_gets_the_same_numbers(tiny: Path, pictures: Path, tmp_path:
     assert [scalar.value for scalar in log.Scalars("loss")] == pytest.approx(told, rel=1e-6)
 
 
+@pytest.mark.parametrize(("tracker", "trace"), [("wandb", "*.wandb"), ("trackio", "*.db")])
+def test_other_trackers_are_told(
+    tiny: Path,
+    pictures: Path,
+    tmp_path: Path,
+    tracker: str,
+    trace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip(tracker)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("WANDB_DIR", "TRACKIO_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    flags = {"report_to": tracker, "validation_prompt": "dog", "max_train_steps": 2}
+    process = start(arguments(tiny, pictures, tmp_path / "run", **flags))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "is told no more" not in errors
+    assert list(tmp_path.rglob(trace))
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/dreambooth/dog6")
 def test_real_photos_train(tiny: Path, tmp_path: Path) -> None:
     assert train(tiny, REAL, tmp_path / "run", max_train_steps=2) == 0
