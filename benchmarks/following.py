@@ -21,6 +21,8 @@ from training.pocket.pairs import CONDITIONS
 
 BATCH = 20
 MAPS_SHOWN = 6
+WITHOUT_CONTROL = 64
+"""Prompts on which what is left without control is measured."""
 VARIANTS = ("{text}", "a photo of a red {class} {context}", "a photo of a blue {class} {context}")
 
 
@@ -66,6 +68,7 @@ class Judge:
         """Prompt similarity without any map and with an empty one; the base's if no folder."""
         if folder is not None and (folder / rival.NAME).is_dir():
             return {}
+        test = Test(test.maps[:WITHOUT_CONTROL], test.rows[:WITHOUT_CONTROL])
         bundle = Bundle.load(self.base, folder) if folder else None
         plain = generate(self.base, _request(test.prompts))
         found = {"no_map": self.similarity(plain, test.prompts)}
