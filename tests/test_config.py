@@ -90,6 +90,8 @@ def test_every_recipe_loads_and_has_its_header(path: Path) -> None:
         (["--class_data_dir=x"], ["--with_prior_preservation"]),
         (["--seed"], ["seed", "expected one argument"]),
         (["stray"], ["`stray`"]),
+        (["--output_dir="], ["`output_dir` is empty"]),
+        (["--class_data_dir", ""], ["`class_data_dir` is empty"]),
     ],
 )
 def test_bad_flags_are_named_with_a_remedy(flags: list[str], words: list[str]) -> None:
