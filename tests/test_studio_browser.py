@@ -11,11 +11,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from orthodiff.recipe import read_recipe
 from tests.photos import save
 from tests.runs import ROOT, make_pictures
+from tests.test_studio_control import train_control
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
@@ -128,19 +131,23 @@ def test_from_photos_to_pictures(
     other.close()
 
     page.locator("#use").click()
-    prompts = page.locator("#prompts textarea")
-    _holds(page, "#prompts", "a photo of sks vase in the snow\na photo of sks vase on the beach")
+    prompts = page.locator("#generate-prompts textarea")
+    _holds(
+        page,
+        "#generate-prompts",
+        "a photo of sks vase in the snow\na photo of sks vase on the beach",
+    )
     prompts.fill("")
     page.locator("#generate-button").click()
     _sees(page, "#generate-message", "The prompt is empty")
     prompts.fill("a photo of sks vase at night")
-    page.locator("#num-images input[type=number]").fill("2")
+    page.locator("#generate-num-images input[type=number]").fill("2")
     page.locator("#generate-seed input").fill("11")
     page.locator("#generate-button").click()
-    _pictures(page, "#comparison img", 4)
-    _sees(page, "#comparison", "seed 12")
+    _pictures(page, "#generate-pictures img", 4)
+    _sees(page, "#generate-pictures", "seed 12")
     with page.expect_download() as download:
-        page.locator("#download").click()
+        page.locator("#generate-download").click()
     with zipfile.ZipFile(download.value.path()) as pack:
         pack.extractall(tmp_path / "zip")
     recipes = [read_recipe(path) for path in sorted((tmp_path / "zip").glob("adapted-*.png"))]
@@ -180,10 +187,62 @@ def test_stop_and_continue_an_example(page: "playwright.Page", runs: Path) -> No
     assert list((runs / "teapot-boft").glob("checkpoint-*"))
 
 
+def test_pictures_that_follow_a_drawing(
+    page: "playwright.Page", tiny: Path, runs: Path, tmp_path: Path
+) -> None:
+    train_control(tiny, runs / "edges")
+    Image.new("RGB", (40, 20)).save(tmp_path / "blank.png")
+    page.reload()
+    _state(page, "edges", "finished")
+    page.locator("#use").click()
+    _sees(page, "#control-map", "backpack · its map, 32 x 32")
+    page.locator("#upper-threshold input[type=number]").fill("50")
+    _sees(page, "#control-map", "The lower threshold is 100, above the upper one")
+    page.get_by_label("A ready map").check()
+    _sees(page, "#control-map", "There is no map yet")
+    page.locator("#map-maps input[type=file]").set_input_files(str(tmp_path / "blank.png"))
+    _sees(page, "#control-map", "`blank.png`: The canny map is blank")
+
+    page.get_by_label("A drawing").check()
+    _sees(page, "#control-map", "Nothing is drawn yet")
+    _draw(page, (0.25, 0.25), (0.75, 0.25), (0.5, 0.75))
+    _pictures(page, "#control-map img.used", 1)
+    page.locator("#control-num-images input[type=number]").fill("2")
+    page.locator("#control-button").click()
+    _pictures(page, "#control-pictures img", 7)
+    with page.expect_download() as download:
+        page.locator("#control-download").click()
+    with zipfile.ZipFile(download.value.path()) as pack:
+        pack.extractall(tmp_path / "zip")
+    used = np.asarray(Image.open(tmp_path / "zip" / "map-00.png"))[..., 0] > 0
+    assert used[8, 8:24].all()
+    assert not used[:8].any()
+    assert len(list((tmp_path / "zip").glob("overlay-*.png"))) == 2
+
+    page.locator("#map-drawing").get_by_text("Undo").click()
+    _sees(page, "#control-map", "Nothing is drawn yet")
+    page.locator("#control-button").click()
+    _sees(page, "#control-message", "Nothing is drawn yet")
+
+
 def test_no_file_outside_the_page_is_served(address: str, runs: Path) -> None:
     for path in (runs.parent, ROOT / "pyproject.toml", Path("/etc/passwd")):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"{address}/gradio_api/file={path}")
+
+
+def _draw(page: "playwright.Page", *points: tuple[float, float]) -> None:
+    """One stroke through points, which are shares of the sheet's sides."""
+    sheet = page.locator("#map-drawing canvas")
+    sheet.scroll_into_view_if_needed()
+    box = sheet.bounding_box()
+    assert box
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=3)
+    page.mouse.up()
 
 
 def _state(page: "playwright.Page", run: str, *states: str) -> None:
