@@ -132,6 +132,22 @@ def test_sigterm_saves_and_says_so(tiny: Path, pictures: Path, tmp_path: Path) -
     assert (out / f"checkpoint-{last['step']}").is_dir()
 
 
+def test_a_second_signal_ends_a_run_at_once(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(arguments(tiny, pictures, out, gradient_accumulation_steps=10_000))
+    while len(read_events(out / "events.jsonl")) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    for _ in range(2):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "stopped by SIGINT at once" in errors
+    last = read_events(out / "events.jsonl")[-1]
+    assert (last["event"], last["step"]) == ("Failed", 0)
+    assert not list(out.glob("checkpoint-*"))
+
+
 def test_accumulated_small_batches_equal_one_large_batch(
     tiny: Path, pictures: Path, tmp_path: Path
 ) -> None:
