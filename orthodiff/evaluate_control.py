@@ -56,10 +56,11 @@ def evaluate_control(options: EvaluateControlOptions) -> dict[str, Any]:
         steered = generate(base, request, steering=steering, on_step=on_step)
         bundle.detach()
         plain = generate(base, options.request(options.prompt, num_images=1), on_step=on_step)
+    ruler = _ruler(options, steering, plain[0])
     report = {
         **_about(options, bundle, steering),
-        "following": _following(steering, steered),
-        "following_without_map": _following(steering, plain * options.num_maps),
+        "following": _following(ruler, steering, steered),
+        "following_without_map": _following(ruler, steering, plain * options.num_maps),
         **_similarities(options, base, steered, plain),
     }
     _draw(options, report, steering.maps, steered, plain).save(options.output_dir / "grid.png")
@@ -85,26 +86,34 @@ def _about(options: EvaluateControlOptions, bundle: Bundle, steering: Steering) 
     }
 
 
-def _following(steering: Steering, pictures: Pictures) -> dict[str, dict[str, float]] | None:
-    """How well each picture follows its map; None where pictures cannot be measured here."""
-    condition = steering.control.condition
-    if not _is_measurable(condition, pictures[0]):
-        return None
-    found = [np.asarray(condition.measure(picture)) for picture in pictures]
-    wanted = [condition.read(given) for given in steering.maps]
-    return {name: asdict(score) for name, score in METRICS[condition.name](found, wanted).items()}
+def _ruler(
+    options: EvaluateControlOptions, steering: Steering, picture: Image.Image
+) -> Condition | None:
+    """What measures how pictures follow their maps; None where nothing does.
 
-
-def _is_measurable(condition: Condition, picture: Image.Image) -> bool:
-    """A drawn map does not give its landmarks back; other kinds may need a model."""
+    A drawn map does not give its landmarks back; other kinds may need a model.
+    """
+    condition, model = steering.control.condition, options.condition_model
     if isinstance(condition, Landmarks):
-        return False
+        return None
+    ruler = condition.with_model(model) if model else condition
     try:
-        condition.measure(picture)
+        ruler.measure(picture)
     except UserError as error:
         _note(f"How well pictures follow their maps is not measured. {error}")
-        return False
-    return True
+        return None
+    return ruler
+
+
+def _following(
+    ruler: Condition | None, steering: Steering, pictures: Pictures
+) -> dict[str, dict[str, float]] | None:
+    """How well each picture follows its map."""
+    if ruler is None:
+        return None
+    found = [np.asarray(ruler.measure(picture)) for picture in pictures]
+    wanted = [ruler.read(given) for given in steering.maps]
+    return {name: asdict(score) for name, score in METRICS[ruler.name](found, wanted).items()}
 
 
 def _similarities(
