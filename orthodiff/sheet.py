@@ -66,7 +66,8 @@ def comparison(
     cell = _cell_side([picture for row in rows for picture in row.pictures], cell)
     step, label_width = cell + GAP, 112
     header, prompt_height = 78, 60
-    width = max(label_width + len(prompts) * step, 900) + 2 * MARGIN
+    told = math.ceil(_font(15).getlength(subtitle))
+    width = max(label_width + len(prompts) * step, told, 900) + 2 * MARGIN
     groups = sum(1 for row in rows[1:] if not row.is_adapted)
     height = header + prompt_height + len(rows) * step + (groups + 1) * GAP + 2 * MARGIN
     height += step + 2 * GAP if photos else 0
