@@ -7,7 +7,7 @@ DEMO   := runs/demo
 BASE   := assets/pocket
 SUBJECT := assets/subjects/robot
 CONTROL := assets/pocket-canny
-PHOTOS  := $(wildcard assets/subjects/dog/*.png)
+PHOTOS  := $(wildcard assets/subjects/teapot/*.png)
 
 .PHONY: help install demo demo-control test test-slow lint studio clean
 
@@ -35,8 +35,8 @@ demo: $(VENV)/.runtime ## personalise the pocket model on an example subject: ru
 demo-control: $(VENV)/.runtime ## steer the pocket model by the edges of pictures: runs/demo-control/grid.png
 	$(PY) -m orthodiff evaluate-control --pretrained_model_name_or_path $(BASE) \
 		--adapter $(CONTROL) $(PHOTOS:%=--condition_from %) \
-		--prompt "a photo of a red dog in the snow" --prompt "a photo of a dog on the beach" \
-		--prompt "a photo of a fox in the jungle" --output_dir runs/demo-control
+		--prompt "a photo of a red teapot" --prompt "a photo of a blue teapot on the beach" \
+		--prompt "a photo of a green teapot in the snow" --output_dir runs/demo-control
 
 studio: $(VENV)/.runtime ## open the web page on 127.0.0.1:7860
 	$(PY) app.py
