@@ -148,7 +148,9 @@ def _rows(
 ) -> list[dict[str, Any]]:
     chosen = {name: tried["rate"] for name, tried in rates.items()}
     jobs = {
-        name: Job(name, options.steps, chosen.get(name), chosen.get(HINT))
+        name: Job(
+            name, options.steps, chosen.get(name), None if name in ALONE else chosen.get(HINT)
+        )
         for name in options.methods
     }
     rows = dict(_each(options, jobs, judge, test))
