@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from orthodiff.bundle import Bundle
-from orthodiff.control.hint import channels_for, draw
+from orthodiff.control.hint import channels_for, settle
 from orthodiff.families import Base
 from orthodiff.parts import KINDS, Kind
 from training.batches import Batch
@@ -67,9 +67,14 @@ class RivalTask(ControlTask):
             net = ControlNetModel.from_unet(
                 base.unet, conditioning_embedding_out_channels=channels_for(base.factor)
             )
-            if self.our_start:
-                draw(net.controlnet_cond_embedding)
         return Bundle(base, {NAME: Rival(net.requires_grad_(True).train())})
+
+    def settle(self, learned: Bundle, batch: Batch) -> None:
+        part = learned.parts[NAME]
+        assert isinstance(part, Rival)
+        assert batch.condition is not None
+        if self.our_start:
+            settle(part.net.controlnet_cond_embedding, batch.condition)
 
     def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
         part, hidden = learned.parts[NAME], batch.conditioning.hidden

@@ -144,6 +144,28 @@ def test_trains(unet, steered):
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in steered.parameters())
 
 
+def test_settled_features_are_standard_and_the_hint_still_zero(steered):
+    seen = []
+    layers = steered.encoder.layers
+    for layer in (layers.conv_in, *layers.blocks):
+        layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    grey = maps() * torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1)
+    steered.settle(grey)
+    seen.clear()
+    assert not steered.encode(grey).any()
+    for features in seen:
+        torch.testing.assert_close(
+            features.mean((0, 2, 3)), torch.zeros(features.shape[1]), atol=1e-4, rtol=0
+        )
+        deviation = features.std((0, 2, 3))
+        torch.testing.assert_close(deviation, torch.ones_like(deviation), atol=1e-4, rtol=0)
+
+
+def test_settled_on_blank_maps_stays_finite(steered):
+    steered.settle(torch.zeros(2, 3, SIDE, SIDE))
+    assert all(p.isfinite().all() for p in steered.parameters())
+
+
 def test_same_seed_same_bits(unet, steered):
     again = control.attach(
         copy.deepcopy(unet), control.Canny(), factor=4, generator=torch.Generator().manual_seed(1)

@@ -30,6 +30,9 @@ from training.state import is_kept, passed_over
 from training.streams import make_streams
 from training.validation import is_due, make_validator
 
+SETTLED_ON = 16
+"""Samples to which the start of what is learned is suited."""
+
 
 def train(parts: Parts, report: Report, stop: StopSignal) -> None:
     """Train the adapter and write it to the output folder, telling `report` what happens.
@@ -61,6 +64,7 @@ class Trainer:
         self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.device)
         self.validator = make_validator(parts, self.streams[0], self.schedule)
         self.learned = parts.task.attach(self.config, self.base)
+        parts.task.settle(self.learned, self._first_seen())
         self.base.park_encoders(texts=not self.learned.reads)
         set_up(self.config, self.base.unet)
         self.learning = Learning(parts, self.learned)
@@ -126,6 +130,19 @@ class Trainer:
             num_timesteps=len(self.schedule.alphas_cumprod),
         )
         return [batch.to(self.device, self.dtype) for batch in batches]
+
+    def _first_seen(self) -> Batch:
+        """The first samples, as many as `SETTLED_ON` where they are of one shape."""
+        batches = step_batches(
+            self.streams[:1],
+            1,
+            share=SETTLED_ON,
+            most=SETTLED_ON,
+            process=0,
+            processes=1,
+            num_timesteps=len(self.schedule.alphas_cumprod),
+        )
+        return batches[0].to(self.device, self.dtype)
 
     @property
     def _share(self) -> int:

@@ -15,7 +15,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from orthodiff.control.base import Condition
-from orthodiff.control.hint import HintEncoder, channels_for, start
+from orthodiff.control.hint import HintEncoder, channels_for, settle, start
 from orthodiff.control.kinds import condition_of
 from orthodiff.errors import UserError
 from orthodiff.publishing import publishing
@@ -48,6 +48,11 @@ class Control:
         """
         weight = self.encoder.layers.conv_in.weight
         return self.encoder(maps.to(weight.device, weight.dtype))
+
+    def settle(self, maps: Tensor) -> None:
+        """Let features of all layers start at standard size, as measured on some `maps`."""
+        weight = self.encoder.layers.conv_in.weight
+        settle(self.encoder.layers, maps.to(weight.device, weight.dtype))
 
     @contextmanager
     def guided(self, hints: Tensor, *, strength: float = 1.0) -> Iterator[None]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from orthodiff.errors import UserError
 
+if TYPE_CHECKING:
+    from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+
 CHANNELS = (16, 32, 96, 256)
 """ControlNet's widths (2302.05543): one more per halving, as many as a factor of 8 needs."""
-SILU_GAIN = 1.677
-"""1 / sqrt(E[silu(x)^2]) of a standard normal x: what keeps the size of features."""
+LEAST_DEVIATION = 1e-4
+"""Channels that vary less over the maps are constant."""
 
 
 class HintEncoder(nn.Module):
@@ -68,18 +71,23 @@ def start(width: int, channels: tuple[int, ...], generator: torch.Generator | No
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = HintEncoder(width, channels)
-        draw(encoder)
-        return encoder
+        return HintEncoder(width, channels)
 
 
-def draw(encoder: nn.Module) -> None:
-    """Draw the weights of all but the last convolution so that features keep their size.
+@torch.no_grad()
+def settle(layers: ControlNetConditioningEmbedding, maps: Tensor) -> None:
+    """Scale and shift all but the last convolution to standard features, channel by channel.
 
-    With torch's own start they shrink to a thousandth on the way, and learning starts late.
+    On `maps` `(B, 3, H, W)` each then has mean 0 and deviation 1 (the data-dependent start of
+    1602.07868, 1511.06422; channels that are constant are only shifted). With torch's own start
+    features shrink to a thousandth on the way, and most of what is left is the maps' mean colour:
+    the first steps then shift whole pictures, and following begins late.
     """
-    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
-    for layer in layers[:-1]:
-        nn.init.normal_(layer.weight, std=SILU_GAIN / math.sqrt(layer.weight[0].numel()))
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+    features = maps
+    for layer in (layers.conv_in, *layers.blocks):
+        found = layer(features)
+        mean, deviation = found.mean((0, 2, 3)), found.std((0, 2, 3))
+        scale = torch.where(deviation > LEAST_DEVIATION, 1 / deviation, 1)
+        layer.weight.mul_(scale.view(-1, 1, 1, 1))
+        layer.bias.sub_(mean).mul_(scale)
+        features = nn.functional.silu((found - mean.view(-1, 1, 1)) * scale.view(-1, 1, 1))

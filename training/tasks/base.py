@@ -79,6 +79,10 @@ class Task(ABC):
             UserError: the settings do not fit the base's layers.
         """
 
+    def settle(self, learned: Bundle, batch: Batch) -> None:
+        """Suit the start of a new run's `learned` to a `batch`, whatever the processes."""
+        return
+
     @abstractmethod
     def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
         """The adapted UNet's output `(B, C, h, w)` for the batch's noisy latents."""

@@ -145,6 +145,9 @@ class ControlTask(Task):
         )
         return Bundle(base, parts)
 
+    def settle(self, learned: Bundle, batch: Batch) -> None:
+        _control(learned).settle(_maps(batch))
+
     def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
         hints = _control(learned).encode(_maps(batch))
         with _control(learned).guided(hints):
