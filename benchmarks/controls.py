@@ -28,7 +28,7 @@ import torch
 
 import orthodiff
 from benchmarks import rival
-from benchmarks.following import Judge, Test, open_test, sheet
+from benchmarks.following import EACH, Judge, Test, ahead, open_test, sheet
 from orthodiff.adapters import Method
 from orthodiff.families import load_base
 from orthodiff.targets import ATTENTION_AND_GEGLU
@@ -76,6 +76,7 @@ def main() -> None:
         "pairs": options.pairs,
         "maps": options.maps,
         "choice_of_rates": rates,
+        "ahead": f"difference in {EACH[options.condition]} on the same maps, prompts and seeds",
         "rows": rows,
     }
     print(json.dumps(figures, indent=1))
@@ -154,7 +155,12 @@ def _rows(
         for name in options.methods
     }
     rows = dict(_each(options, jobs, judge, test))
-    base = judge.without_control(None, test)
+    each = {name: row.pop("each") for name, row in rows.items()}
+    first, *others = options.methods
+    for name in others:
+        rows[name][f"{first}_ahead"] = ahead(each[first], each[name])
+    base = {**judge.following(None, test), **judge.without_control(None, test)}
+    del base["each"]
     return [{"contestant": "base", **base}, *(rows[name] for name in options.methods)]
 
 
@@ -181,7 +187,7 @@ def _each(
 
 
 def _score(judge: Judge, folder: Path, test: Test, only_following: bool) -> dict[str, Any]:
-    row = {**_costs(folder), "following": judge.following(folder, test)}
+    row = {**_costs(folder), **judge.following(folder, test)}
     return row if only_following else {**row, **judge.without_control(folder, test)}
 
 

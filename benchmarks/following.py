@@ -23,6 +23,8 @@ BATCH = 20
 MAPS_SHOWN = 6
 WITHOUT_CONTROL = 64
 """Prompts on which what is left without control is measured."""
+EACH = {"canny": "f1", "scribble": "f1", "segmentation": "aacc"}
+"""Kind of map -> the metric in which pictures are compared one by one."""
 VARIANTS = ("{text}", "a photo of a red {class} {context}", "a photo of a blue {class} {context}")
 
 
@@ -56,13 +58,23 @@ class Judge:
         if isinstance(self.condition, Segmentation):
             self.condition = replace(self.condition, model=model)
 
-    def following(self, folder: Path, test: Test) -> dict[str, Any]:
-        """The metrics of the kind of map, and prompt similarity, with bootstrap intervals."""
+    def following(self, folder: Path | None, test: Test) -> dict[str, Any]:
+        """The metrics of the kind of map, and prompt similarity, with bootstrap intervals.
+
+        Without a folder, of the base, which does not see the maps. `each` is the score of every
+        picture by itself, in the metric that `EACH` names.
+        """
         pictures = self.paint(folder, test.prompts, test.maps)
         found = [np.asarray(self.condition.measure(picture)) for picture in pictures]
         wanted = [self.condition.read(given) for given in test.maps]
-        scores = METRICS[self.condition.name](found, wanted)
-        return _plain({**scores, "prompt_similarity": self.similarity(pictures, test.prompts)})
+        measure = METRICS[self.condition.name]
+        scores = {
+            **measure(found, wanted),
+            "prompt_similarity": self.similarity(pictures, test.prompts),
+        }
+        pairs = zip(found, wanted, strict=True)
+        each = [measure([own], [given])[EACH[self.condition.name]].value for own, given in pairs]
+        return {"following": _plain(scores), "each": [round(value, 4) for value in each]}
 
     def without_control(self, folder: Path | None, test: Test) -> dict[str, Any]:
         """Prompt similarity without any map and with an empty one; the base's if no folder."""
@@ -81,9 +93,11 @@ class Judge:
         return {"without_control": _plain(found)}
 
     def paint(
-        self, folder: Path, prompts: Sequence[str], maps: Sequence[Image.Image]
+        self, folder: Path | None, prompts: Sequence[str], maps: Sequence[Image.Image]
     ) -> list[Image.Image]:
         """A picture per prompt and map; its seed is its place."""
+        if folder is None:
+            return generate(self.base, _request(prompts))
         if (folder / rival.NAME).is_dir():
             return rival.paint(self.base, folder, prompts, maps, batch_size=BATCH)
         bundle = Bundle.load(self.base, folder)
@@ -97,6 +111,11 @@ class Judge:
         """Cosine of each picture with its own prompt, in [-1, 1]."""
         cosines = (self.scorer.look(pictures) * self.scorer.read(prompts)).sum(-1)
         return score(cosines.numpy())
+
+
+def ahead(first: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+    """By how much `first` is better, picture by picture of the same map, prompt and seed."""
+    return _plain({"ahead": score(np.subtract(first, other))})["ahead"]
 
 
 def sheet(judge: Judge, folder: Path, test: Test) -> Image.Image:

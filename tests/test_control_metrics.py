@@ -79,6 +79,17 @@ def test_labels_that_do_not_occur_do_not_count():
     assert values(segment_scores(wanted, wanted)) == {"miou": 1, "macc": 1, "aacc": 1}
 
 
+def test_a_label_that_is_never_right_does_not_push_miou_out_of_its_interval():
+    wanted = np.zeros((40, 8, 8), int)
+    wanted[:, :, 4:] = 1
+    found = wanted.copy()
+    for label in range(2, 8):  # each seen once, where it is not
+        found[label, 0, 0] = label
+    score = segment_scores(found, wanted)["miou"]
+    assert score.value < 0.3
+    assert score.low <= score.value <= score.high
+
+
 def test_landmarks_are_in_pixels_at_512_and_misses_are_told():
     face = np.random.default_rng(0).random((68, 2)) * 64
     scores = landmark_scores([face + np.array([3, 4]), None], [face, face], side=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,13 +14,15 @@ def segment_scores(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) ->
     """`miou`, `macc` and `aacc` of labels `(H, W)`, over all pixels of all pictures, in [0, 1].
 
     IoU and recall are averaged over the labels that occur; aAcc is the share of pixels that are
-    right. Pixels that are wanted below 0 are unlabelled and do not count.
+    right. Pixels that are wanted below 0 are unlabelled and do not count. A label that is only
+    ever found wrongly has an IoU of 0, also where the bootstrap leaves its few pictures out.
     """
     labels = 1 + max(int(each.max(initial=0)) for each in (*found, *wanted))
     pairs = zip(found, wanted, strict=True)
     confusion = np.stack([confusion_matrix(a, b, labels) for a, b in pairs])
+    _, asked, given = _totals(confusion)
     return {
-        "miou": score(confusion, _miou),
+        "miou": score(confusion, partial(_miou, wrong=(asked == 0) & (given > 0))),
         "macc": score(confusion, _macc),
         "aacc": score(confusion, _aacc),
     }
@@ -33,10 +36,11 @@ def confusion_matrix(found: np.ndarray, wanted: np.ndarray, labels: int) -> np.n
     return np.bincount(pixels, minlength=labels * (labels + 1)).reshape(labels, labels + 1)
 
 
-def _miou(confusion: np.ndarray) -> float:
+def _miou(confusion: np.ndarray, *, wrong: np.ndarray) -> float:
     right, wanted, found = _totals(confusion)
     either = wanted + found - right
-    return float((right[either > 0] / either[either > 0]).mean())
+    counted = (either > 0) | wrong
+    return float((right[counted] / np.maximum(either[counted], 1)).mean())
 
 
 def _macc(confusion: np.ndarray) -> float:
