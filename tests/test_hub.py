@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from tests.fake_hub import FakeHub, serving
 from tests.runs import ROOT, arguments, make_pictures
@@ -83,7 +84,7 @@ def hub(tiny: Path) -> Iterator[FakeHub]:
 @pytest.fixture(scope="module")
 def reached(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Session:
     lines: dict[str, dict[str, object]] = {
-        "whole": {"push_to_hub": "true", "hub_model_id": "dog"},
+        "whole": {"push_to_hub": "true", "hub_model_id": "dog", "validation_prompt": "a dog"},
         "gated": {"base": "me/gated"},
         "unknown": {"base": "me/none"},
         "scorer": {"scorer": "me/none", "validation_prompt": "a dog"},
@@ -113,6 +114,17 @@ def test_a_base_is_downloaded_and_a_run_uploaded_without_what_is_kept_here(
     assert {"adapter_config.json", "adapter_model.safetensors", "config.yaml"} <= set(hub.uploaded)
     assert not [path for path in hub.uploaded if path.startswith(("checkpoint-", "best", "."))]
     assert b"hf_mine" not in b"".join(hub.uploaded.values())
+
+
+def test_the_page_of_an_upload_says_how_it_was_made(hub: FakeHub, reached: Session) -> None:
+    card = ModelCard(hub.uploaded["README.md"].decode())
+    assert card.data.base_model == "me/tiny"
+    assert {"orthodiff", "hra"} <= set(card.data.tags)
+    assert "# dog" in card.text
+    assert "learning_rate: " in card.text
+    assert str(reached.folder) not in card.content
+    assert "(samples/step-000001/00.png)" in card.text
+    assert "samples/step-000001/00.png" in hub.uploaded
 
 
 def test_what_was_downloaded_serves_without_the_hub(unreached: Session) -> None:

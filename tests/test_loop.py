@@ -89,6 +89,13 @@ def test_resume_is_bitwise(tiny: Path, pictures: Path, tmp_path: Path) -> None:
     assert losses(part) == losses(tmp_path / "whole")
 
 
+def test_resuming_where_nothing_is_starts_at_0_and_says_so(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tiny, pictures, tmp_path / "run", resume_from_checkpoint="latest") == 0
+    assert "holds no checkpoint, so the run starts at step 0" in capsys.readouterr().err
+
+
 def test_resume_refuses_changes_that_would_make_another_run(
     tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,13 +72,22 @@ def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
     from training.prepare import prepare
 
     parts = prepare(task, config)
-    for note in config.notes() if parts.accelerator.is_main_process else ():
-        print(f"note: {note}", file=sys.stderr)
+    if parts.accelerator.is_main_process:
+        _say_notes(parts)
     if not parts.accelerator.is_main_process:
         return _run(parts, _Narrator([]), stop)
     resume, overwrite = parts.checkpoint is not None, config.overwrite_output_dir
     with open_run(config.output_dir, resume=resume, overwrite=overwrite):
         return _run(parts, _Narrator(_listeners(config)), stop)
+
+
+def _say_notes(parts: Parts) -> None:
+    """What will not happen although it was asked for."""
+    config, notes = parts.config, parts.config.notes()
+    if config.resume_from_checkpoint and parts.checkpoint is None:
+        notes.append(f"`{config.output_dir}` holds no checkpoint, so the run starts at step 0.")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _plan(task: Task, config: RunConfig) -> int:
@@ -138,20 +147,20 @@ def _run(parts: Parts, tell: _Narrator, stop: StopSignal) -> int:
         return 1
     if tell.listeners:
         print(f"adapter written to {parts.config.output_dir}")
-    return _publish(parts) if parts.repository else 0
+    return _publish(parts, parts.repository) if parts.repository else 0
 
 
-def _publish(parts: Parts) -> int:
+def _publish(parts: Parts, repository: str) -> int:
     """Upload to the hub; the run is whole whether that works or not."""
     from training.hub import upload
 
     try:
-        upload(parts.config, parts.repository or "", parts.config.output_dir)
+        upload(parts, repository)
     except Exception as error:  # of the hub, of its http library, of the system
         reason = explain(error, parts.config)
         print(f"failed: the adapter is whole, but not uploaded: {reason}", file=sys.stderr)
         return 1
-    print(f"uploaded to {parts.repository}")
+    print(f"uploaded to {repository}")
     return 0
 
 

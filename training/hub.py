@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError, first_line
+from training.card import write_card
 from training.options import HubOptions
+
+if TYPE_CHECKING:
+    from training.prepare import Parts
 
 KEPT_HERE = ["checkpoint-*", "best*", "events.jsonl", "logs/*", ".*"]
 """Not uploaded: states of the optimizer, logs and files of the run alone."""
@@ -31,14 +36,15 @@ def open_repository(options: HubOptions, output_dir: Path) -> str | None:
         ) from error
 
 
-def upload(options: HubOptions, repository: str, output_dir: Path) -> None:
-    """Upload the finished run, its checkpoints left out."""
+def upload(parts: Parts, repository: str) -> None:
+    """Upload the finished run with a page about it, its checkpoints left out."""
     from huggingface_hub import upload_folder
 
+    write_card(parts, repository)
     upload_folder(
         repo_id=repository,
-        folder_path=output_dir,
-        token=_token(options),
+        folder_path=parts.config.output_dir,
+        token=_token(parts.config),
         commit_message="End of training",
         ignore_patterns=KEPT_HERE,
     )
