@@ -21,12 +21,12 @@ class Relief:
 
 RELIEFS = {
     "gradient_checkpointing": Relief(
-        0.235,
+        0.473,
         lambda config: "--gradient_checkpointing",
         lambda config: not config.gradient_checkpointing,
     ),
     "train_batch_size": Relief(
-        0.243,
+        0.492,
         lambda config: (
             "--train_batch_size 1 --gradient_accumulation_steps "
             f"{config.train_batch_size * config.gradient_accumulation_steps}"
@@ -34,24 +34,23 @@ RELIEFS = {
         lambda config: config.train_batch_size > 1,
     ),
     "attention": Relief(
-        0.147,
+        0.604,
         lambda config: "--attention sdpa",
         lambda config: config.attention == "math",
     ),
     "mixed_precision": Relief(
-        0.497,
+        0.499,
         lambda config: "--mixed_precision bf16",
         lambda config: config.mixed_precision in (None, "no"),
     ),
     "resolution": Relief(
-        0.247,
+        0.490,
         lambda config: "half the --resolution",
         lambda config: True,
     ),
 }
 """Each alone, of the peak of a step: Stable Diffusion 1.5's UNet, HRA of rank 8, float32, batch 4
-at 256 pixels, 4.77 GiB. Counted by `python -m benchmarks.memory_switches --resolution 256`, but for
-the resolution's, which follows: what is no weight, 1.57 GiB, goes with the pixels.
+at 512 pixels, 9.36 GiB. Counted by `python -m benchmarks.memory_switches`.
 
 Latents and prompts are cached in any case, so that neither autoencoder nor text encoder is there;
 8-bit optimizers save next to nothing where only an adapter is learned.
