@@ -144,21 +144,27 @@ def test_trains(unet, steered):
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in steered.parameters())
 
 
-def test_settled_features_are_standard_and_the_hint_still_zero(steered):
+@pytest.mark.parametrize("colour", [(0, 0, 0), (1, 0.5, 0)])
+def test_settled_features_are_standard_where_the_map_is_not_as_usual(steered, colour):
     seen = []
     layers = steered.encoder.layers
     for layer in (layers.conv_in, *layers.blocks):
         layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    grey = maps() * torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1)
-    steered.settle(grey)
+    usual = torch.tensor(colour).view(3, 1, 1).expand(4, 3, SIDE, SIDE)
+    drawn = torch.where(maps(4) > 0, 1 - usual, usual)
+    steered.settle(drawn)
     seen.clear()
-    assert not steered.encode(grey).any()
+    assert not steered.encode(drawn).any()
     for features in seen:
-        torch.testing.assert_close(
-            features.mean((0, 2, 3)), torch.zeros(features.shape[1]), atol=1e-4, rtol=0
+        sizes = (
+            features.transpose(0, 1).flatten(1).abs().quantile(0.99, dim=1, interpolation="lower")
         )
-        deviation = features.std((0, 2, 3))
-        torch.testing.assert_close(deviation, torch.ones_like(deviation), atol=1e-4, rtol=0)
+        torch.testing.assert_close(sizes, torch.full_like(sizes, 2.576), atol=1e-4, rtol=0)
+    seen.clear()
+    steered.encode(usual[:1])
+    for features in seen:
+        middle = features[..., 3:-3, 3:-3]
+        assert middle.numel() == 0 or middle.abs().max() < 1e-5
 
 
 def test_settled_on_blank_maps_stays_finite(steered):
