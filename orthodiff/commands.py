@@ -112,6 +112,8 @@ def recipe_of(
     options: GenerateOptions,
 ) -> Recipe:
     """How picture `number` of a resolved request was made."""
+    given = options.map_of(number, len(request.prompts))
+    is_computed = given in options.condition_from and given not in options.condition
     return Recipe(
         prompt=request.prompts[number],
         negative_prompt=request.negative_prompt,
@@ -126,7 +128,9 @@ def recipe_of(
         method=bundle.method if bundle else "",
         strength=options.strength,
         merged=options.merge,
-        condition=str(options.map_of(number, len(request.prompts)) or ""),
+        condition="" if is_computed else str(given or ""),
+        condition_from=str(given) if is_computed else "",
+        condition_model=options.condition_model or "",
         condition_type=bundle.control.condition.name if bundle and bundle.control else "",
         condition_setting=" ".join(options.condition_setting),
         control_strength=options.control_strength,

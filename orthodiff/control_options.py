@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from orthodiff.bundle import Bundle
-from orthodiff.control import Condition, Steering, compute, condition_of, fit
+from orthodiff.control import Condition, Steering, compute, condition_of, ready
 from orthodiff.control.maps import Fitted, Size
 from orthodiff.errors import FileError, UserError
 from orthodiff.generate import GenerateRequest
@@ -46,6 +47,17 @@ class ControlOptions(BaseModel):
         1.0, ge=0, le=1, description="share of the steps after which maps no longer count"
     )
 
+    @model_validator(mode="after")
+    def _check_idle(self) -> Self:
+        """Refuse what says how maps steer where there is none."""
+        for name, field in ControlOptions.model_fields.items():
+            if not self.num_maps and getattr(self, name) != field.default:
+                raise ValueError(
+                    f"`{name}` is given, but no map. Add --condition MAP or --condition_from "
+                    "PICTURE, or leave it out."
+                )
+        return self
+
     @property
     def num_maps(self) -> int:
         """How many maps there are."""
@@ -69,25 +81,32 @@ class ControlOptions(BaseModel):
                 "A map was given, but no adapter that is steered by maps. Train one with "
                 "`python -m training control`, and give its folder with --adapter."
             )
-        condition, computing = self._conditions(control.condition)
+        condition, computing = self.conditions(control.condition)
         size = (request.width or 0, request.height or 0)
-        maps = [_make(path, _ready, size, condition, on_note) for path in self.condition]
+        maps = [_make(path, ready, size, condition, on_note) for path in self.condition]
         maps += [_make(path, compute, size, computing, on_note) for path in self.condition_from]
         of_each = len(request.prompts) // len(maps)
-        return Steering(
+        steering = Steering(
             control,
             [given for given in maps for _ in range(of_each)],
             strength=self.control_strength,
             start=self.control_start,
             end=self.control_end,
         )
+        steps = request.num_inference_steps or 1
+        if not any(steering.lasts(step, steps) for step in range(steps)):
+            raise UserError(
+                f"From {self.control_start:g} to {self.control_end:g} there is no whole step of "
+                f"{steps}, so the map would not count. Take a longer share, or more steps."
+            )
+        return steering
 
     def map_of(self, number: int, count: int) -> Path | None:
         """The file that steers picture `number` of `count`."""
         files = (*self.condition, *self.condition_from)
         return files[number * len(files) // count] if files else None
 
-    def _conditions(self, trained: Condition) -> tuple[Condition, Condition]:
+    def conditions(self, trained: Condition) -> tuple[Condition, Condition]:
         """What reads ready maps, and what computes maps: with given settings and a local model.
 
         Raises:
@@ -127,11 +146,6 @@ def read_settings(written: Sequence[str]) -> dict[str, Any]:
                 f"`condition_setting` is {each!r}, but NAME=VALUE is due, such as low=50."
             )
     return settings
-
-
-def _ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:
-    condition.check(given)
-    return fit(given, size, condition)
 
 
 def _make(

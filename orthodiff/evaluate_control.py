@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,18 @@ class EvaluateControlOptions(ControlOptions, Options):
 
 
 def evaluate_control(options: EvaluateControlOptions) -> dict[str, Any]:
-    """A picture of every map with every prompt, and of every prompt without; the report.
+    """A picture of every map with every prompt, of every prompt without, and by the base.
 
     Raises:
         UserError: base, adapter, maps or scorer cannot be used; nothing has been written.
     """
     if not options.num_maps:
         raise UserError("There is no map. Give --condition MAP or --condition_from PICTURE.")
+    if options.condition and options.condition_setting:
+        raise UserError(
+            "`condition_setting` changes how pictures are measured, but ready maps were made with "
+            "other settings. Give only --condition_from, or leave the setting out."
+        )
     base = options.open_base()
     bundle = options.attach(base, [options.adapter])
     assert bundle is not None
@@ -54,24 +59,34 @@ def evaluate_control(options: EvaluateControlOptions) -> dict[str, Any]:
     make_folder(options.output_dir)
     with progress() as on_step:
         steered = generate(base, request, steering=steering, on_step=on_step)
+        alone = options.request(options.prompt, num_images=1)
+        plain = generate(base, alone, on_step=on_step)
         bundle.detach()
-        plain = generate(base, options.request(options.prompt, num_images=1), on_step=on_step)
-    ruler = _ruler(options, steering, plain[0])
+        unadapted = generate(base, alone, on_step=on_step)
+    condition = _condition(options, steering)
+    ruler = _ruler(condition, plain[0])
     report = {
-        **_about(options, bundle, steering),
+        **_about(options, bundle, condition),
         "following": _following(ruler, steering, steered),
         "following_without_map": _following(ruler, steering, plain * options.num_maps),
-        **_similarities(options, base, steered, plain),
+        **_similarities(options, base, steered, plain, unadapted),
     }
-    _draw(options, report, steering.maps, steered, plain).save(options.output_dir / "grid.png")
+    _draw(options, report, steering.maps, steered, {"base": unadapted, "without\nmap": plain}).save(
+        options.output_dir / "grid.png"
+    )
     text = json.dumps(report, indent=2, ensure_ascii=False)
     (options.output_dir / "report.json").write_text(text + "\n", "utf-8")
     print(_summary(options, report))
     return report
 
 
-def _about(options: EvaluateControlOptions, bundle: Bundle, steering: Steering) -> dict[str, Any]:
-    condition = steering.control.condition
+def _condition(options: EvaluateControlOptions, steering: Steering) -> Condition:
+    """What the maps are of: pictures are measured as the maps were computed."""
+    _, computing = options.conditions(steering.control.condition)
+    return computing
+
+
+def _about(options: EvaluateControlOptions, bundle: Bundle, condition: Condition) -> dict[str, Any]:
     return {
         "base_model": options.pretrained_model_name_or_path,
         "adapter": str(options.adapter),
@@ -86,23 +101,20 @@ def _about(options: EvaluateControlOptions, bundle: Bundle, steering: Steering) 
     }
 
 
-def _ruler(
-    options: EvaluateControlOptions, steering: Steering, picture: Image.Image
-) -> Condition | None:
+def _ruler(condition: Condition, picture: Image.Image) -> Condition | None:
     """What measures how pictures follow their maps; None where nothing does.
 
     A drawn map does not give its landmarks back; other kinds may need a model.
     """
-    condition, model = steering.control.condition, options.condition_model
     if isinstance(condition, Landmarks):
+        _note("How well pictures follow drawn landmarks is not measured: a map does not tell them.")
         return None
-    ruler = condition.with_model(model) if model else condition
     try:
-        ruler.measure(picture)
+        condition.measure(picture)
     except UserError as error:
         _note(f"How well pictures follow their maps is not measured. {error}")
         return None
-    return ruler
+    return condition
 
 
 def _following(
@@ -117,7 +129,11 @@ def _following(
 
 
 def _similarities(
-    options: EvaluateControlOptions, base: Base, steered: Pictures, plain: Pictures
+    options: EvaluateControlOptions,
+    base: Base,
+    steered: Pictures,
+    plain: Pictures,
+    unadapted: Pictures,
 ) -> dict[str, Any]:
     name = options.scorer or default_scorer(base.folder)
     if not name:
@@ -128,6 +144,7 @@ def _similarities(
         "prompt_similarity": {
             "with_map": prompt_similarity(scorer, steered, options.prompt * options.num_maps),
             "without_map": prompt_similarity(scorer, plain, options.prompt),
+            "base": prompt_similarity(scorer, unadapted, options.prompt),
         },
     }
 
@@ -137,10 +154,13 @@ def _draw(
     report: dict[str, Any],
     maps: Pictures,
     steered: Pictures,
-    plain: Pictures,
+    unsteered: Mapping[str, Pictures],
 ) -> Image.Image:
     each, nothing = len(options.prompt), Image.new("RGB", (1, 1), PAPER)
-    rows = [Row("without\nmap", [nothing, *_beside(plain, [nothing] * each)])]
+    rows = [
+        Row(label, [nothing, *_beside(pictures, [nothing] * each)])
+        for label, pictures in unsteered.items()
+    ]
     for start in range(0, len(maps), each):
         pictures, used = steered[start : start + each], maps[start]
         laid = [overlay(picture, used) for picture in pictures]
@@ -173,7 +193,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
         similarity = report["prompt_similarity"]
         lines.append(
             f"prompt similarity {similarity['with_map']:.3f} "
-            f"(without map {similarity['without_map']:.3f}; {report['scorer']})"
+            f"(without map {similarity['without_map']:.3f}, base {similarity['base']:.3f}; "
+            f"{report['scorer']})"
         )
     return lines
 

@@ -29,6 +29,8 @@ class Recipe:
     strength: float = 1.0
     merged: bool = False
     condition: str = ""
+    condition_from: str = ""
+    condition_model: str = ""
     condition_type: str = ""
     condition_setting: str = ""
     control_strength: float = 1.0
@@ -56,9 +58,9 @@ class Recipe:
             details["Adapter"] = (
                 f"{self._adapter_names} ({self.method}, strength {self.strength:g})"
             )
-        if self.condition:
+        if given := self.condition or self.condition_from:
             details["Control"] = (
-                f"{Path(self.condition).name} ({self.condition_type}, strength "
+                f"{Path(given).name} ({self.condition_type}, strength "
                 f"{self.control_strength:g}, steps {self.control_start:g} to {self.control_end:g})"
             )
         return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in details.items())])

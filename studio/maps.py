@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from orthodiff.control import Canny, Condition, compute, fit
+from orthodiff.control import Canny, Condition, compute, ready
 from orthodiff.control.base import LOCAL, Lines
 from orthodiff.control.maps import Fitted, Size
 from orthodiff.errors import FileError, UserError
@@ -71,7 +71,7 @@ def from_maps(paths: Sequence[Path], condition: Condition, size: Size) -> list[U
     Raises:
         UserError: none or too many, one that cannot be read, or is no map of this kind.
     """
-    return _from_files(paths, lambda given: _ready(given, condition, size), "map")
+    return _from_files(paths, lambda given: ready(given, size, condition), "map")
 
 
 def from_drawing(strokes: Any, condition: Condition, size: Size) -> UsedMap:
@@ -135,17 +135,3 @@ def _from_file(path: Path, make: Callable[[Image.Image], Fitted]) -> UsedMap:
     except UserError as error:
         raise UserError(f"`{path.name}`: {error}") from error
     return UsedMap(path.name, given, used, note or "")
-
-
-def _ready(given: Image.Image, condition: Condition, size: Size) -> Fitted:
-    """A map that holds as it was given, and still does in the size of the pictures."""
-    condition.check(given)
-    used, note = fit(given, size, condition)
-    try:
-        condition.check(used)
-    except UserError as error:
-        raise UserError(
-            f"The map is too fine for pictures of {size[0]}x{size[1]}: its lines run together. "
-            "Give a simpler one."
-        ) from error
-    return used, note

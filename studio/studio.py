@@ -10,8 +10,7 @@ from pathlib import Path
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from orthodiff.checkpoint import read_metadata
-from orthodiff.control import CONFIG
+from orthodiff.control import CONFIG, read_metadata
 from studio.jobs.local import ROOT, LocalRunner
 from studio.jobs.store import RunStore
 from studio.painter import Painter

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from orthodiff.bundle import Bundle
 from orthodiff.families import load_base
+from orthodiff.parts import parts_in
 from training.__main__ import main
 from training.events import read_events
 from training.history import read_history
@@ -108,10 +109,35 @@ def test_held_out_pairs_are_measured(tiny: Path, pairs: Path, tmp_path: Path) ->
     assert "held-out pictures" in history.end["best_reason"]
 
 
+def test_held_out_maps_are_of_the_kind_that_is_learned(
+    tiny: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = tmp_path / "held-out"
+    write_pairs("segmentation", 2, held_out, size=32, seed=1)
+    assert run(tiny, pairs, tmp_path / "run", validation_data_dir=held_out) == 2
+    assert "the maps of" in capsys.readouterr().err
+    write_pairs("segmentation", 4, tmp_path / "pairs", size=32)
+    (held_out / "condition.json").unlink()  # they say nothing of themselves
+    assert run(tiny, tmp_path / "pairs", tmp_path / "run", validation_data_dir=held_out) == 0
+
+
+def test_replacing_a_run_leaves_none_of_its_parts(tiny: Path, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(tiny, pairs, out) == 0
+    assert parts_in(out) == ["unet", "hint_encoder"]
+    flags = {"method": "none", "rank": None, "overwrite_output_dir": "true"}
+    assert run(tiny, pairs, out, **flags) == 0
+    assert parts_in(out) == ["hint_encoder"]
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
         ({"condition_type": "segmentation"}, "are canny"),
+        (
+            {"proportion_empty_prompts": 0.1, "caption_dropout_rate": 0.5},
+            "Leave one of them out",
+        ),
         ({"condition_type": "edges"}, "Use --condition_type canny"),
         ({"condition_setting": "low"}, "NAME=VALUE"),
         ({"condition_setting": "hig=3"}, "no setting of canny"),

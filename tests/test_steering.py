@@ -58,6 +58,9 @@ def maps(tmp_path):
     for name, picture in (("edges", good("canny")), ("photo", photo()), ("wide", photo())):
         size = (SIDE, SIDE) if name == "edges" else (96, 48) if name == "wide" else (64, 64)
         control.fit(picture, size, control.Canny())[0].save(tmp_path / f"{name}.png")
+    stripes = np.zeros((320, 320, 3), np.uint8)
+    stripes[::8] = 255
+    Image.fromarray(stripes).save(tmp_path / "fine.png")
     return tmp_path
 
 
@@ -86,10 +89,8 @@ def test_maps_times_prompts_times_seeds(call, folders, maps, tmp_path):
     told = [read_recipe(out / f"{number:02d}.png") for number in range(8)]
     assert [recipe.prompt for recipe in told] == ["a dog", "a dog", "a cat", "a cat"] * 2
     assert [recipe.seed for recipe in told] == [0, 1] * 4
-    assert [recipe.condition for recipe in told] == [
-        *[str(maps / "edges.png")] * 4,
-        *[str(maps / "photo.png")] * 4,
-    ]
+    assert [recipe.condition for recipe in told] == [*[str(maps / "edges.png")] * 4, *[""] * 4]
+    assert [recipe.condition_from for recipe in told] == [*[""] * 4, *[str(maps / "photo.png")] * 4]
     assert (told[0].condition_type, told[0].control_strength) == ("canny", 0.8)
     with Image.open(out / "00_map.png") as used, Image.open(maps / "edges.png") as given:
         assert np.array_equal(np.asarray(used), np.asarray(given))
@@ -136,6 +137,22 @@ def test_without_a_map_nothing_steers_and_that_is_said(call, folders):
         (["--condition", "missing.png"], "missing.png"),
         (["--condition", "edges.png", "--condition_type", "depth"], "steered by canny maps"),
         (["--condition", "edges.png", "--control_start", "1"], "start < end"),
+        (
+            [
+                "--condition",
+                "edges.png",
+                "--control_start",
+                "0.3",
+                "--control_end",
+                "0.4",
+                "--num_inference_steps",
+                "4",
+            ],
+            "no whole step of 4",
+        ),
+        (["--control_strength", "0.5"], "`control_strength` is given, but no map"),
+        (["--condition_type", "canny"], "`condition_type` is given, but no map"),
+        (["--condition", "fine.png"], "its lines run together"),
         (["--condition_from", "photo.png", "--condition_model", "x"], "without a model"),
         (["--condition_from", "photo.png", "--condition_setting", "low"], "NAME=VALUE is due"),
         (["--condition_from", "photo.png", "--condition_setting", "low=["], "NAME=VALUE is due"),
@@ -277,7 +294,7 @@ def test_evaluate_control_sets_maps_beside_pictures(tiny, folders, maps, tmp_pat
     assert (report["condition_type"], report["settings"]) == ("canny", {"low": 100, "high": 200})
     assert report["following"]["f1"]["count"] == 2 * 2
     assert report["following"].keys() == report["following_without_map"].keys() == {"iou", "f1"}
-    assert set(report["prompt_similarity"]) == {"with_map", "without_map"}
+    assert set(report["prompt_similarity"]) == {"with_map", "without_map", "base"}
     with Image.open(tmp_path / "out" / "grid.png") as grid:
         assert grid.width > 5 * 144  # the map, and picture and overlay for both prompts
         assert grid.height > 3 * 144
@@ -286,10 +303,35 @@ def test_evaluate_control_sets_maps_beside_pictures(tiny, folders, maps, tmp_pat
     assert told.err == ""
 
 
+def test_evaluate_control_measures_pictures_as_the_maps_were_computed(
+    tiny, folders, maps, tmp_path
+):
+    words = ["--prompt", "a dog", "--condition_from", maps / "photo.png"]
+    usual, keen = tmp_path / "usual", tmp_path / "keen"
+    assert evaluate(tiny, folders / "control", usual, *words) == 0
+    thresholds = ["--condition_setting", "low=5", "--condition_setting", "high=10"]
+    assert evaluate(tiny, folders / "control", keen, *words, *thresholds) == 0
+    told = [json.loads((folder / "report.json").read_text()) for folder in (usual, keen)]
+    assert told[1]["settings"] == {"low": 5, "high": 10}
+    assert told[0]["following"]["f1"]["value"] < told[1]["following"]["f1"]["value"]
+
+
 @pytest.mark.parametrize(
     ("adapter", "words", "said"),
     [
         ("control", [], "There is no map"),
+        (
+            "control",
+            [
+                "--condition",
+                "edges.png",
+                "--condition_from",
+                "photo.png",
+                "--condition_setting",
+                "low=5",
+            ],
+            "ready maps were made with other settings",
+        ),
         ("subject", ["--condition", "edges.png"], "no adapter that is steered by maps"),
         ("control", ["--condition", "photo.png"], "is coloured"),
     ],

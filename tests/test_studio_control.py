@@ -7,11 +7,13 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from orthodiff import control
 from orthodiff.__main__ import main
 from orthodiff.errors import UserError
+from orthodiff.families import load_base
 from orthodiff.recipe import read_recipe
 from studio.maps import from_drawing, from_maps, from_pictures, with_thresholds
 from studio.pages.control import NOBODY, Control
@@ -175,6 +177,18 @@ def test_what_needs_more_than_lines_is_given_ready() -> None:
         from_drawing(SQUARE, control.Segmentation(), SIZE)
     with pytest.raises(UserError, match="depth map cannot be computed in this page"):
         from_pictures([Path("x.png")], control.Depth(), SIZE)
+
+
+def test_a_hint_encoder_alone_is_a_control_too(tiny: Path, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = load_base(str(tiny))
+    learned = control.attach(base.unet, control.Canny(), factor=base.factor, generator=generator)
+    learned.save(tmp_path / "runs" / "hint", base=str(tiny))
+    (tmp_path / "runs" / "hint" / "events.jsonl").touch()
+    studio = Studio.open(bases=(str(tiny),), runs=tmp_path / "runs")
+    assert "hint" in studio.controls()
+    assert studio.store.finished() == []
+    assert studio.base_of(control.read_metadata(studio.controls()["hint"])) == str(tiny)
 
 
 def test_controls_and_subjects_are_offered_apart(studio: Studio) -> None:

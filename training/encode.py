@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,14 +19,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from orthodiff.control import Condition
+from orthodiff.errors import UserError
 from orthodiff.families import Base, Conditioning
 from training.cache import Cache, content_key
 from training.captions import CaptionRules
 from training.data.example import Example
 from training.views import View, Views
-
-MakeCondition = Callable[[Image.Image], Image.Image]
-"""A picture as it will be seen -> its condition, of the same size."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,12 @@ def encode(
     views: Views,
     captions: CaptionRules,
     cache: Cache,
-    make_condition: MakeCondition | None = None,
+    condition: Condition | None = None,
 ) -> Encoded:
     """Encode every view of every picture, and every prompt; one example is held at a time.
 
-    `make_condition` makes the conditions of examples that bring none.
+    Maps are those of a `condition`: an example's own as it would resize them for `generate`, else
+    computed from the picture as seen.
     """
     keep = partial(_kept_latent, base, _autoencoder(base), cache)
     samples = []
@@ -86,7 +86,7 @@ def encode(
                 if example.is_prior
                 else captions.variants(example.caption),
                 masks=_masks(example, seen, base.factor),
-                conditions=_conditions(example, seen, pictures, make_condition),
+                conditions=_conditions(example, seen, pictures, condition),
                 repeats=example.repeats,
             )
         )
@@ -142,17 +142,23 @@ def _conditions(
     example: Example,
     views: Sequence[View],
     pictures: Sequence[Image.Image],
-    make: MakeCondition | None,
+    condition: Condition | None,
 ) -> Tensor | None:
-    """Each view's condition: the example's own, cut alike, else made from the picture as seen."""
-    if example.condition is not None:
-        own = example.condition
-        seen = [view.cut(own, Image.Resampling.BILINEAR) for view in views]
-    elif make is not None:
-        seen = [make(picture) for picture in pictures]
-    else:
+    """Each view's map, `(V, 3, H, W)`."""
+    if condition is None:
         return None
+    if (own := example.condition) is not None:
+        seen = [view.refit(own, condition.resize) for view in views]
+    else:
+        seen = [_computed(condition, picture, example.name) for picture in pictures]
     return torch.stack([_bytes(picture.convert("RGB")) for picture in seen])
+
+
+def _computed(condition: Condition, picture: Image.Image, name: str) -> Image.Image:
+    try:
+        return condition.compute(picture)
+    except UserError as error:
+        raise UserError(f"`{name}`: {error}") from error
 
 
 def _bytes(picture: Image.Image) -> Tensor:

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orthodiff.errors import UserError
+from orthodiff.parts import KINDS
 from training.aside import repair
 from training.state import ANNOUNCING, EVENTS, list_checkpoints
 
-RUN_FILES = (ANNOUNCING, "adapter_model.safetensors", "config.yaml", EVENTS)
+WEIGHTS = ("adapter_model.safetensors", "hint_encoder.safetensors")
+RUN_FILES = (*ANNOUNCING, *WEIGHTS, "config.yaml", EVENTS)
 RUN_FOLDERS = ("samples", "best")
 
 
@@ -27,7 +29,7 @@ def check_output(output_dir: Path, *, resume: bool, overwrite: bool) -> None:
     if resume or overwrite:
         return
     choose = "choose another --output_dir or replace it with --overwrite_output_dir"
-    if (output_dir / ANNOUNCING).exists():
+    if any((output_dir / name).exists() for name in ANNOUNCING):
         raise UserError(f"The output folder `{output_dir}` already holds a finished run; {choose}.")
     if list_checkpoints(output_dir):
         raise UserError(
@@ -68,7 +70,10 @@ def open_run(output_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[Non
 
 
 def _clear(output_dir: Path) -> None:
-    """Remove a run and nothing else; what announces an adapter goes first."""
+    """Remove a run and nothing else; what announces its parts goes first."""
+    for kind in KINDS.values():
+        if kind.is_in(output_dir):
+            kind.remove(output_dir)
     for name in RUN_FILES:
         (output_dir / name).unlink(missing_ok=True)
     for folder in (*list_checkpoints(output_dir), *(output_dir / name for name in RUN_FOLDERS)):

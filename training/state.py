@@ -23,7 +23,7 @@ from training.options import CheckpointOptions
 
 SCHEMA = 2
 STATE, MANIFEST, EVENTS = "training_state.pt", "manifest.json", "events.jsonl"
-ANNOUNCING = "adapter_config.json"
+ANNOUNCING = ("adapter_config.json", "control.json")
 """The file by which a folder is known as an adapter."""
 LEAST_KEPT = 2
 """A run never has fewer checkpoints to fall back on, once it has made them."""
@@ -165,8 +165,9 @@ def spread_adapter(checkpoint: Path, output_dir: Path) -> None:
     with aside(output_dir, "final") as new:
         names = _copy_learned(checkpoint, new)
         sync_tree(new)
-        (output_dir / ANNOUNCING).unlink(missing_ok=True)
-        for name in sorted(names, key=lambda name: name == ANNOUNCING):
+        for name in ANNOUNCING:
+            (output_dir / name).unlink(missing_ok=True)
+        for name in sorted(names, key=lambda name: name in ANNOUNCING):
             (output_dir / name).parent.mkdir(exist_ok=True)
             (new / name).replace(output_dir / name)
         sync(output_dir)

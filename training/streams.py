@@ -37,7 +37,7 @@ def make_stream(
         views=config.views(parts.resolution, factor=base.factor, seed=config.seed),
         captions=config.caption_rules(seed=config.seed),
         cache=Cache((config.cache_dir or default_cache()) / "encoded"),
-        make_condition=parts.task.make_condition(config),
+        condition=parts.task.condition(config),
     )
     share = config.train_batch_size * config.gradient_accumulation_steps
     return Stream(

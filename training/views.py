@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,7 @@ INTERPOLATIONS: dict[str, Image.Resampling] = {
 """torchvision's names; the last two are one for pictures."""
 Tint = tuple[float, float, float]
 Box = tuple[float, float, float, float]
+Resize = Callable[[Image.Image, Size], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,18 @@ class View:
     interpolation: Interpolation = "lanczos"
 
     def cut(self, picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
-        """The seen part of a picture, mask or condition, in its own colours."""
+        """The seen part of a picture or mask, in its own colours."""
         seen = picture.resize(self.size, resampling, box=self.box)
+        return ImageOps.mirror(seen) if self.flipped else seen
+
+    def refit(self, layer: Image.Image, resize: Resize) -> Image.Image:
+        """The seen part of a layer that has the original's proportions, resized by its own rule."""
+        across, down = layer.width / self.original[0], layer.height / self.original[1]
+        left, top, right, bottom = self.box
+        part = layer.crop(
+            (round(left * across), round(top * down), round(right * across), round(bottom * down))
+        )
+        seen = resize(part, self.size)
         return ImageOps.mirror(seen) if self.flipped else seen
 
     def see(self, picture: Image.Image) -> Image.Image:

@@ -11,11 +11,12 @@ from orthodiff.control.handle import (
     is_control,
     load,
     read_config,
+    read_metadata,
 )
 from orthodiff.control.hint import HintEncoder
 from orthodiff.control.kinds import CONTROLS, condition_of
 from orthodiff.control.landmarks import Landmarks
-from orthodiff.control.maps import compute, fit, overlay, to_tensor
+from orthodiff.control.maps import compute, fit, overlay, ready, to_tensor
 from orthodiff.control.scribble import Scribble
 from orthodiff.control.segmentation import Segmentation
 from orthodiff.control.steering import Steering
@@ -41,5 +42,7 @@ __all__ = [
     "load",
     "overlay",
     "read_config",
+    "read_metadata",
+    "ready",
     "to_tensor",
 ]

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from orthodiff.errors import UserError
 
@@ -114,8 +115,10 @@ class Lines(Condition):
     def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Resize without fading: lines are thickened first where the map shrinks."""
         shrink = math.ceil(max(given.width / size[0], given.height / size[1]))
-        bold = given.filter(ImageFilter.MaxFilter(shrink | 1)) if shrink > 1 else given
-        return bold.resize(size, Image.Resampling.NEAREST)
+        if shrink > 1:
+            brush = np.ones((shrink | 1, shrink | 1), np.uint8)
+            given = Image.fromarray(cv2.dilate(np.asarray(given), brush))
+        return given.resize(size, Image.Resampling.NEAREST)
 
 
 def refuse_blank(given: Image.Image, name: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
@@ -188,6 +188,19 @@ def is_control(folder: str | Path) -> bool:
     return (Path(folder) / CONFIG).is_file()
 
 
+def read_metadata(folder: str | Path) -> dict[str, str]:
+    """The recipe that was saved with a control: `base` and `save`'s metadata.
+
+    Raises:
+        UserError: the weights are missing or not safetensors.
+    """
+    try:
+        with safe_open(Path(folder) / WEIGHTS, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        raise _unreadable(Path(folder) / WEIGHTS) from None
+
+
 def describe(folder: str | Path) -> dict[str, Any]:
     """What `control.json` of `folder` says.
 
@@ -224,7 +237,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return from_bytes(path.read_bytes())
     except (SafetensorError, OSError, ValueError):
-        raise UserError(f"{path} is missing or damaged. Save the control again.") from None
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: Path) -> UserError:
+    return UserError(f"{path} is missing or damaged. Save the control again.")
 
 
 def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from orthodiff.control.base import Condition
+from orthodiff.errors import UserError
 
 Size = tuple[int, int]
 Fitted = tuple[Image.Image, str | None]
@@ -20,7 +21,7 @@ def fit(given: Image.Image, size: Size, condition: Condition) -> Fitted:
     """A ready RGB map in `size` (width, height).
 
     A map of another shape is letterboxed: black above and below, or left and right. Whether it is
-    a map of this kind is not looked at; see `Condition.check`.
+    a map of this kind is not looked at; see `ready`.
     """
     if given.size == size:
         return given, None
@@ -29,6 +30,24 @@ def fit(given: Image.Image, size: Size, condition: Condition) -> Fitted:
     if inner == size:
         return resized, f"{was} and was resized to {size[0]}x{size[1]}."
     return _letterbox(resized, size), f"{was}: {_boxed(inner, size)}"
+
+
+def ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:
+    """A map as it was given in `size`: a map of this kind before, and still one after.
+
+    Raises:
+        UserError: it is none, or too fine for pictures of that size.
+    """
+    condition.check(given)
+    used, note = fit(given, size, condition)
+    try:
+        condition.check(used)
+    except UserError as error:
+        raise UserError(
+            f"The map is too fine for pictures of {size[0]}x{size[1]}: its lines run together. "
+            "Give a simpler one."
+        ) from error
+    return used, note
 
 
 def compute(picture: Image.Image, size: Size, condition: Condition) -> Fitted:

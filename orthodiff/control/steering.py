@@ -41,10 +41,15 @@ class Steering:
         hints = self.control.encode(to_tensor(self.maps[batch]))
 
         def at(step: int, steps: int) -> AbstractContextManager[None]:
-            lasts = self.start <= step / steps and (step + 1) / steps <= self.end
-            return self.control.guided(hints, strength=self.strength) if lasts else nullcontext()
+            if not self.lasts(step, steps):
+                return nullcontext()
+            return self.control.guided(hints, strength=self.strength)
 
         return at
+
+    def lasts(self, step: int, steps: int) -> bool:
+        """Whether the maps count in a step, which must lie wholly between start and end."""
+        return self.start <= step / steps and (step + 1) / steps <= self.end
 
 
 def unsteered(step: int, steps: int) -> AbstractContextManager[None]:

@@ -57,8 +57,10 @@ class RunStore:
     def finished(self, *, control: bool = False) -> list[str]:
         """The runs that have an adapter, which follows maps or does not, newest first."""
         folders = [self.root / name for name in self.names()]
+        if control:
+            return [folder.name for folder in folders if is_control(folder)]
         adapters = [folder for folder in folders if (folder / ADAPTER).is_file()]
-        return [folder.name for folder in adapters if is_control(folder) == control]
+        return [folder.name for folder in adapters if not is_control(folder)]
 
     def free_name(self, wish: str) -> str:
         """`wish` as a valid name that is not taken: `robot-hra`, then `robot-hra-2`, ..."""

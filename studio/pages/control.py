@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
+from orthodiff import control
 from orthodiff.checkpoint import read_metadata
 from orthodiff.commands import GenerateOptions
-from orthodiff.control import read_config
 from orthodiff.errors import UserError
 from studio import cards, grids
 from studio.maps import NothingGivenError, UsedMap
@@ -172,7 +172,8 @@ class Control:
             return [*unchanged, gr.skip()]
         try:
             folder = self.studio.controls()[name]
-            condition, recipe = read_config(folder)["condition"], read_metadata(folder)
+            condition = control.read_config(folder)["condition"]
+            recipe = control.read_metadata(folder)
         except UserError as error:
             return [*unchanged, cards.problem(str(error))]
         base = self.studio.base_of(recipe)
@@ -203,7 +204,7 @@ class Control:
         """
         if data[self.base] not in self.studio.bases:
             raise UserError("This base model is not offered here. Choose one from the list.")
-        condition = read_config(self._adapter(data))["condition"]
+        condition = control.read_config(self._adapter(data))["condition"]
         side = advice(data[self.base]).resolution
         return self.source.used(data, condition, (side, side))
 

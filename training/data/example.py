@@ -12,8 +12,8 @@ class Example:
     """A picture and what is known about it, before any scaling, cropping or flipping.
 
     `image` is RGB, upright, in sRGB and of its original size; `mask` ("L", 255 where the loss
-    counts fully) and `condition` (RGB) have the same size. `repeats` says how often an epoch sees
-    the example; `is_prior` marks pictures of the class (prior preservation).
+    counts fully) has the same size and `condition` (RGB) the same proportions. `repeats` says how
+    often an epoch sees the example; `is_prior` marks pictures of the class (prior preservation).
     """
 
     name: str

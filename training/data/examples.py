@@ -12,7 +12,7 @@ from orthodiff.errors import FileError
 from orthodiff.pictures import open_layers, open_picture
 from training.data.example import Example
 from training.data.found import Record, Request, Source
-from training.data.masks import fitted, subject_mask
+from training.data.masks import check_shape, subject_mask
 
 SMALLEST = 16
 """Pixels a side."""
@@ -109,7 +109,8 @@ def _layer(
     if content is None:
         return None
     layer = open_picture(content, name=f"{what} of {record.name}")
-    return fitted(layer, size, name=record.name, what=what)
+    check_shape(layer, size, name=record.name, what=what)
+    return layer
 
 
 def _mask(
@@ -118,7 +119,7 @@ def _mask(
     """Given as a file, else the opacity, else found by itself, if that is wanted."""
     given = _layer(record.mask, record, image.size, what="mask")
     if given is not None:
-        mask = given.convert("L")
+        mask = given.convert("L").resize(image.size, Image.Resampling.BILINEAR)
     elif request.alpha_mask and alpha is not None:
         mask = alpha
     elif request.subject_mask:

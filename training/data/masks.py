@@ -47,17 +47,16 @@ def check_mask_dir(mask_dir: Path | None) -> None:
         raise UserError(f"`mask_dir` is `{mask_dir}`, which is not a folder. Check the path.")
 
 
-def fitted(layer: Image.Image, size: tuple[int, int], *, name: str, what: str) -> Image.Image:
-    """A mask or a condition in the size of its picture.
+def check_shape(layer: Image.Image, size: tuple[int, int], *, name: str, what: str) -> None:
+    """Refuse a mask or a condition of other proportions than its picture's.
 
     Raises:
-        FileError: its proportions are not those of the picture.
+        FileError: naming the picture.
     """
     (width, height), (own_width, own_height) = size, layer.size
     if abs(width * own_height - height * own_width) > 0.02 * width * own_height:
         reason = f"its {what} has {own_width} x {own_height} pixels, the picture {width} x {height}"
         raise FileError(name, reason, f"Give the {what} the proportions of the picture")
-    return layer if layer.size == size else layer.resize(size, Image.Resampling.BILINEAR)
 
 
 def check_subject_mask() -> None:

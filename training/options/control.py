@@ -53,7 +53,15 @@ class ControlOptions(Options):
     def _name_dropout(cls, values: dict[str, Any]) -> dict[str, Any]:
         """`proportion_empty_prompts` names a caption dropout too."""
         share = values.get("proportion_empty_prompts", 0.0)
-        return {**values, "caption_dropout_rate": share} if float(share) else values
+        if not float(share):
+            return values
+        also = values.get("caption_dropout_rate", share)
+        if float(also) != float(share):
+            raise ValueError(
+                f"`proportion_empty_prompts` is {share}, but `caption_dropout_rate`, which means "
+                f"the same, is {also}. Leave one of them out."
+            )
+        return {**values, "caption_dropout_rate": share}
 
     @model_validator(mode="after")
     def _check_condition_settings(self) -> Self:

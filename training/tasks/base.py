@@ -13,12 +13,11 @@ from training.data.examples import Examples
 
 if TYPE_CHECKING:
     from orthodiff.bundle import Bundle
-    from orthodiff.control import Steering
+    from orthodiff.control import Condition, Steering
     from orthodiff.families import Base
     from orthodiff.generate import GenerateRequest
     from training.batches import Batch
     from training.data.example import Example
-    from training.encode import MakeCondition
 
 
 class Task(ABC):
@@ -67,8 +66,8 @@ class Task(ABC):
         """What the run must not unlearn, made with the unadapted `base` if need be."""
         return []
 
-    def make_condition(self, config: Any) -> MakeCondition | None:
-        """How to make the condition of a picture as it is seen, where its example brings none."""
+    def condition(self, config: Any) -> Condition | None:
+        """The kind of maps that it learns to follow."""
         return None
 
     @abstractmethod

@@ -33,7 +33,6 @@ from training.tasks.base import Task
 if TYPE_CHECKING:
     from orthodiff.families import Base
     from training.batches import Batch
-    from training.encode import MakeCondition
 
 NONE = "none"
 """The method of a hint encoder alone."""
@@ -113,7 +112,18 @@ class ControlTask(Task):
             condition.check(open_picture(path))
 
     def examples(self, config: ControlConfig, *, resolution: int) -> Examples:
+        return self._examples(config, config.condition)
+
+    def held_out(self, config: ControlConfig, *, resolution: int) -> Examples | list[Any]:
+        if (folder := config.validation_data_dir) is None:
+            return []
         condition = config.condition
+        find_condition(folder, condition.name, {})
+        elsewhere = config.model_copy(update={"train_data_dir": folder, "dataset_name": None})
+        return self._examples(elsewhere, condition)
+
+    def _examples(self, config: ControlConfig, condition: Condition) -> Examples:
+        """Those with maps of that kind, given or to be computed."""
         found = usable_examples(
             config.request(config.train_data_dir, caption=""),
             skip_bad_files=config.skip_bad_files,
@@ -124,14 +134,8 @@ class ControlTask(Task):
             condition.compute(found[first].image)
         return found
 
-    def held_out(self, config: ControlConfig, *, resolution: int) -> Examples | list[Any]:
-        if config.validation_data_dir is None:
-            return []
-        instead = {"train_data_dir": config.validation_data_dir, "dataset_name": None}
-        return self.examples(config.model_copy(update=instead), resolution=resolution)
-
-    def make_condition(self, config: ControlConfig) -> MakeCondition:
-        return config.condition.compute
+    def condition(self, config: ControlConfig) -> Condition:
+        return config.condition
 
     def attach(self, config: ControlConfig, base: Base) -> Bundle:
         generator = torch.Generator().manual_seed(config.seed)
