@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,12 @@ class RivalTask(ControlTask):
             )
         return Bundle(base, {NAME: Rival(net.requires_grad_(True).train())})
 
-    def settle(self, learned: Bundle, batch: Batch) -> None:
-        part = learned.parts[NAME]
+    def settle(self, learned: Bundle, first_seen: Callable[[], Batch]) -> None:
+        part, maps = learned.parts[NAME], first_seen().condition
         assert isinstance(part, Rival)
-        assert batch.condition is not None
+        assert maps is not None
         if self.our_start:
-            settle(part.net.controlnet_cond_embedding, batch.condition)
+            settle(part.net.controlnet_cond_embedding, maps)
 
     def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
         part, hidden = learned.parts[NAME], batch.conditioning.hidden

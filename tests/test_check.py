@@ -168,6 +168,7 @@ def test_a_training_refuses_the_same_files(
     assert "words.jpg" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert train(tiny, tmp_path / "photos", tmp_path / "run", skip_bad_files=True) == 0
+    assert "note: Left out: " in capsys.readouterr().err
 
 
 def test_a_training_on_a_kohya_tree(tiny: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from orthodiff.control import (
     Landmarks,
     Scribble,
     Segmentation,
+    compute,
     condition_of,
     fit,
     overlay,
@@ -122,6 +123,15 @@ def test_scribbles_are_bolder_than_edges():
     assert scribble.sum() > 1.5 * edges.sum()
     with pytest.raises(UserError, match="share of the side"):
         Scribble(stroke=3)
+    with pytest.raises(UserError, match="share of the side"):
+        Landmarks(stroke=3)
+
+
+def test_a_picture_too_busy_for_lines_is_not_to_be_inverted():
+    busy = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    with pytest.raises(UserError, match="Take another picture") as refused:
+        compute(busy, (64, 64), Scribble(stroke=0.1, blur=0.01))
+    assert "Invert" not in str(refused.value)
 
 
 def test_ade20k_is_complete_and_voc_is_pascals():

@@ -50,6 +50,31 @@ def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:
     assert (config.seed, config.max_train_steps, config.adapter().rank) == (5, 7, 4)
 
 
+def test_epochs_as_flags_win_over_steps_in_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("max_train_steps: 400\nvalidation_steps: 50\n")
+    config = read(f"--config={path}", "--num_train_epochs=2", "--validation_epochs=1")
+    counted = config.counted(examples=8, processes=1)
+    assert (counted.max_train_steps, counted.validation_steps) == (4, 2)
+    both = read(f"--config={path}", "--num_train_epochs=2", "--max_train_steps=9")
+    assert both.counted(examples=8, processes=1).max_train_steps == 9
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--lr_warmup_steps=5"], "constant_with_warmup"),
+        (["--lr_power=2"], "polynomial"),
+        (["--lr_num_cycles=2", "--lr_scheduler=cosine"], "cosine_with_restarts"),
+    ],
+)
+def test_what_has_no_effect_on_the_rate_is_told(flags: list[str], told: str) -> None:
+    (note,) = read(*flags).notes()
+    assert "has no effect" in note
+    assert told in note
+    assert not read("--lr_warmup_steps=5", "--optimizer=schedulefree").notes()
+
+
 def test_another_method_drops_the_settings_of_the_yaml_s_method(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("method: hra\nrank: 4\n")

@@ -230,6 +230,12 @@ def test_masks(tmp_path: Path) -> None:
         assert (example.mask.mode, example.mask.size) == ("L", example.image.size)
         assert example.mask.getpixel((10, 10)) == 255
         assert example.mask.getpixel((80, 10)) == 0
+    white = Image.new("RGBA", half.size, (255, 255, 255, 0))
+    white.putalpha(half)
+    white.save(tmp_path / "photos" / "a-masklabel.png")  # the subject, cut out
+    cut_out = usable_examples(asked)[0].mask
+    assert cut_out is not None
+    assert (cut_out.getpixel((10, 10)), cut_out.getpixel((80, 10))) == (255, 0)
     plain = replace(asked, mask_dir=None, alpha_mask=False)
     assert [example.mask is not None for example in usable_examples(plain)] == [
         True, False, False, False,

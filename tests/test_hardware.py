@@ -4,9 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from orthodiff.errors import UserError
 from tests.runs import arguments, make_pictures, start, train
 from tests.test_loop import losses
+from training.hardware import check_hardware
+from training.options import MemoryOptions
 
 SWITCHES = {
     "plain": {},
@@ -62,3 +66,9 @@ def test_xformers_is_refused_where_it_cannot_run(
     assert train(tiny, pictures, tmp_path / "run", **{flag: value}) == 2
     assert "--attention sdpa" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_fp16_is_refused_on_a_cpu() -> None:
+    options = MemoryOptions(mixed_precision="fp16")
+    with pytest.raises(UserError, match="a CPU cannot train"):
+        check_hardware(options, torch.device("cpu"), torch.float16)

@@ -89,6 +89,23 @@ def test_resume_is_bitwise(tiny: Path, pictures: Path, tmp_path: Path) -> None:
     assert losses(part) == losses(tmp_path / "whole")
 
 
+def test_a_checkpoint_of_another_run_begins_a_run_and_mixes_none(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny, pictures, tmp_path / "a", checkpointing_steps=2)
+    train(tiny, pictures, tmp_path / "b", seed=0)
+    before = weights(tmp_path / "b")
+    middle = tmp_path / "a" / "checkpoint-2"
+    assert train(tiny, pictures, tmp_path / "b", resume_from_checkpoint=middle) == 2
+    assert "already holds a finished run" in capsys.readouterr().err
+    assert weights(tmp_path / "b") == before
+    assert train(tiny, pictures, tmp_path / "c", resume_from_checkpoint=middle) == 0
+    assert weights(tmp_path / "c") == weights(tmp_path / "a")
+    done = tmp_path / "a" / "checkpoint-4"
+    assert train(tiny, pictures, tmp_path / "d", resume_from_checkpoint=done) == 2
+    assert "already at the end" in capsys.readouterr().err
+
+
 def test_resuming_where_nothing_is_starts_at_0_and_says_so(
     tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

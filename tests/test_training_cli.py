@@ -101,6 +101,10 @@ def test_real_photos_train(tiny: Path, tmp_path: Path) -> None:
         ({"config": "PHOTO"}, "not valid YAML"),
         ({"mixed_precision": "fp8"}, "no, fp16, bf16"),
         (
+            {"attention": "flash", "enable_xformers_memory_efficient_attention": "true"},
+            "contradict each other",
+        ),
+        (
             {
                 "with_prior_preservation": "true",
                 "class_prompt": "a dog",

@@ -60,7 +60,7 @@ def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
     hush()
     try:
         return _plan(task, config) if config.plan else _train(task, config, stop)
-    except (FloatingPointError, MemoryError, RuntimeError) as error:
+    except (FloatingPointError, MemoryError, OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
         print(f"failed: {explain(error, config)}", file=sys.stderr)
@@ -76,14 +76,15 @@ def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
         _say_notes(parts)
     if not parts.accelerator.is_main_process:
         return _run(parts, _Narrator([]), stop)
-    resume, overwrite = parts.checkpoint is not None, config.overwrite_output_dir
-    with open_run(config.output_dir, resume=resume, overwrite=overwrite):
+    overwrite = config.overwrite_output_dir
+    with open_run(config.output_dir, resume=parts.goes_on, overwrite=overwrite):
         return _run(parts, _Narrator(_listeners(config)), stop)
 
 
 def _say_notes(parts: Parts) -> None:
     """What will not happen although it was asked for."""
     config, notes = parts.config, parts.config.notes()
+    notes += getattr(parts.examples, "remarks", ())
     if config.resume_from_checkpoint and parts.checkpoint is None:
         notes.append(f"`{config.output_dir}` holds no checkpoint, so the run starts at step 0.")
     for note in notes:
@@ -102,11 +103,10 @@ def _plan(task: Task, config: RunConfig) -> int:
 
 
 def _listeners(config: RunConfig) -> list[Report]:
-    from training.trackers import Tracker, chosen_tracker
+    from training.trackers import Tracker, chosen_trackers
 
-    listeners: list[Report] = [EventLog(config.output_dir / "events.jsonl"), ProgressBar()]
-    tracker = chosen_tracker(config)
-    return [*listeners, Tracker(tracker, config)] if tracker else listeners
+    trackers = [Tracker(name, config) for name in chosen_trackers(config)]
+    return [EventLog(config.output_dir / "events.jsonl"), ProgressBar(), *trackers]
 
 
 class _Narrator:

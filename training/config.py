@@ -32,6 +32,8 @@ from training.options import (
 )
 
 OWN_KEYS = ("settings",)
+IN_EPOCHS = {"num_train_epochs": "max_train_steps", "validation_epochs": "validation_steps"}
+"""Flags in epochs, and in steps."""
 
 
 class RunConfig(
@@ -58,6 +60,10 @@ class RunConfig(
     def rate_for(self, part: str) -> float:
         """The peak learning rate before scaling of one part of what is learned."""
         return self.rate
+
+    def notes(self) -> list[str]:
+        """What was asked for and has no effect, one sentence each."""
+        return [*super().notes(), *self.idle_rates()]
 
     def counted(self, *, examples: int, processes: int) -> Self:
         """The same with epochs in steps, an epoch seeing each of the `examples` once.
@@ -114,6 +120,9 @@ def read_config(arguments: Sequence[str], kind: type[Config], *, prog: str) -> C
     if "method" in given and given["method"] != written.get("method", usual):
         of_the_method = {*setting_flags(), "learning_rate"}
         written = {name: v for name, v in written.items() if name not in of_the_method}
+    for epochs, steps in IN_EPOCHS.items():
+        if epochs in given:
+            written.pop(steps, None)
     return validate(kind, {**written, **given})
 
 

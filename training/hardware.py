@@ -20,8 +20,13 @@ def check_hardware(options: MemoryOptions, device: torch.device, dtype: torch.dt
     """Refuse early what would fail in the first step.
 
     Raises:
-        UserError: the attention asked for is not installed or does not run here.
+        UserError: the precision or the attention asked for does not run here, or is not installed.
     """
+    if dtype == torch.float16 and device.type == "cpu":
+        raise UserError(
+            "`mixed_precision` is fp16, in which a CPU cannot train. Use --mixed_precision bf16 "
+            "or no."
+        )
     if options.attention == "xformers":
         _check_xformers(device)
     elif options.attention in KERNELS:

@@ -64,7 +64,7 @@ class Trainer:
         self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.device)
         self.validator = make_validator(parts, self.streams[0], self.schedule)
         self.learned = parts.task.attach(self.config, self.base)
-        parts.task.settle(self.learned, self._first_seen())
+        parts.task.settle(self.learned, self._first_seen)
         self.base.park_encoders(texts=not self.learned.reads)
         set_up(self.config, self.base.unet)
         self.learning = Learning(parts, self.learned)
@@ -83,6 +83,7 @@ class Trainer:
             if asked or is_kept(config, step, last=config.max_train_steps):
                 self.save(step)
             if asked and step < config.max_train_steps:
+                self.accelerator.wait_for_everyone()  # or a launcher ends the one that still saves
                 raise Interrupted(asked, f"after step {step}; {GO_ON}")
             self.measure(step)
             away += time.monotonic() - paused

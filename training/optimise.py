@@ -35,11 +35,11 @@ def make_optimizer(
 
 
 def make_schedule(config: RunConfig, optimizer: Optimizer) -> LRScheduler:
-    """The course of the rate, stepped once per optimizer step."""
+    """The course of the rate, stepped once per optimizer step; schedule-free has its own."""
     from diffusers.optimization import get_scheduler
 
     return get_scheduler(
-        config.lr_scheduler,
+        "constant" if config.optimizer == "schedulefree" else config.lr_scheduler,
         optimizer=optimizer,
         num_warmup_steps=config.lr_warmup_steps,
         num_training_steps=config.max_train_steps,

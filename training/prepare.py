@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,13 @@ from training.scores import open_scorer
 from training.signals import is_launched
 from training.state import find_checkpoint, load_checkpoint
 from training.tasks import Task
-from training.trackers import chosen_tracker
+from training.trackers import chosen_trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+PATIENCE = timedelta(hours=3)
+"""How long processes wait for the main one, which alone makes class pictures and encodes."""
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -61,6 +64,11 @@ class Parts:
     def start_step(self) -> int:
         return int(self.checkpoint["step"]) if self.checkpoint else 0
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the checkpoint is of the very run in the output folder."""
+        return _is_of_run(self.config, self.checkpoint)
+
 
 def prepare(task: Task, config: RunConfig) -> Parts:
     """Load and check everything.
@@ -69,13 +77,18 @@ def prepare(task: Task, config: RunConfig) -> Parts:
         UserError: the run cannot be done as asked; nothing has been written.
     """
     from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
 
     checkpoint = _checkpoint(config)
-    going_on = checkpoint is not None
-    check_output(config.output_dir, resume=going_on, overwrite=config.overwrite_output_dir)
+    goes_on = _is_of_run(config, checkpoint)
+    check_output(config.output_dir, resume=goes_on, overwrite=config.overwrite_output_dir)
     task.check(config)
     check_extras(config)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=_share_the_cpu())
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=_share_the_cpu(),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
     is_main = accelerator.is_main_process
     dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
     check_hardware(config, accelerator.device, dtype)
@@ -125,7 +138,7 @@ def check_extras(config: RunConfig) -> None:
         UserError: naming the package.
     """
     check_optimizer(config)
-    chosen_tracker(config)
+    chosen_trackers(config)
 
 
 def _check_fit(task: Task, config: RunConfig, base: Base) -> int:
@@ -142,16 +155,22 @@ def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
     folder = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
     if folder is None:
         return None
-    state = load_checkpoint(folder)
+    state = {**load_checkpoint(folder), "folder": folder}
     _check_same_run(config, json.loads(state["config"]), folder)
     return state
 
 
+def _is_of_run(config: RunConfig, checkpoint: Mapping[str, Any] | None) -> bool:
+    if checkpoint is None:
+        return False
+    return bool(checkpoint["folder"].resolve().parent == config.output_dir.resolve())
+
+
 def _check_unfinished(config: RunConfig, checkpoint: Mapping[str, Any]) -> None:
-    if checkpoint["step"] > config.max_train_steps:
-        done = checkpoint["step"]
+    done = checkpoint["step"]
+    if done >= config.max_train_steps + _is_of_run(config, checkpoint):
         raise UserError(
-            f"The checkpoint of step {done} is already past `max_train_steps` "
+            f"The checkpoint of step {done} is already at the end of `max_train_steps` "
             f"{config.max_train_steps}. Ask for more steps, or resume from an earlier checkpoint."
         )
 

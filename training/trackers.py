@@ -14,25 +14,27 @@ if TYPE_CHECKING:
 
 PROJECT = "orthodiff"
 USUAL = "tensorboard"
+TRACKERS = (USUAL, "wandb", "trackio")
 
 
-def chosen_tracker(config: RunConfig) -> str | None:
-    """The tracker to tell; unless one is asked for it is TensorBoard where that is installed.
+def chosen_trackers(config: RunConfig) -> list[str]:
+    """The trackers to tell; unless asked for it is TensorBoard where that is installed.
 
     Raises:
         UserError: the one asked for is not installed.
     """
     name = config.report_to
-    if name is None:
-        return USUAL if find_spec(USUAL) else None
     if name == "none":
-        return None
+        return []
+    if name in (None, "all"):
+        wanted = TRACKERS if name else (USUAL,)
+        return [each for each in wanted if find_spec(each)]
     if find_spec(name) is None:
         raise UserError(
             f"`report_to` is {name}, which is not installed. "
             f"Run `pip install {name}`, or leave the flag out."
         )
-    return name
+    return [name]
 
 
 class Tracker:

@@ -33,6 +33,13 @@ class Landmarks(Lines):
 
     name: ClassVar[str] = "landmarks"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.stroke <= 0.2:
+            raise UserError(
+                f"Landmarks' `stroke` is {self.stroke}, but it is a share of the side from 0 to "
+                "0.2. Usual is 0.006."
+            )
+
     def draw(self, points: np.ndarray, size: tuple[int, int]) -> Image.Image:
         """The map of `points` `(68, 2)` in pixels (x, y) on a picture of `size` (width, height).
 

@@ -59,7 +59,13 @@ def compute(picture: Image.Image, size: Size, condition: Condition) -> Fitted:
     inner = _inside(picture.size, size)
     small = picture.resize(inner, Image.Resampling.LANCZOS)
     computed = condition.compute(small)
-    condition.check(computed)
+    try:
+        condition.check(computed)
+    except UserError as error:
+        reason = str(error).rpartition(". ")[0]
+        raise UserError(
+            f"{reason}. Take another picture, or compute its map with other settings."
+        ) from error
     if inner == size:
         return computed, None
     was = f"The picture was {picture.width}x{picture.height}"

@@ -99,7 +99,8 @@ def usable_examples(
         raise UserError(_refusal(problems, request.place))
     if not records:
         raise UserError(f"None of the {len(problems)} pictures of `{request.place}` can be used.")
-    return Examples(records, request, is_prior=is_prior)
+    remarks = [*found.remarks, *(f"Left out: {problem}" for problem in problems)]
+    return Examples(records, request, is_prior=is_prior, remarks=remarks)
 
 
 def _sift(found: Found, use: Callable[[Record], T]) -> tuple[list[T], list[FileError]]:

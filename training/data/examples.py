@@ -9,7 +9,7 @@ from typing import overload
 from PIL import Image
 
 from orthodiff.errors import FileError
-from orthodiff.pictures import open_layers, open_picture
+from orthodiff.pictures import open_layers
 from training.data.example import Example
 from training.data.found import Record, Request, Source
 from training.data.masks import check_shape, subject_mask
@@ -21,14 +21,22 @@ SMALLEST = 16
 class Examples(Sequence[Example]):
     """Opens a record each time it is asked for; `request` says which masks are wanted.
 
+    `remarks` say what was found, but left out, a sentence each.
+
     Raises:
         FileError: on access, when the picture, its mask or its condition cannot be used.
     """
 
     def __init__(
-        self, records: Sequence[Record], request: Request, *, is_prior: bool = False
+        self,
+        records: Sequence[Record],
+        request: Request,
+        *,
+        is_prior: bool = False,
+        remarks: Sequence[str] = (),
     ) -> None:
         self.records, self.request, self.is_prior = records, request, is_prior
+        self.remarks = remarks
 
     def __len__(self) -> int:
         return len(self.records)
@@ -104,13 +112,13 @@ def _content(source: Source | None) -> Path | bytes | None:
 def _layer(
     source: Source | None, record: Record, size: tuple[int, int], *, what: str
 ) -> Image.Image | None:
-    """The mask or the condition given with a picture of that `size`."""
+    """The mask or the condition given with a picture of that `size`; transparent is black."""
     content = _content(source)
     if content is None:
         return None
-    layer = open_picture(content, name=f"{what} of {record.name}")
+    layer, alpha = open_layers(content, name=f"{what} of {record.name}")
     check_shape(layer, size, name=record.name, what=what)
-    return layer
+    return Image.composite(layer, Image.new("RGB", layer.size), alpha) if alpha else layer
 
 
 def _mask(

@@ -52,11 +52,11 @@ class ControlOptions(Options):
     @classmethod
     def _name_dropout(cls, values: dict[str, Any]) -> dict[str, Any]:
         """`proportion_empty_prompts` names a caption dropout too."""
-        share = values.get("proportion_empty_prompts", 0.0)
-        if not float(share):
+        share = values.get("proportion_empty_prompts")
+        if not _number(share):
             return values
         also = values.get("caption_dropout_rate", share)
-        if float(also) != float(share):
+        if _number(also) != _number(share):
             raise ValueError(
                 f"`proportion_empty_prompts` is {share}, but `caption_dropout_rate`, which means "
                 f"the same, is {also}. Leave one of them out."
@@ -71,3 +71,11 @@ class ControlOptions(Options):
     def condition_settings(self) -> dict[str, Any]:
         """The given settings of the maps by name."""
         return read_settings(self.condition_setting)
+
+
+def _number(value: Any) -> float | None:
+    """What is not a number yet; None for what is none, which its field refuses."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

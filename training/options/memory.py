@@ -44,4 +44,9 @@ class MemoryOptions(Options):
         """`enable_xformers_memory_efficient_attention` names an attention too."""
         if not is_on(values.get("enable_xformers_memory_efficient_attention")):
             return values
+        if values.get("attention", "xformers") != "xformers":
+            raise ValueError(
+                "`enable_xformers_memory_efficient_attention` and `attention` "
+                f"{values['attention']} contradict each other. Leave one of them out."
+            )
         return {**values, "attention": "xformers"}

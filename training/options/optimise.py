@@ -59,6 +59,20 @@ class OptimiseOptions(Options):
             )
         return {**values, "optimizer": "adamw8bit"}
 
+    def idle_rates(self) -> list[str]:
+        """What was said of the rate's course and does not count, one sentence each."""
+        course, found = self.lr_scheduler, {}
+        if self.lr_warmup_steps and course == "constant" and self.optimizer != "schedulefree":
+            found["lr_warmup_steps"] = "use --lr_scheduler constant_with_warmup"
+        if self.lr_num_cycles != 1 and course != "cosine_with_restarts":
+            found["lr_num_cycles"] = "use --lr_scheduler cosine_with_restarts"
+        if self.lr_power != 1 and course != "polynomial":
+            found["lr_power"] = "use --lr_scheduler polynomial"
+        return [
+            f"`{name}` has no effect: `lr_scheduler` is {course}; {remedy}."
+            for name, remedy in found.items()
+        ]
+
     @model_validator(mode="after")
     def _check_schedule_free(self) -> Self:
         if self.optimizer != "schedulefree":

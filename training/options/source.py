@@ -48,6 +48,11 @@ class SourceOptions(Options):
                 "`dataset_config_name` is given, but no dataset. Add --dataset_name, or leave it "
                 "out."
             )
+        if self.mask_dir and self.dataset_name:
+            raise ValueError(
+                "`mask_dir` is given, but datasets have their masks in a column. Name it with "
+                "--mask_column, or leave the folder out."
+            )
         if self.image_column and not self.dataset_name:
             raise ValueError(
                 "`image_column` is given, but folders name their pictures `file_name`. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
@@ -78,8 +78,8 @@ class Task(ABC):
             UserError: the settings do not fit the base's layers.
         """
 
-    def settle(self, learned: Bundle, batch: Batch) -> None:
-        """Suit the start of a new run's `learned` to a `batch`, whatever the processes."""
+    def settle(self, learned: Bundle, first_seen: Callable[[], Batch]) -> None:
+        """Suit the start of what is `learned` to the first samples, the same in all processes."""
         return
 
     @abstractmethod

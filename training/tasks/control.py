@@ -6,6 +6,7 @@ attention and GEGLU projections, and hints are added once, to the UNet's first f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,7 +78,7 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
         """One validation prompt goes with every map, and one map with every prompt."""
         names = ("validation_prompt", "validation_image")
         given = [values.get(name) or () for name in names]
-        lists = [[one] if isinstance(one, str | Path) else list(one) for one in given]
+        lists = [list(one) if isinstance(one, list | tuple) else [one] for one in given]
         most = max(map(len, lists))
         pairs = zip(names, lists, strict=True)
         return {**values, **{n: tuple(one * most if len(one) == 1 else one) for n, one in pairs}}
@@ -149,8 +150,8 @@ class ControlTask(Task):
         )
         return Bundle(base, parts)
 
-    def settle(self, learned: Bundle, batch: Batch) -> None:
-        _control(learned).settle(_maps(batch))
+    def settle(self, learned: Bundle, first_seen: Callable[[], Batch]) -> None:
+        _control(learned).settle(_maps(first_seen()))
 
     def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
         hints = _control(learned).encode(_maps(batch))
