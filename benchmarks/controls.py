@@ -135,13 +135,11 @@ def _try_rates(
 
 
 def _chosen(result: Path | None) -> dict[str, Any]:
-    """The rates of an earlier result of this benchmark."""
+    """The rates of an earlier result of this benchmark, and how they were chosen."""
     if result is None:
         return {}
     chosen = json.loads(result.read_text("utf-8"))["choice_of_rates"]
-    return {
-        name: {"rate": found["rate"], "rule": "chosen before"} for name, found in chosen.items()
-    }
+    return {name: {"rule": "chosen before", **found} for name, found in chosen.items()}
 
 
 def _rows(
