@@ -83,6 +83,7 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     goes_on = _is_of_run(config, checkpoint)
     check_output(config.output_dir, resume=goes_on, overwrite=config.overwrite_output_dir)
     task.check(config)
+    examples, held_out = task.examples(config), task.held_out(config)
     check_extras(config)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
@@ -104,7 +105,6 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     resolution = config.resolution or base.recommended.resolution
     _check_resolution(resolution, base)
     config.views(resolution, factor=base.factor, seed=config.seed)
-    examples = task.examples(config, resolution=resolution)
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
     origin = origin_of(config, accelerator, base, examples)
@@ -118,7 +118,7 @@ def prepare(task: Task, config: RunConfig) -> Parts:
         base,
         num_parameters,
         examples=examples,
-        held_out=task.held_out(config, resolution=resolution),
+        held_out=held_out,
         scorer=open_scorer(config.scorer, base) if config.validation_prompt else None,
         checkpoint=checkpoint,
         repository=open_repository(config, config.output_dir) if is_main else None,

@@ -31,27 +31,27 @@ class Task(ABC):
     summary: ClassVar[str]
     config: ClassVar[type[RunConfig]]
 
-    @abstractmethod
     def check(self, config: Any) -> None:
-        """Look at the data before the base is loaded.
+        """Look at what else the run needs than its `examples`.
 
         Raises:
-            UserError: there is none, or some cannot be used.
+            UserError: it cannot be used.
         """
+        return
 
     @abstractmethod
-    def examples(self, config: Any, *, resolution: int) -> Sequence[Example]:
-        """What the run learns from, for pictures of `resolution` pixels a side.
+    def examples(self, config: Any) -> Sequence[Example]:
+        """What the run learns from, looked at before the base is loaded.
 
         Raises:
-            UserError: a picture cannot be read (named).
+            UserError: there is nothing, or some cannot be used (named).
         """
 
     def samples_per_epoch(self, config: Any, examples: Sequence[Example]) -> int:
         """How many samples one pass over the `examples` sees."""
         return examples.samples_per_epoch if isinstance(examples, Examples) else len(examples)
 
-    def held_out(self, config: Any, *, resolution: int) -> Sequence[Example]:
+    def held_out(self, config: Any) -> Sequence[Example]:
         """The pictures of `validation_data_dir`, read as the training's are.
 
         Raises:
@@ -60,7 +60,7 @@ class Task(ABC):
         if config.validation_data_dir is None:
             return []
         instead = {"instance_data_dir": config.validation_data_dir}
-        return self.examples(config.model_copy(update=instead), resolution=resolution)
+        return self.examples(config.model_copy(update=instead))
 
     def prior_examples(self, config: Any, base: Base, *, resolution: int) -> Sequence[Example]:
         """What the run must not unlearn, made with the unadapted `base` if need be."""

@@ -112,10 +112,10 @@ class ControlTask(Task):
         for path in config.validation_image:
             condition.check(open_picture(path))
 
-    def examples(self, config: ControlConfig, *, resolution: int) -> Examples:
+    def examples(self, config: ControlConfig) -> Examples:
         return self._examples(config, config.condition)
 
-    def held_out(self, config: ControlConfig, *, resolution: int) -> Examples | list[Any]:
+    def held_out(self, config: ControlConfig) -> Examples | list[Any]:
         if (folder := config.validation_data_dir) is None:
             return []
         condition = config.condition

@@ -61,10 +61,9 @@ class DreamBooth(Task):
     def check(self, config: DreamBoothConfig) -> None:
         from training.prior import check_class_folder
 
-        usable_examples(config.source, skip_bad_files=config.skip_bad_files)
         check_class_folder(config)
 
-    def examples(self, config: DreamBoothConfig, *, resolution: int) -> Sequence[Example]:
+    def examples(self, config: DreamBoothConfig) -> Sequence[Example]:
         return usable_examples(config.source, skip_bad_files=config.skip_bad_files)
 
     def samples_per_epoch(self, config: DreamBoothConfig, examples: Sequence[Example]) -> int:
