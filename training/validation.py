@@ -18,6 +18,7 @@ from torch import Tensor
 from orthodiff.control import Steering
 from orthodiff.families import Base
 from orthodiff.generate import GenerateRequest, generate
+from orthodiff.pictures import square
 from training.aside import replace_file
 from training.batches import Batch, Stream, pack
 from training.events import Sample, Scored
@@ -53,7 +54,8 @@ def make_validator(parts: Parts, trained: Stream, schedule: NoiseSchedule) -> Va
         base.embed(prompt)
     source = make_stream(parts, "held-out", parts.held_out) if parts.held_out else trained
     described = parts.task.describe(config).get("instance_prompt", "")
-    photos = [example.image for example in parts.examples[:PHOTOS]] if parts.scorer else []
+    seen = parts.examples[:PHOTOS] if parts.scorer else []
+    photos = [square(example.image, parts.resolution) for example in seen]
     return Validator(
         config,
         base,
