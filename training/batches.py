@@ -110,7 +110,7 @@ class Stream:
             weights=torch.tensor([self.weight]),
             prompts=(prompt,),
             mask=None if masks is None else masks[seen, None],
-            condition=None if conditions is None else conditions[seen, None] / 255,
+            condition=None if conditions is None else _as_rgb(conditions[seen, None]),
         )
 
     def index(self, position: int) -> int:
@@ -196,6 +196,11 @@ def _as_seen(conditioning: Conditioning, view: View) -> Conditioning:
     """With the sizes that SDXL is told (height before width)."""
     width, height = view.size
     return conditioning.sized((height, width), original=view.original[::-1], crop=view.corner)
+
+
+def _as_rgb(levels: Tensor) -> Tensor:
+    """Bytes of a colour or a grey map -> `(1, 3, H, W)` in 0..1."""
+    return levels.expand(-1, 3, -1, -1) / 255
 
 
 def _join_masks(parts: Sequence[Batch]) -> Tensor | None:

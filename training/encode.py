@@ -33,8 +33,8 @@ class Sample:
     """One example in all its `views`, on the CPU.
 
     `latents` `(V, 2, C, h, w)` holds mean and standard deviation; `masks` `(V, 1, h, w)` is 1
-    where the loss counts; `conditions` `(V, 3, H, W)` are bytes. It is trained under its `prompts`
-    by turns.
+    where the loss counts; `conditions` `(V, 3, H, W)`, grey ones `(V, 1, H, W)`, are bytes. It is
+    trained under its `prompts` by turns.
     """
 
     views: tuple[View, ...]
@@ -144,14 +144,16 @@ def _conditions(
     pictures: Sequence[Image.Image],
     condition: Condition | None,
 ) -> Tensor | None:
-    """Each view's map, `(V, 3, H, W)`."""
+    """Each view's map, `(V, 3, H, W)`, or `(V, 1, H, W)` if it is grey: all are held in memory."""
     if condition is None:
         return None
     if (own := example.condition) is not None:
         seen = [view.refit(own, condition.resize) for view in views]
     else:
         seen = [_computed(condition, picture, example.name) for picture in pictures]
-    return torch.stack([_bytes(picture.convert("RGB")) for picture in seen])
+    maps = torch.stack([_bytes(picture.convert("RGB")) for picture in seen])
+    is_grey = bool((maps == maps[:, :1]).all())
+    return maps[:, :1].clone() if is_grey else maps
 
 
 def _computed(condition: Condition, picture: Image.Image, name: str) -> Image.Image:
