@@ -17,6 +17,9 @@ CHANNELS = (16, 32, 96, 256)
 LARGE, NORMAL_LARGE = 0.99, 2.576
 """A share of features, and the size below which it is of a standard normal's numbers."""
 
+MOST_PIXELS = 2**22
+"""What is looked at: 16 maps of 512 pixels a side."""
+
 
 class HintEncoder(nn.Module):
     """Map `(B, 3, H, W)` in [0, 1] -> hint `(B, width, H / factor, W / factor)`.
@@ -83,7 +86,8 @@ def settle(layers: ControlNetConditioningEmbedding, maps: Tensor) -> None:
     looks at data is 1511.06422's idea. From torch's own start features shrink to a thousandth on
     the way to the last convolution, and following begins late.
     """
-    features, usual = maps, maps.transpose(0, 1).flatten(1).median(1).values
+    features = maps[: max(1, MOST_PIXELS // maps[0, 0].numel())]
+    usual = features.transpose(0, 1).flatten(1).median(1).values
     for layer in (layers.conv_in, *layers.blocks):
         layer.bias.zero_()
         rest = layer.weight.sum((2, 3)) @ usual
