@@ -34,6 +34,7 @@ from orthodiff.families import load_base
 from orthodiff.targets import ATTENTION_AND_GEGLU
 from training.aside import replace_file
 from training.events import read_events
+from training.history import read_history
 from training.method import make_method
 from training.pocket.pairs import write_pairs
 
@@ -192,6 +193,9 @@ def _score(judge: Judge, folder: Path, test: Test, only_following: bool) -> dict
 def train(options: argparse.Namespace, place: str, job: Job) -> None:
     """Train a contestant as a user would, from the command line; goes on where it was cut off."""
     folder, log = _folder(options, place), options.out / f"{place}.log"
+    told = read_history(folder)
+    if told.end and told.end["event"] == "Finished" and told.step == job.steps:
+        return
     begun = any(folder.glob("checkpoint-*"))
     program = ["benchmarks.rival"] if job.contestant in RIVALS else ["training", "control"]
     command = [
