@@ -20,12 +20,17 @@ def check_hardware(options: MemoryOptions, device: torch.device, dtype: torch.dt
     """Refuse early what would fail in the first step.
 
     Raises:
-        UserError: the precision or the attention asked for does not run here, or is not installed.
+        UserError: what is asked for does not run here, runs wrong, or is not installed.
     """
     if dtype == torch.float16 and device.type == "cpu":
         raise UserError(
             "`mixed_precision` is fp16, in which a CPU cannot train. Use --mixed_precision bf16 "
             "or no."
+        )
+    if options.torch_compile and device.type == "cpu":
+        raise UserError(
+            "`torch_compile` is on, but on a CPU torch's compiler gets the gradients of diffusers' "
+            "UNet wrong (by a fifth and more with torch 2.13). Leave it out."
         )
     if options.attention == "xformers":
         _check_xformers(device)
