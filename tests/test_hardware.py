@@ -52,6 +52,7 @@ def test_compiling_is_refused_on_a_cpu() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch's tracer does itself
 @pytest.mark.parametrize("name", orthodiff.ADAPTERS)
 def test_a_traced_unet_gives_the_same_gradients(name: str) -> None:
     """What a compiler is given of our layers, run as it stands."""
