@@ -31,7 +31,7 @@ def flags_of(model: type[BaseModel]) -> list[Flag]:
         Flag(
             name,
             help=_help(field.description, field.get_default()),
-            is_switch=field.annotation is bool,
+            is_switch=field.annotation in (bool, bool | None),
             is_repeatable=get_origin(field.annotation) in (tuple, list),
         )
         for name, field in model.model_fields.items()

@@ -66,13 +66,15 @@ def test_epochs_as_flags_win_over_steps_in_yaml(tmp_path: Path) -> None:
         (["--lr_warmup_steps=5"], "constant_with_warmup"),
         (["--lr_power=2"], "polynomial"),
         (["--lr_num_cycles=2", "--lr_scheduler=cosine"], "cosine_with_restarts"),
+        (["--num_crops=2"], "neither cut at random nor tinted"),
     ],
 )
-def test_what_has_no_effect_on_the_rate_is_told(flags: list[str], told: str) -> None:
+def test_what_has_no_effect_is_told(flags: list[str], told: str) -> None:
     (note,) = read(*flags).notes()
     assert "has no effect" in note
     assert told in note
     assert not read("--lr_warmup_steps=5", "--optimizer=schedulefree").notes()
+    assert not read("--num_crops=2", "--crop=random").notes()
 
 
 def test_another_method_drops_the_settings_of_the_yaml_s_method(tmp_path: Path) -> None:

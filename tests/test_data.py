@@ -47,6 +47,12 @@ def test_flat_folder(tmp_path: Path) -> None:
     assert (found.problems, found.remarks) == ([], [])
 
 
+def test_a_column_asked_for_where_there_are_none_is_told(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    asked = replace(request(tmp_path), columns=Columns(caption="txet"))
+    assert "no column `txet`" in find(asked).remarks[0]
+
+
 def test_flat_folder_says_what_it_leaves_out(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     save(tmp_path / "old" / "b.png")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from training.prior import class_examples
 from training.tasks.dreambooth import DreamBoothConfig
@@ -61,6 +62,21 @@ def test_a_partly_filled_folder_is_completed(base: Base, tmp_path: Path, harm: s
     assert len(class_examples(config(tmp_path), base, resolution=32)) == 5
     again = made(tmp_path)
     assert {name: again[name] for name in whole} == whole
+
+
+@pytest.mark.parametrize(
+    ("batch", "remedy"), [(4, "--sample_batch_size 2."), (1, "--prior_generation_precision bf16")]
+)
+def test_memory_running_out_names_what_helps(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, remedy: str
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("training.prior.generate", exhausted)
+    with pytest.raises(UserError) as caught:
+        class_examples(config(tmp_path, sample_batch_size=batch), base, resolution=32)
+    assert remedy in str(caught.value)
 
 
 def test_given_pictures_are_used_first_and_only_the_rest_is_made(

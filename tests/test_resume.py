@@ -53,6 +53,25 @@ def test_changed_pictures_are_refused_by_name(
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_changed_class_pictures_are_refused_by_name(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, run = make_pictures(tmp_path / "given", count=2), tmp_path / "run"
+    prior = {
+        "with_prior_preservation": "true",
+        "class_prompt": "a photo of a dog",
+        "class_data_dir": given,
+        "num_class_images": 3,
+    }
+    assert train(tiny, pictures, run, max_train_steps=2, **prior) == 0
+    capsys.readouterr()
+    ImageOps.invert(Image.open(given / "1.png")).save(given / "1.png")
+    code = train(tiny, pictures, run, **prior, **ON)
+    told = refusal(capsys, run, code)
+    assert "The class pictures are not those" in told
+    assert "`1.png`" in told
+
+
 def test_another_base_in_the_same_place_is_refused(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

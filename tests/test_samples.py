@@ -128,6 +128,7 @@ def weights_of(tiny: Path, pictures: Path, out: Path, **flags: object) -> bytes:
         ({"aspect_ratio_buckets": "32,30"}, "multiples of 4. Use 32"),
         ({"crop": "none", "enable_bucket": "true"}, "keeps its own shape"),
         ({"crop": "center", "center_crop": "false"}, "Leave one of them out"),
+        ({"crop": "random", "center_crop": "true"}, "Leave one of them out"),
         ({"crop": "middle"}, "`crop` is 'middle'"),
         ({"keep_tokens": 1}, "Add --shuffle_caption"),
         ({"caption_dropout_rate": 1.5}, "caption_dropout_rate"),

@@ -62,7 +62,6 @@ class RunConfig(
         return self.rate
 
     def notes(self) -> list[str]:
-        """What was asked for and has no effect, one sentence each."""
         return [*super().notes(), *self.idle_rates()]
 
     def counted(self, *, examples: int, processes: int) -> Self:

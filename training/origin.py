@@ -24,13 +24,18 @@ OR_AFRESH = "or start afresh in another --output_dir"
 
 
 def origin_of(
-    config: RunConfig, accelerator: Accelerator, base: Base, examples: Sequence[Example]
+    config: RunConfig,
+    accelerator: Accelerator,
+    base: Base,
+    examples: Sequence[Example],
+    prior: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Sums over the base's weights and every picture, samples a step, and the precision."""
     share = config.train_batch_size * config.gradient_accumulation_steps
     return {
         "base": {part: base.fingerprint(part) for part in _parts(base)},
         "pictures": _pictures(examples),
+        "class pictures": [[path.name, _content(path)[:16]] for path in prior],
         "samples": share * accelerator.num_processes,
         "precision": str(base.dtype).removeprefix("torch."),
     }
@@ -52,12 +57,13 @@ def check_origin(now: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
                 f"The base's {part} is not the one that {at} was trained on: its weights differ. "
                 f"Give the same base, {OR_AFRESH}."
             )
-    if now["pictures"] != before["pictures"]:
-        what = _difference(now["pictures"], before["pictures"])
-        raise UserError(
-            f"The pictures are not those that {at} was trained on: {what}. "
-            f"Put them back, {OR_AFRESH}."
-        )
+    for kind in ("pictures", "class pictures"):
+        there = before.get(kind, now[kind])  # class pictures were not kept at first
+        if now[kind] != there:
+            raise UserError(
+                f"The {kind} are not those that {at} was trained on: "
+                f"{_difference(now[kind], there)}. Put them back, {OR_AFRESH}."
+            )
     for name, unit in (("samples", "samples a step"), ("precision", "as precision")):
         if now[name] != before[name]:
             raise UserError(

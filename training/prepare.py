@@ -107,7 +107,7 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     config.views(resolution, factor=base.factor, seed=config.seed)
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
-    origin = origin_of(config, accelerator, base, examples)
+    origin = origin_of(config, accelerator, base, examples, task.prior_given(config))
     if checkpoint:
         _check_unfinished(config, checkpoint)
         check_origin(origin, checkpoint)

@@ -19,6 +19,7 @@ from orthodiff.pictures import open_picture, pictures_in
 from training.cache import default_cache
 from training.data.examples import Examples
 from training.data.found import Record, Request
+from training.failures import is_out_of_memory
 
 if TYPE_CHECKING:
     from training.tasks.dreambooth import DreamBoothConfig
@@ -36,14 +37,20 @@ def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> 
     """
     folder = config.class_data_dir or _kept_at(config, base, resolution)
     folder.mkdir(parents=True, exist_ok=True)
-    given = [path for path in pictures_in(folder) if not _MADE.fullmatch(path.name)]
-    given = given[: config.num_class_images]
+    given = given_pictures(config)
     made = [folder / _name(n) for n in range(config.num_class_images - len(given))]
     missing = [number for number, path in enumerate(made) if not _is_whole(path)]
     _make(missing, folder, base, config, resolution)
     caption = config.class_prompt or ""
     records = [Record(path.name, path, caption) for path in (*given, *made)]
     return Examples(records, Request(folder=folder, caption=caption), is_prior=True)
+
+
+def given_pictures(config: DreamBoothConfig) -> list[Path]:
+    """The class pictures that the user gave, as many as are asked for."""
+    folder = config.class_data_dir
+    found = pictures_in(folder) if folder and folder.is_dir() else []
+    return [path for path in found if not _MADE.fullmatch(path.name)][: config.num_class_images]
 
 
 def check_class_folder(config: DreamBoothConfig) -> None:
@@ -75,8 +82,29 @@ def _make(
             height=resolution,
             batch_size=len(batch),
         )
-        for number, picture in zip(batch, generate(maker, request), strict=True):
+        for number, picture in zip(batch, _made(maker, request), strict=True):
             _keep(picture, folder / _name(number))
+
+
+def _made(base: Base, request: GenerateRequest) -> list[Image.Image]:
+    """Pictures as asked for.
+
+    Raises:
+        UserError: memory ran out; it says what helps here.
+    """
+    try:
+        return generate(base, request)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = (
+            f"--sample_batch_size {request.batch_size // 2}"
+            if request.batch_size > 1
+            else "--prior_generation_precision bf16, or give the pictures with --class_data_dir"
+        )
+        raise UserError(
+            f"Out of memory while making {request.batch_size} class pictures at once. Use {remedy}."
+        ) from error
 
 
 def _in_precision(base: Base, config: DreamBoothConfig) -> Base:

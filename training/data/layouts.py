@@ -16,15 +16,16 @@ from training.data.masks import check_mask_dir, check_subject_mask
 
 @dataclass(frozen=True)
 class Layout:
-    """`recognises` a folder, and can `read` it then."""
+    """`recognises` a folder, and can `read` it then; some list what they hold in columns."""
 
     recognises: Callable[[Path], bool]
     read: Callable[[Path, Request], Found]
+    has_columns: bool = False
 
 
 LAYOUTS = {
-    "imagefolder": Layout(imagefolder.recognises, imagefolder.read),
-    "datasets": Layout(hub.recognises, hub.read),
+    "imagefolder": Layout(imagefolder.recognises, imagefolder.read, has_columns=True),
+    "datasets": Layout(hub.recognises, hub.read, has_columns=True),
     "kohya": Layout(kohya.recognises, kohya.read),
     "folder": Layout(folder.recognises, folder.read),
 }
@@ -54,8 +55,20 @@ def _read(request: Request) -> Found:
         raise UserError(_no_folder(place))
     for layout in LAYOUTS.values():
         if layout.recognises(place):
-            return layout.read(place, request)
+            found = layout.read(place, request)
+            if not layout.has_columns:
+                found.remarks.extend(_idle_columns(request))
+            return found
     raise UserError(_no_pictures(place))
+
+
+def _idle_columns(request: Request) -> list[str]:
+    asked = [name for name in vars(request.columns).values() if name]
+    return [
+        f"There is no column `{name}`: pictures, captions and masks lie side by side. Add a "
+        "metadata.jsonl for columns."
+        for name in asked
+    ]
 
 
 def _no_folder(place: Path) -> str:

@@ -13,6 +13,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def notes(self) -> list[str]:
+        """What was asked for and has no effect, one sentence each."""
+        return []
+
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_empty_paths(cls, value: Any, info: ValidationInfo) -> Any:

@@ -39,10 +39,10 @@ class CompatibleOptions(Options):
         return self
 
     def notes(self) -> list[str]:
-        """What was asked for and has no effect, one sentence each."""
         found: dict[str, Any] = {}
         if self.dataloader_num_workers:
             found["dataloader_num_workers"] = "pictures are encoded once, before the first step"
         if self.local_rank >= 0:
             found["local_rank"] = "the launcher says it in the environment"
-        return [f"`{name}` has no effect: {reason}." for name, reason in found.items()]
+        said = [f"`{name}` has no effect: {reason}." for name, reason in found.items()]
+        return [*super().notes(), *said]

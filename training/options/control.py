@@ -22,7 +22,7 @@ class ControlOptions(Options):
     condition_setting: tuple[str, ...] = Field(
         (), description="setting of this kind, such as low=50 for canny; may be repeated"
     )
-    condition_model: Annotated[str | None, Harmless] = Field(
+    condition_model: str | None = Field(
         None, description="folder of a transformers model that computes segmentation or depth maps"
     )
     hint_learning_rate: float | None = Field(

@@ -13,7 +13,7 @@ from training.captions import CaptionRules
 from training.options.base import Harmless, Options
 from training.views import INTERPOLATIONS, Crop, Interpolation, Views
 
-USUAL_BUCKET_STEP = 64
+USUAL_BUCKET_STEP, USUAL_CROPS = 64, 4
 
 
 class DataOptions(Options):
@@ -25,11 +25,13 @@ class DataOptions(Options):
         description="cut pictures to shape in the middle (center), anywhere (random, --num_crops "
         "of each), or not at all (none: each keeps its own shape) [center]",
     )
-    center_crop: bool = Field(
-        True, description="diffusers' switch: true is --crop center, false is --crop random"
+    center_crop: bool | None = Field(
+        None, description="diffusers' switch: true is --crop center, false is --crop random"
     )
     num_crops: int = Field(
-        4, ge=1, description="random crops or tints of each picture, encoded once and kept"
+        USUAL_CROPS,
+        ge=1,
+        description="random crops or tints of each picture, encoded once and kept",
     )
     image_interpolation_mode: Interpolation = Field(
         "lanczos", description="how pictures are scaled: " + ", ".join(INTERPOLATIONS)
@@ -75,8 +77,13 @@ class DataOptions(Options):
 
     @model_validator(mode="after")
     def _check_crops(self) -> Self:
-        if self.crop == "center" and not self.center_crop:
-            raise ValueError("`crop` is center, but `center_crop` is false. Leave one of them out.")
+        if None not in (self.crop, self.center_crop) and self.center_crop != (
+            self.crop == "center"
+        ):
+            raise ValueError(
+                f"`crop` is {self.crop}, but `center_crop` is {str(self.center_crop).lower()}. "
+                "Leave one of them out."
+            )
         if self.crop == "none" and self.bucketed:
             raise ValueError(
                 "`crop` is none, so that every picture keeps its own shape, but buckets are asked "
@@ -109,6 +116,17 @@ class DataOptions(Options):
             )
         return self
 
+    def notes(self) -> list[str]:
+        by_chance = self.cut == "random" or self.color_jitter
+        idle = self.num_crops != USUAL_CROPS and not by_chance
+        said = "`num_crops` has no effect: pictures are neither cut at random nor tinted."
+        return [*super().notes(), *([said] if idle else [])]
+
+    @property
+    def cut(self) -> Crop:
+        """How pictures are cut to shape, by either name."""
+        return self.crop or ("random" if self.center_crop is False else "center")
+
     @property
     def bucketed(self) -> bool:
         """Whether there are more shapes than the square."""
@@ -124,7 +142,7 @@ class DataOptions(Options):
             resolution=resolution,
             buckets=self._buckets(resolution, factor),
             step=factor,
-            crop=self.crop or ("center" if self.center_crop else "random"),
+            crop=self.cut,
             count=self.num_crops,
             flip=self.random_flip,
             jitter=self.color_jitter,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
@@ -64,6 +65,10 @@ class Task(ABC):
 
     def prior_examples(self, config: Any, base: Base, *, resolution: int) -> Sequence[Example]:
         """What the run must not unlearn, made with the unadapted `base` if need be."""
+        return []
+
+    def prior_given(self, config: Any) -> Sequence[Path]:
+        """The pictures among them that the user gave."""
         return []
 
     def condition(self, config: Any) -> Condition | None:

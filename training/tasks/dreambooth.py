@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -79,6 +80,11 @@ class DreamBooth(Task):
         if not config.with_prior_preservation:
             return []
         return class_examples(config, base, resolution=resolution)
+
+    def prior_given(self, config: DreamBoothConfig) -> Sequence[Path]:
+        from training.prior import given_pictures
+
+        return given_pictures(config) if config.with_prior_preservation else []
 
     def attach(self, config: DreamBoothConfig, base: Base) -> Bundle:
         generator = torch.Generator().manual_seed(config.seed)
