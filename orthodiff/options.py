@@ -90,12 +90,19 @@ class Options(BaseModel):
         Raises:
             UserError: one is no adapter, does not fit this base, or cannot have this strength.
         """
+        asked = "merge" if self.merge else "strength" if self.strength != 1 else None
         if not folders:
-            if self.merge or self.strength != 1:
-                name = "merge" if self.merge else "strength"
-                raise UserError(f"`{name}` needs an adapter. Add --adapter FOLDER.")
+            if asked:
+                raise UserError(f"`{asked}` needs an adapter. Add --adapter FOLDER.")
             return None
         bundle = load_all(base, folders, strength=self.strength)
+        if asked and not bundle.adapters:
+            bundle.detach()
+            parts = ", ".join(bundle.parts)
+            raise UserError(
+                f"`{asked}` is about changed weights, but `{folders[0]}` holds none, only {parts}. "
+                "Leave it out; --control_strength says how much a map counts."
+            )
         if self.merge:
             bundle.merge()
         return bundle

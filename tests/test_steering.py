@@ -173,6 +173,16 @@ def test_bad_requests_write_nothing(call, folders, maps, words, said):
     assert not (maps / "out").exists()
 
 
+@pytest.mark.parametrize("words", [["--strength", 0.5], ["--merge"]])
+def test_a_hint_encoder_alone_has_no_weights_to_change(base, call, tmp_path, words):
+    hints = control.attach(base.unet, control.Canny(), factor=base.factor)
+    Bundle(base, {"hint_encoder": hints}).save(tmp_path / "alone", base="tiny")
+    hints.detach()
+    code, told = call("--adapter", tmp_path / "alone", *words)
+    assert code == 2
+    assert "holds none, only hint_encoder" in told
+
+
 def test_a_map_needs_an_adapter_that_is_steered(call, folders, maps):
     for words in ((), ("--adapter", folders / "subject")):
         code, told = call("--condition", maps / "edges.png", *words)
