@@ -5,9 +5,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from orthodiff import ADAPTERS
+from orthodiff.bundle import Bundle
+from orthodiff.families import load_base
 from tests.runs import arguments, make_pictures, start, train, weights
+from training.__main__ import main
 from training.events import read_events
 
 
@@ -35,6 +40,27 @@ def test_every_method_trains_and_tells(
     assert events[0]["parameters"] > 0
     for name in ("adapter_config.json", "adapter_model.safetensors", "config.yaml"):
         assert (out / name).is_file()
+
+
+def test_layers_are_chosen_by_name_and_convolutions_may_be_among_them(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, chosen = tmp_path / "run", ["attn1.to_q", "down_blocks.0.resnets.*.conv1"]
+    words = [*arguments(tiny, pictures, out), "--target_modules"]
+    assert main([*words, *chosen]) == 0
+    tensors = load_file(out / "adapter_model.safetensors")
+    assert all("attn1.to_q" in name or "conv1" in name for name in tensors)
+    assert any("down_blocks.0.resnets.0.conv1" in name for name in tensors)
+    bundle = Bundle.load(load_base(str(tiny)), out)
+    assert sum(p.numel() for p in bundle.parameters()) == sum(map(torch.numel, tensors.values()))
+    capsys.readouterr()
+    go_on = ["--resume_from_checkpoint", "latest", "--max_train_steps", "6"]
+    assert main([*words, "attn1.to_q", *go_on]) == 2
+    assert "`target_modules` is ['attn1.to_q'], but" in capsys.readouterr().err
+    assert main([*words, *chosen, *go_on]) == 0
+    assert main([*words, "to_x", "--output_dir", str(tmp_path / "none")]) == 2
+    assert "to_x" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample"])

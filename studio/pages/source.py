@@ -19,6 +19,8 @@ from studio.pages.sketchpad import sketchpad
 from studio.subjects import ExampleSubject
 
 EXAMPLE, PICTURES, MAPS, DRAWING = "An example", "My picture", "A ready map", "A drawing"
+CLEAREST = "teapot"
+"""The example whose outlines say most about it."""
 HINTS = {
     PICTURES: "Its map is computed. Up to 4 pictures, up to 50 MB each.",
     MAPS: "A map of the adapter's own kind, as PNG. Up to 4.",
@@ -37,7 +39,7 @@ class Source:
         with gr.Column(visible=kinds[0] == EXAMPLE) as example:
             self.example = gr.Radio(
                 [(name.replace("_", " "), name) for name in examples],
-                value=next(iter(examples), None),
+                value=CLEAREST if CLEAREST in examples else next(iter(examples), None),
                 label="Example picture",
                 elem_id="map-example",
             )

@@ -20,6 +20,11 @@ from training.options.base import Options
 class AdapterOptions(Options):
     method: str = Field("hra", description="adapter: " + ", ".join(ADAPTERS))
     settings: dict[str, Any] = Field(default_factory=dict)
+    target_modules: tuple[str, ...] = Field(
+        (),
+        description="the UNet's layers to adapt, linear or convolution, by the end of their names "
+        "or by patterns such as down_blocks.0.resnets.*.conv1 [attention; control: GEGLU too]",
+    )
 
     @model_validator(mode="before")
     @classmethod

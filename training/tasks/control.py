@@ -22,7 +22,6 @@ from orthodiff.control import Condition, Control, Steering
 from orthodiff.generate import GenerateRequest
 from orthodiff.parts import Part
 from orthodiff.pictures import open_picture
-from orthodiff.targets import ATTENTION_AND_GEGLU
 from training.config import RunConfig
 from training.data.check import usable_examples
 from training.data.conditions import check_map, find_condition
@@ -65,6 +64,11 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
             name = next(iter(self.settings))
             raise ValueError(f"`{name}` is given, but method {NONE} has no settings. Leave it out.")
         return {}
+
+    def notes(self) -> list[str]:
+        idle = self.target_modules and self.method == NONE
+        said = "`target_modules` has no effect: a hint encoder alone changes no layers."
+        return [*super().notes(), *([said] if idle else [])]
 
     def rate_for(self, part: str) -> float:
         """Prodigy finds one rate for all."""
@@ -142,8 +146,9 @@ class ControlTask(Task):
         generator = torch.Generator().manual_seed(config.seed)
         parts: dict[str, Part] = {}
         if config.method != NONE:
+            targets = config.target_modules or orthodiff.ATTENTION_AND_GEGLU
             parts["unet"] = orthodiff.attach(
-                base.unet, config.adapter(), targets=ATTENTION_AND_GEGLU, generator=generator
+                base.unet, config.adapter(), targets=targets, generator=generator
             )
         parts["hint_encoder"] = control.attach(
             base.unet, config.condition, factor=base.factor, generator=generator
