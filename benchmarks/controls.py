@@ -39,18 +39,29 @@ from training.method import make_method
 from training.pocket.pairs import write_pairs
 
 BASE = "assets/pocket"
+FINEST = tuple(
+    f"{block}.resnets.*.{conv}"
+    for block in ("down_blocks.0", "up_blocks.2")
+    for conv in ("conv1", "conv2")
+)
+"""Convolutions on whole latents, where the pocket UNet has no attention; Stable Diffusion's has."""
+USUAL = ("--target_modules", *ATTENTION_AND_GEGLU)
+WITH_CONVS = (*USUAL, *FINEST)
 SETTINGS = {
-    "hra": ["--method", "hra", "--rank", "8"],
-    "boft-m2": ["--method", "boft", "--block_size", "8", "--factors", "2"],
-    "boft-m4": ["--method", "boft", "--block_size", "8", "--factors", "4"],
-    "oft": ["--method", "oft", "--block_size", "8"],
-    "lora": ["--method", "lora"],
+    "hra-convs": ["--method", "hra", "--rank", "8", *WITH_CONVS],
+    "hra": ["--method", "hra", "--rank", "8", *USUAL],
+    "boft-m2": ["--method", "boft", "--block_size", "8", "--factors", "2", *USUAL],
+    "boft-m4": ["--method", "boft", "--block_size", "8", "--factors", "4", *USUAL],
+    "oft": ["--method", "oft", "--block_size", "8", *USUAL],
+    "lora-convs": ["--method", "lora", *WITH_CONVS],
+    "lora": ["--method", "lora", *USUAL],
     "hint": ["--method", "none"],
     rival.NAME: ["--method", "none"],
     f"{rival.NAME}-our-start": ["--method", "none", rival.OUR_START],
 }
-"""Contestants; LoRA's rank is the one whose number of parameters is nearest to HRA's."""
+"""Contestants; LoRA's ranks are those whose numbers of parameters are nearest to HRA's."""
 HINT = "hint"
+OURS = ("hra-convs", "hra")
 RIVALS = (rival.NAME, f"{rival.NAME}-our-start")
 ALONE = (HINT, *RIVALS)
 """Those in which the rate is that of everything learned."""
@@ -61,7 +72,8 @@ AIM = {"canny": "f1", "segmentation": "miou"}
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    SETTINGS["lora"] += ["--rank", str(lora_rank())]
+    for name, targets in (("lora", USUAL[1:]), ("lora-convs", WITH_CONVS[1:])):
+        SETTINGS[name] += ["--rank", str(lora_rank(targets))]
     judge = Judge(load_base(BASE), options.condition, model=options.segmenter)
     test = open_test(_pairs(options, "held-out", options.maps, TEST_SEED))
     _pairs(options, "train", options.pairs, TRAIN_SEED)
@@ -155,9 +167,10 @@ def _rows(
     }
     rows = dict(_each(options, jobs, judge, test))
     each = {name: row.pop("each") for name, row in rows.items()}
-    first, *others = options.methods
-    for name in others:
-        rows[name][f"{first}_ahead"] = ahead(each[first], each[name])
+    for ours in [name for name in options.methods if name in OURS]:
+        for name in options.methods:
+            if name != ours:
+                rows[name][f"{ours}_ahead"] = ahead(each[ours], each[name])
     base = {**judge.following(None, test), **judge.without_control(None, test)}
     del base["each"]
     return [{"contestant": "base", **base}, *(rows[name] for name in options.methods)]
@@ -229,12 +242,12 @@ def _costs(folder: Path) -> dict[str, Any]:
     }
 
 
-def lora_rank(rank_of_hra: int = 8) -> int:
-    """The rank at which LoRA trains about as many numbers as HRA."""
+def lora_rank(targets: Sequence[str], rank_of_hra: int = 8) -> int:
+    """The rank at which LoRA trains about as many numbers as HRA, on the same layers."""
     unet = load_base(BASE).unet
 
     def count(method: Method) -> int:
-        adapter = orthodiff.attach(unet, method, targets=ATTENTION_AND_GEGLU)
+        adapter = orthodiff.attach(unet, method, targets=targets)
         adapter.detach()
         return adapter.num_parameters
 
