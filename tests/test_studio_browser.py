@@ -195,7 +195,7 @@ def test_pictures_that_follow_a_drawing(
     page.reload()
     _state(page, "edges", "finished")
     page.locator("#use").click()
-    _sees(page, "#control-map", "backpack · its map, 32 x 32")
+    _sees(page, "#control-map", "teapot · its map, 32 x 32")
     page.locator("#upper-threshold input[type=number]").fill("50")
     _sees(page, "#control-map", "The lower threshold is 100, above the upper one")
     page.get_by_label("A ready map").check()
