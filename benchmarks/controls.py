@@ -4,6 +4,7 @@
 
 Contestants train as processes on the same pairs, batches, noise and number of steps, and make the
 same held-out pictures. What each one scored is written at once: a second call goes on from there.
+How long a step takes is measured in the end, in short trainings one after another.
 With `--learning_rates` each contestant first tries these rates for `--sweep_steps`, on maps that
 are neither trained on nor scored later, and takes the best: first the hint encoder alone, whose
 rate the hint encoders of all others then have. `--rates FILE` takes what an earlier result chose.
@@ -15,11 +16,12 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,7 @@ OURS = ("hra-convs", "hra")
 RIVALS = (rival.NAME, f"{rival.NAME}-our-start")
 ALONE = (HINT, *RIVALS)
 """Those in which the rate is that of everything learned."""
+PACE_STEPS = 40
 TRAIN_SEED, TEST_SEED, SWEEP_SEED = 0, 1, 2
 AIM = {"canny": "f1", "segmentation": "miou"}
 
@@ -166,6 +169,8 @@ def _rows(
         for name in options.methods
     }
     rows = dict(_each(options, jobs, judge, test))
+    for name, job in jobs.items():
+        rows[name]["seconds_per_step"] = pace(options, job)
     each = {name: row.pop("each") for name, row in rows.items()}
     for ours in [name for name in options.methods if name in OURS]:
         for name in options.methods:
@@ -199,7 +204,7 @@ def _each(
 
 
 def _score(judge: Judge, folder: Path, test: Test, only_following: bool) -> dict[str, Any]:
-    row = {**_costs(folder), **judge.following(folder, test)}
+    row = {**_parameters(folder), **judge.following(folder, test)}
     return row if only_following else {**row, **judge.without_control(folder, test)}
 
 
@@ -230,16 +235,20 @@ def train(options: argparse.Namespace, place: str, job: Job) -> None:
         )
 
 
-def _costs(folder: Path) -> dict[str, Any]:
-    """Trained parameters, and the median of the seconds that a step took."""
+def pace(options: argparse.Namespace, job: Job) -> float:
+    """The median of the seconds that a step takes in a short training beside no other."""
+    place = f"pace/{job.contestant}"
+    train(options, place, replace(job, steps=PACE_STEPS))
+    events = read_events(_folder(options, place) / "events.jsonl")
+    times = [event["time"] for event in events if event["event"] == "Step"]
+    return round(statistics.median(b - a for a, b in pairwise(times)), 4)
+
+
+def _parameters(folder: Path) -> dict[str, int]:
+    """How many numbers a training learned."""
     events = read_events(folder / "events.jsonl")
-    steps = [event for event in events if event["event"] == "Step"]
-    gaps = sorted(b["time"] - a["time"] for a, b in pairwise(steps))
     started = next(event for event in events if event["event"] == "Started")
-    return {
-        "parameters": started["parameters"],
-        "seconds_per_step": round(gaps[len(gaps) // 2], 4) if gaps else None,
-    }
+    return {"parameters": started["parameters"]}
 
 
 def lora_rank(targets: Sequence[str], rank_of_hra: int = 8) -> int:
