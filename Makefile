@@ -41,7 +41,7 @@ demo-control: $(VENV)/.runtime ## steer the pocket model by the edges of picture
 studio: $(VENV)/.runtime ## open the web page on 127.0.0.1:7860
 	$(PY) app.py
 
-test: install lint ## install what is needed and run every test
+test: install lint ## install what is needed and run every test but the slow ones
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
 
 test-slow: install ## the checks that take minutes

@@ -16,6 +16,9 @@ FORBIDDEN = {
     },
     "orthodiff/families": {"orthodiff.adapters", "orthodiff.inject", "orthodiff.checkpoint"},
     "orthodiff/generate.py": {"orthodiff.adapters", "orthodiff.inject", "orthodiff.checkpoint"},
+    "orthodiff/inject.py": {"orthodiff.export", "orthodiff.families", "orthodiff.control"},
+    "orthodiff/checkpoint.py": {"orthodiff.export", "orthodiff.families", "orthodiff.control"},
+    "orthodiff/control": {"orthodiff.adapters", "orthodiff.inject", "orthodiff.checkpoint"},
     "orthodiff/metrics": {"orthodiff.adapters", "orthodiff.generate", "orthodiff.families"},
 }  # fmt: skip
 

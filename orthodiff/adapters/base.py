@@ -31,7 +31,8 @@ class Method:
 
     A method is four functions. `shapes` and `start` give the parameters of one layer. `prepare`
     does the solves on which R depends; it works under any number of leading batch axes, so that
-    layers can share one call. `rotate` multiplies rows by R. Everything else follows from them.
+    layers can share one call. `rotate` multiplies rows by R. Running, training and merging follow
+    from them; changing the strength, combining and saving need the others below.
     """
 
     name: ClassVar[str]

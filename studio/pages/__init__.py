@@ -1,1 +1,1 @@
-"""One file per tab."""
+"""The tabs, one file each, and what they are made of."""

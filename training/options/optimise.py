@@ -22,7 +22,9 @@ class OptimiseOptions(Options):
     num_train_epochs: Annotated[int | None, Harmless] = Field(
         None, ge=1, description="the steps of so many passes over the pictures instead"
     )
-    learning_rate: float | None = Field(None, gt=0, description="peak rate [the method's own]")
+    learning_rate: float | None = Field(
+        None, gt=0, description="peak rate [hra 3e-3, others 1e-3: rates of the pocket model]"
+    )
     scale_lr: bool = Field(
         False, description="multiply the rate by processes, accumulation and batch size"
     )

@@ -35,7 +35,7 @@ class SourceOptions(Options):
     )
     alpha_mask: bool = Field(False, description="learn only what is opaque in a picture")
     subject_mask: bool = Field(
-        False, description="find the subject, and learn only that (extra: rembg)"
+        False, description="find the subject, and learn only that (extra: masks)"
     )
     skip_bad_files: bool = Field(
         False, description="train without the files that cannot be used, instead of refusing"

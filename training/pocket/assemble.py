@@ -1,4 +1,7 @@
-"""Put the trained parts together as a folder that plain diffusers opens, with its model card."""
+"""Put the trained parts together as a folder that plain diffusers opens.
+
+Its model card is written by hand.
+"""
 
 from __future__ import annotations
 
