@@ -123,7 +123,13 @@ def _settle(adapter: Adapter, name: str, *, other: Adapter | None = None) -> Set
     method, _ = _settle(adapter, some)
     assert other is not None
     sizes = dimensions(other.layers[name].base_layer)
-    start = method.start(*sizes, generator=torch.Generator().manual_seed(0))
+    try:
+        start = method.start(*sizes, generator=torch.Generator().manual_seed(0))
+    except UserError as error:
+        raise UserError(
+            f"Only one of the two adapters covers this layer, and the other cannot leave it as it "
+            f"is: {error} Combine adapters of the same layers."
+        ) from error
     return method, {key: p.double() for key, p in start.items()}
 
 

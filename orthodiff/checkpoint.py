@@ -240,5 +240,5 @@ def _method(
         return dataclasses.replace(method, **{k: v for k, v in settings.items() if k in names})
     except UserError:
         raise
-    except (TypeError, ValueError, AttributeError, KeyError):
+    except (TypeError, ValueError, AttributeError, KeyError, RecursionError):
         raise UserError("The adapter's settings cannot be read. Save it again.") from None

@@ -22,6 +22,8 @@ class AdapterOptions(BaseModel):
     pretrained_model_name_or_path: str | None = Field(
         None, description="base model [the one the adapter was trained on]"
     )
+    revision: str | None = Field(None, description="revision of the base model on the hub")
+    variant: str | None = Field(None, description="variant of the base's weight files, e.g. fp16")
     strength: float = Field(1.0, description="how far the weights are turned")
     dtype: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32", description="precision of the file: fp32, fp16 or bf16"
@@ -62,6 +64,8 @@ def export_command(arguments: Sequence[str]) -> None:
         options.output,
         format=options.format,
         base=options.pretrained_model_name_or_path,
+        revision=options.revision,
+        variant=options.variant,
         strength=options.strength,
         tolerance=options.tolerance,
         max_rank=options.max_rank,
@@ -84,6 +88,8 @@ def merge_command(arguments: Sequence[str]) -> None:
         options.output,
         format="single" if options.single_file else "merged",
         base=options.pretrained_model_name_or_path,
+        revision=options.revision,
+        variant=options.variant,
         strength=options.strength,
         dtype=DTYPES[options.dtype],
         overwrite=options.overwrite,

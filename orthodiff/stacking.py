@@ -50,11 +50,16 @@ def _stack(below: Bundle, folder: Path, strength: float) -> Bundle:
 
 def _composed(below: Bundle, above: Bundle) -> dict[str, Part]:
     parts: dict[str, Part] = {}
-    for name, adapter in below.adapters.items():
-        if name in above.adapters:
-            parts[name] = compose(adapter, above.adapters[name])
-        else:
-            adapter.attach()
+    try:
+        for name, adapter in below.adapters.items():
+            if name in above.adapters:
+                parts[name] = compose(adapter, above.adapters[name])
+            else:
+                adapter.attach()
+    except BaseException:
+        for part in parts.values():
+            part.detach()
+        raise
     return parts
 
 

@@ -66,6 +66,6 @@ def _unknown_target(pattern: str, names: list[str]) -> str:
         f"Did you mean {' or '.join(close)}?" if close else f"It has {', '.join(names[:3])} ..."
     )
     return (
-        f"`targets` has {pattern!r}, but the model has no linear or convolution layer of that "
-        f"name. {remedy}"
+        f"{pattern!r} is among the layers to adapt, but the model has no linear or convolution "
+        f"layer of that name. {remedy}"
     )

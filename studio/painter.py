@@ -16,7 +16,7 @@ from orthodiff.commands import GenerateOptions, recipe_of
 from orthodiff.control import overlay
 from orthodiff.errors import UserError
 from orthodiff.families import Base, Recommended
-from orthodiff.families.base import read_recommended
+from orthodiff.families.base import native_resolution, read_recommended
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.options import hush, make_folder
 from orthodiff.recipe import save_png
@@ -129,7 +129,9 @@ class Painter:
 
 def advice(name: str) -> Recommended:
     """What the makers of a base advise, without loading it."""
-    return read_recommended(Path(name), native_resolution=Recommended.resolution)
+    folder = Path(name)
+    native = native_resolution(folder) or Recommended.resolution
+    return read_recommended(folder, native_resolution=native)
 
 
 def _asked(options: GenerateOptions) -> GenerateRequest:

@@ -10,8 +10,10 @@ from torch import Tensor
 
 import orthodiff
 from orthodiff.adapters import Chain, Method
+from orthodiff.adapters.hra import OddHRA
 from orthodiff.adapters.layer import RotatedLayer
 from orthodiff.errors import UserError
+from orthodiff.inject import install
 from orthodiff.rotations import geodesic, reflections
 from tests import laws
 from tests.laws import CASES, ROTATIONS, WIDTH, Stack
@@ -149,6 +151,21 @@ def test_a_chain_is_trained_saved_and_loaded(tmp_path: Path) -> None:
     loaded.strength = 0
     torch.testing.assert_close(model(laws.inputs(5)), Stack()(laws.inputs(5)), rtol=0, atol=5e-6)
     laws.moves_nothing_else(loaded.method)
+
+
+def test_more_reflections_than_directions_become_a_chain() -> None:
+    a, b = (adapter_of(orthodiff.HRA(rank=18), seed, ("first",)) for seed in (1, 2))
+    expected = rotation(a) @ rotation(b)
+    both = orthodiff.compose(a, b)
+    torch.testing.assert_close(rotation(both), expected, **EXACT)
+
+
+def test_an_odd_chain_cannot_leave_a_layer_alone() -> None:
+    odd = OddHRA(rank=7)
+    a = adapter_of(orthodiff.HRA(rank=8), 1)
+    layers = {"first": odd.wrap(a.layers["first"].base_layer, {"hra_u": torch.randn(WIDTH, 7)})}
+    with pytest.raises(UserError, match="Only one of the two adapters covers this layer"):
+        orthodiff.compose(install(Stack(), odd, layers), a)
 
 
 @pytest.mark.parametrize(

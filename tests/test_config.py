@@ -77,6 +77,13 @@ def test_what_has_no_effect_is_told(flags: list[str], told: str) -> None:
     assert not read("--num_crops=2", "--crop=random").notes()
 
 
+def test_a_run_from_before_an_option_was_there_is_the_same_run() -> None:
+    config = read("--max_train_steps=1")
+    for name in ("target_modules", "num_crops"):
+        saved = {key: value for key, value in config.resolved().items() if key != name}
+        assert config.difference(saved) is None
+
+
 def test_another_method_drops_the_settings_of_the_yaml_s_method(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("method: hra\nrank: 4\n")

@@ -91,6 +91,12 @@ def test_kohya_leaf(tmp_path: Path) -> None:
     assert (record.name, record.caption, record.repeats) == ("a.png", "sks dog", 10)
 
 
+def test_a_folder_that_happens_to_be_named_like_kohya_s_is_told(tmp_path: Path) -> None:
+    save(tmp_path / "2024_holiday" / "a.png")
+    (remark,) = find(request(tmp_path / "2024_holiday")).remarks
+    assert "`2024_holiday` is read as kohya's scripts do" in remark
+
+
 ROWS = [
     {"file_name": "a.png", "text": "sks dog", "conditioning_image": "maps/a.png", "mask": "m.png"},
     {"file_name": "sub/b.png", "text": "", "conditioning_image": "maps/b.png", "mask": ""},
@@ -248,6 +254,18 @@ def test_masks(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(UserError, match="`mask_dir` is"):
         find(replace(asked, mask_dir=tmp_path / "nowhere"))
+
+
+def test_masks_of_any_kind_are_found_and_missing_ones_told(tmp_path: Path) -> None:
+    for number, name in enumerate("ab"):
+        save(tmp_path / "photos" / f"{name}.png", number)
+    (tmp_path / "masks").mkdir()
+    half = Image.new("L", (96, 64), 0)
+    half.paste(255, (0, 0, 48, 64))
+    half.save(tmp_path / "photos" / "a-masklabel.jpg")
+    found = find(replace(request(tmp_path / "photos"), mask_dir=tmp_path / "masks"))
+    assert [record.mask is not None for record in found.records] == [True, False]
+    assert "`b.png`: no mask such as `b.png`" in found.remarks[0]
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,11 @@ def test_what_is_there_is_replaced_only_when_asked(
     for out in (notes, tiny):
         with pytest.raises(UserError, match=r"no pipeline folder|the base model itself"):
             orthodiff.export(adapter, out, format="merged", overwrite=True)
+    for out in (Path(adapter) / "adapter_model.safetensors", next((tiny / "unet").glob("*.saf*"))):
+        content = out.read_bytes()
+        with pytest.raises(UserError, match=r"the adapter itself|the base model itself"):
+            orthodiff.export(adapter, out, overwrite=True)
+        assert out.read_bytes() == content
     assert (notes / "diary.txt").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "adapter", "notes", "out.safetensors", "whole",

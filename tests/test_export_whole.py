@@ -15,7 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import orthodiff
+from orthodiff import tokens
+from orthodiff.bundle import Bundle
+from orthodiff.errors import UserError
 from orthodiff.export.change import Contents
+from orthodiff.families import load_base
 from tests.test_inject import shake
 from tests.tiny import TINY_UNET, make_tiny_xl
 
@@ -139,6 +143,47 @@ def test_a_merged_folder_has_all_parts(kind: str, bundles: Any, tmp_path: Path) 
     torch.testing.assert_close(
         picture(opened(kind, tmp_path / "merged")), expected, rtol=0, atol=1e-4
     )
+
+
+def test_a_learned_word_leaves_the_base_its_own_words(tiny: Path, tmp_path: Path) -> None:
+    base = load_base(str(tiny))
+    parts = {
+        "unet": orthodiff.attach(base.unet, orthodiff.HRA(rank=2)),
+        "text_encoder": orthodiff.attach(
+            base.text_encoder, orthodiff.HRA(rank=2), targets=orthodiff.TEXT_ATTENTION
+        ),
+        "tokens": tokens.create(base, "<sks>", like="dog"),
+    }
+    Bundle(base, parts).save(tmp_path / "adapter", base=str(tiny))
+    written = orthodiff.export(tmp_path / "adapter", tmp_path / "merged", format="merged")
+    assert written.left_out == ("tokens",)
+    before, after = (
+        load_base(str(folder)).text_encoder.get_input_embeddings().weight
+        for folder in (tiny, tmp_path / "merged")
+    )
+    assert torch.equal(before, after)
+    orthodiff.export(tmp_path / "adapter", tmp_path / "one.safetensors", format="single")
+    names = load_file(tmp_path / "one.safetensors")
+    assert any(name.endswith("token_embedding.weight") for name in names)
+
+
+def test_a_foreign_base_is_told_and_a_hostile_one_refused(tiny: Path, tmp_path: Path) -> None:
+    base = load_base(str(tiny))
+    adapter = orthodiff.attach(base.unet, orthodiff.HRA(rank=2))
+    for name, seen in (("own", base.fingerprint("unet")), ("other", "0" * 64)):
+        adapter.save(tmp_path / name, base=str(tiny), metadata={"base_sha256": seen})
+        written = orthodiff.export(tmp_path / name, tmp_path / f"{name}.safetensors")
+        assert written.is_other_base == (name == "other")
+        assert ("not the one" in str(written)) == (name == "other")
+    hostile = tmp_path / "hostile" / "base"
+    shutil.copytree(tiny, hostile)
+    (hostile.parent / "secret").mkdir()
+    index = hostile / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "../secret": ["x", "Y"]}))
+    with pytest.raises(UserError, match="Do not trust this base"):
+        orthodiff.export(tmp_path / "own", tmp_path / "out", format="merged", base=hostile)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "secret").exists()
 
 
 def test_whole_numbers_stay_whole(tmp_path: Path) -> None:

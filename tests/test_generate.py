@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import orthodiff
@@ -29,6 +30,15 @@ def distance(one: list[Image.Image], other: list[Image.Image]) -> int:
 def test_same_seed_same_bits(base: Base) -> None:
     request = GenerateRequest.repeat("a photo of sks dog", num_images=2, seed=3)
     assert distance(generate(base, request), generate(base, request)) == 0
+
+
+def test_the_precision_is_the_base_s_where_its_first_layer_is_adapted(tiny: Path) -> None:
+    base = load_base(str(tiny), dtype=torch.bfloat16)
+    adapter = orthodiff.attach(base.unet, orthodiff.HRA(rank=2), targets=["conv_in", "to_q"])
+    assert base.dtype == torch.bfloat16
+    (picture,) = generate(base, GenerateRequest.repeat("a photo of sks dog", num_images=1, seed=3))
+    adapter.detach()
+    assert picture.size == (32, 32)
 
 
 def test_batch_size_does_not_matter(base: Base) -> None:

@@ -112,7 +112,12 @@ def test_a_base_is_downloaded_and_a_run_uploaded_without_what_is_kept_here(
     assert end.code == 0, end.told
     assert "uploaded to me/dog" in end.told
     assert {"adapter_config.json", "adapter_model.safetensors", "config.yaml"} <= set(hub.uploaded)
-    assert not [path for path in hub.uploaded if path.startswith(("checkpoint-", "best", "."))]
+    public = {"adapter_config.json", "adapter_model.safetensors", "config.yaml", "README.md"}
+    assert {path.partition("/")[0] for path in hub.uploaded} <= {
+        *public,
+        "samples",
+        ".gitattributes",
+    }
     assert b"hf_mine" not in b"".join(hub.uploaded.values())
 
 

@@ -279,6 +279,23 @@ def test_after_stacking_the_base_is_as_it_was(tiny, folders):
     assert not base.unet.conv_in._forward_hooks
 
 
+def test_a_refused_text_encoder_takes_back_the_composed_unet(tiny, tmp_path):
+    base = load_base(str(tiny))
+    for name, method in (("one", orthodiff.HRA(rank=2)), ("two", orthodiff.LoRA(rank=2))):
+        parts = {
+            "unet": orthodiff.attach(base.unet, orthodiff.HRA(rank=2)),
+            "text_encoder": orthodiff.attach(
+                base.text_encoder, method, targets=orthodiff.TEXT_ATTENTION
+            ),
+        }
+        bundle = Bundle(base, parts)
+        bundle.save(tmp_path / name, base="tiny")
+        bundle.detach()
+    with pytest.raises(UserError):
+        load_all(base, [tmp_path / "one", tmp_path / "two"])
+    orthodiff.attach(base.unet, orthodiff.HRA(rank=2)).detach()
+
+
 def test_what_cannot_be_composed_leaves_the_base_as_it_was(tiny, folders, tmp_path):
     base = load_base(str(tiny))
     lora = orthodiff.attach(base.unet, orthodiff.LoRA(rank=2))

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -105,21 +107,48 @@ def test_the_command_s_own_sentence_is_the_reason(runner: LocalRunner) -> None:
     assert runner.store.finished() == []
 
 
-def test_a_reused_process_id_is_not_the_run(tmp_path: Path) -> None:
+@pytest.fixture
+def training() -> Iterator[int]:
+    """The id of a process that is called like a training."""
+    words = [sys.executable, "-c", "import time; time.sleep(60)", "-m", "training"]
+    with subprocess.Popen(words) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_a_reused_process_id_is_not_the_run(tmp_path: Path, training: int) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    write_record(folder, os.getpid())
-    assert process_of(folder) == psutil.Process(os.getpid())
-    earlier = psutil.Process().create_time() - 60
-    (folder / "job.json").write_text(json.dumps({"pid": os.getpid(), "seen": earlier}))
+    write_record(folder, training)
+    assert process_of(folder) == psutil.Process(training)
+    earlier = psutil.Process(training).create_time() - 60
+    (folder / "job.json").write_text(json.dumps({"pid": training, "seen": earlier}))
     assert process_of(folder) is None
     assert read_status(folder).state == "failed"
 
 
-def test_a_run_of_the_command_line_is_seen(tmp_path: Path) -> None:
+def test_a_folder_from_another_computer_cannot_name_any_process(tmp_path: Path) -> None:
+    (tmp_path / "copied").mkdir()
+    started = {"event": "Started", "time": time.time(), "pid": os.getpid(), "steps": 5}
+    (tmp_path / "copied" / "events.jsonl").write_text(json.dumps(started) + "\n")
+    runner = LocalRunner(RunStore(tmp_path))
+    assert runner.active() is None
+    with pytest.raises(UserError, match="nothing to stop"):
+        runner.stop("copied")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"event": "Started", "time": 1}', "[1]", '{"event": "Step", "time": 1}', "{"]
+)
+def test_events_that_are_none_do_not_break_the_page(tmp_path: Path, line: str) -> None:
+    (tmp_path / "events.jsonl").write_text(f"{line}\n")
+    assert read_status(tmp_path).state == "failed"
+
+
+def test_a_run_of_the_command_line_is_seen(tmp_path: Path, training: int) -> None:
     folder = tmp_path / "demo"
     folder.mkdir()
-    started = {"event": "Started", "time": time.time(), "pid": os.getpid(), "steps": 5}
+    started = {"event": "Started", "time": time.time(), "pid": training, "steps": 5}
     (folder / "events.jsonl").write_text(json.dumps(started) + "\n" + '{"event": "St')
     assert read_status(folder).state == "running"
     finished = {"event": "Finished", "time": time.time(), "step": 5, "seconds": 1.0}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from pydantic_core import to_jsonable_python
 from typing_extensions import Self
 
 from orthodiff.errors import UserError
@@ -92,8 +93,11 @@ class RunConfig(
         now, fields = self.resolved(), type(self).model_fields
         names = [name for name in harmful_fields(type(self)) if name not in OWN_KEYS]
         for name in (*names, *self.method_settings()):
-            usual = fields[name].get_default() if name in fields else None
-            if now[name] != saved.get(name, usual):
+            if name in saved:
+                before = saved[name]
+            else:  # an option that there was not yet
+                before = fields[name].get_default() if name in fields else None
+            if now[name] != to_jsonable_python(before, fallback=str):
                 return name
         return None
 

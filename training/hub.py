@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError, first_line
-from training.card import write_card
+from training.card import CARD, write_card
 from training.options import HubOptions
 
 if TYPE_CHECKING:
     from training.prepare import Parts
 
-KEPT_HERE = ["checkpoint-*", "best*", "events.jsonl", "logs/*", ".*"]
-"""Not uploaded: states of the optimizer, logs and files of the run alone."""
+UPLOADED = [
+    *("adapter_*", "hint_encoder.safetensors", "control.json", "tokens*", "text_encoder*/*"),
+    *("config.yaml", CARD, "samples/*"),
+]
+"""What is learned, its recipe and what it makes: nothing of the pictures it was learned from."""
 
 
 def open_repository(options: HubOptions, output_dir: Path) -> str | None:
@@ -46,7 +49,7 @@ def upload(parts: Parts, repository: str) -> None:
         folder_path=parts.config.output_dir,
         token=_token(parts.config),
         commit_message="End of training",
-        ignore_patterns=KEPT_HERE,
+        allow_patterns=UPLOADED,
     )
 
 

@@ -167,6 +167,8 @@ class HRA(Method):
         if not isinstance(other, HRA):
             return None
         U = torch.cat([parameters["hra_u"], others["hra_u"]], dim=-1)
+        if U.shape[-1] > len(U):  # more reflections than directions
+            return None
         return _of_rank(U.shape[-1]), {"hra_u": U}
 
     def between(
@@ -217,6 +219,14 @@ class OddHRA(HRA):
 
     def _require_pairs(self) -> None:
         pass
+
+    def start(self, d: int, out: int, *, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Refuse: an odd number of reflections is never the identity.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{self.rank} reflections are never the identity. Use an even rank.")
 
 
 def _of_rank(rank: int, *, strict: bool = False) -> HRA:

@@ -14,6 +14,7 @@ from torch import nn
 
 from orthodiff.adapters.checks import require_positive
 from orthodiff.checkpoint import WEIGHTS, read_metadata
+from orthodiff.control.handle import WEIGHTS as HINTS
 from orthodiff.errors import UserError
 from orthodiff.export.change import Contents, LowRank, Request, whole_base
 from orthodiff.export.diff import diff
@@ -25,8 +26,9 @@ from orthodiff.export.single import single
 from orthodiff.families import Base
 from orthodiff.inject import Adapter
 from orthodiff.modelspec import seal_header
-from orthodiff.parts import parts_in
+from orthodiff.parts import KINDS, parts_in
 from orthodiff.publishing import appearing
+from orthodiff.tokens import FILE as WORDS
 
 __all__ = ["FILES", "FORMATS", "Exported", "export"]
 
@@ -38,6 +40,9 @@ FILES: dict[str, Callable[[Request], Contents]] = {
 }
 """The formats that are one file."""
 
+SAVED = (WEIGHTS, HINTS, WORDS)
+"""The files of an adapter's folder that no export may replace."""
+
 FORMATS = (*FILES, "merged")
 """Every format; "merged" is a pipeline folder."""
 
@@ -47,17 +52,21 @@ class Exported:
     """What was written: for a LoRA the rank of every `part.layer`, and its relative `errors`.
 
     An error is the norm of what a layer's change lacks, relative to the norm of the change.
-    `left_out` names the parts of the adapter that the format cannot hold.
+    `left_out` names the parts of the adapter that the format cannot hold. `is_other_base`: it was
+    made with another base than the adapter was trained on.
     """
 
     path: Path
     ranks: dict[str, int] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    is_other_base: bool = False
 
     def __str__(self) -> str:
         """Return a sentence or two for people."""
         left = f" Without the {' and '.join(self.left_out)}." if self.left_out else ""
+        if self.is_other_base:
+            left += " This base is not the one that the adapter was trained on."
         if not any(self.errors.values()):
             return f"{self.path} written, exact to rounding.{left}"
         worst = max(self.errors, key=lambda name: self.errors[name])
@@ -82,6 +91,8 @@ def export(
     *,
     format: str = "lora",
     base: str | Path | nn.Module | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
     strength: float = 1.0,
     tolerance: float = 0.01,
     max_rank: int | None = None,
@@ -98,7 +109,8 @@ def export(
     error, relative to a layer's change, is at most `tolerance`, and at most `max_rank`.
 
     The change depends on the base model's weights. `base` is its folder or hub id, by default that
-    of the recipe; for a change alone it may also be the model that was adapted, in memory.
+    of the recipe (`revision` and `variant` as on the hub); for a change alone it may also be the
+    model that was adapted, in memory.
 
     Raises:
         UserError: for an unknown format or setting, an adapter or base that does not fit, or if
@@ -106,10 +118,11 @@ def export(
     """
     folder, out = Path(folder), Path(out)
     _check(format, out, tolerance=tolerance, max_rank=max_rank, overwrite=overwrite)
+    _keep_adapter(folder, out)
     if isinstance(base, nn.Module):
         whole, adapters = None, attach_to_model(base, folder)
     else:
-        whole = open_base(folder, base)
+        whole = open_base(folder, base, revision=revision, variant=variant)
         adapters = attach_to_base(whole, folder)
     request = Request(adapters, whole, _recipe(folder, out, whole), tolerance, max_rank)
     try:
@@ -121,7 +134,14 @@ def export(
             adapter.detach()
     ranks = {name: change.rank for name, change in changes.items()}
     errors = {name: change.error for name, change in changes.items()}
-    return Exported(out, ranks, errors, _left_out(folder, adapters))
+    is_other = whole is not None and _is_other(folder, whole)
+    return Exported(out, ranks, errors, _left_out(folder, adapters), is_other)
+
+
+def _is_other(folder: Path, base: Base) -> bool:
+    """Whether the adapter says that it was trained on another base."""
+    told = read_metadata(home(folder)).get("base_sha256")
+    return told is not None and told != base.fingerprint("unet")
 
 
 def _export(format: str, request: Request, out: Path, dtype: torch.dtype) -> Mapping[str, LowRank]:
@@ -162,9 +182,16 @@ def _check(
         raise UserError(f"{out} is no pipeline folder, so it is not replaced. Choose a new name.")
 
 
+def _keep_adapter(folder: Path, out: Path) -> None:
+    places = [KINDS[part].place(folder).resolve() for part in parts_in(folder)]
+    saved = {*places, *(place / name for place in places for name in SAVED)}
+    if out.resolve() in saved:
+        raise UserError(f"{out} is the adapter itself. Choose a new name.")
+
+
 def _keep_base(base: Base, format: str, out: Path) -> None:
-    if out.exists() and out.resolve() == base.folder.resolve():
-        raise UserError(f"{out} is the base model itself. Choose a new name.")
+    if out.exists() and out.resolve().is_relative_to(base.folder.resolve()):
+        raise UserError(f"{out} is the base model itself or in it. Choose a new name.")
     if format == "merged" and base.folder.is_file():
         raise UserError(
             f"{base.folder} is a single file, so there is no folder to merge into. Use format "

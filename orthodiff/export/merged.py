@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from orthodiff.errors import UserError, printable
 from orthodiff.export.change import Request, whole_base
 
 NOT_PARTS = ("_class_name", "_diffusers_version", "_name_or_path")
@@ -29,6 +30,11 @@ def write_pipeline(request: Request, folder: Path, *, dtype: torch.dtype) -> Non
         model.to(dtype).save_pretrained(folder / part)
     for name in json.loads((base.folder / "model_index.json").read_text("utf-8")):
         source = base.folder / name
+        if Path(name).name != name:
+            raise UserError(
+                f"`{base.folder}/model_index.json` names `{printable(name)}`, which is no folder "
+                "of it. Do not trust this base."
+            )
         if name not in (*NOT_PARTS, *request.adapters) and source.is_dir():
             shutil.copytree(source, folder / name)
     for name in BESIDE:

@@ -30,7 +30,13 @@ def home(folder: Path) -> Path:
     return adapters[0].place(folder)
 
 
-def open_base(folder: Path, base: str | Path | None) -> Base:
+def open_base(
+    folder: Path,
+    base: str | Path | None,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+) -> Base:
     """Load the base model `base`, or else the one that the adapter in `folder` names.
 
     Raises:
@@ -41,7 +47,7 @@ def open_base(folder: Path, base: str | Path | None) -> Base:
         raise UserError(
             "The adapter does not say its base model, whose weights are needed. Name it as `base`."
         )
-    return load_base(str(base or told))
+    return load_base(str(base or told), revision=revision, variant=variant)
 
 
 def attach_to_model(model: nn.Module, folder: Path) -> dict[str, Adapter]:
@@ -55,13 +61,16 @@ def attach_to_model(model: nn.Module, folder: Path) -> dict[str, Adapter]:
 
 
 def attach_to_base(base: Base, folder: Path) -> dict[str, Adapter]:
-    """Attach every adapter in `folder` to its part of the base.
+    """Attach every adapter in `folder` to its part of the base, and nothing else that lies there.
 
     Raises:
         UserError: if one does not fit. One that lies there alone may be a text encoder's.
     """
     try:
-        return Bundle.load(base, folder).adapters
+        bundle = Bundle.load(base, folder)
+        for name in bundle.parts.keys() - bundle.adapters.keys():
+            bundle.parts[name].detach()
+        return bundle.adapters
     except UserError as error:
         for text in base.texts if parts_in(folder) == ["unet"] else ():
             try:

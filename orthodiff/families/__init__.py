@@ -83,7 +83,7 @@ def _read_index(folder: Path, name: str) -> dict:
         if isinstance(index, dict):
             return index
         reason = "it holds no names"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = str(error)
     raise UserError(f"`{path}` is not a valid index ({reason}). Download the base model again.")
 

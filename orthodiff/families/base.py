@@ -129,7 +129,9 @@ class Base(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.unet.parameters()).dtype
+        """The UNet's own: of a normalisation, since no adapter has one."""
+        norms = (m for m in self.unet.modules() if isinstance(m, nn.GroupNorm))
+        return next(norms).weight.dtype
 
     def fingerprint(self, part: str = "unet") -> str:
         """SHA-256 of the weight files of `part` ("unet", "vae", "text_encoder", ...)."""
@@ -170,6 +172,18 @@ def on_device(parts: Sequence[nn.Module], device: torch.device) -> Iterator[None
     finally:
         for part, home in away.items():
             part.to(home)
+
+
+def native_resolution(folder: Path) -> int | None:
+    """The side in pixels that the UNet in `folder` was made for; None where it does not say."""
+    try:
+        unet, vae = (
+            json.loads((folder / part / "config.json").read_text("utf-8"))
+            for part in ("unet", "vae")
+        )
+        return int(unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_recommended(folder: Path, *, native_resolution: int) -> Recommended:

@@ -33,7 +33,8 @@ class StableDiffusion(Base):
         index = json.loads((folder / "model_index.json").read_text("utf-8"))
         options: dict[str, Any] = {"variant": variant, "use_safetensors": True}
         try:
-            scheduler = getattr(diffusers, index["scheduler"][1])
+            _, named = index["scheduler"]
+            scheduler = getattr(diffusers, named)
             unet = diffusers.UNet2DConditionModel.from_pretrained(
                 folder / "unet", torch_dtype=dtype, **options
             )

@@ -89,7 +89,13 @@ def configuration(path: Path, name: str) -> Iterator[Path]:
         return
     layout = _layout(shapes, name)
     with tempfile.TemporaryDirectory() as scratch:
-        _write(Path(scratch), layout, shapes, header, path)
+        try:
+            _write(Path(scratch), layout, shapes, header, path)
+        except (LookupError, StopIteration, ValueError) as error:
+            raise UserError(
+                f"`{name}` is no whole checkpoint ({first_line(error)}). Use another file, or a "
+                "diffusers-format folder."
+            ) from error
         yield Path(scratch)
 
 

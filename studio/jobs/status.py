@@ -83,15 +83,21 @@ def process_of(folder: Path) -> psutil.Process | None:
     record = read_record(folder)
     started = _history(folder / EVENTS).started
     notes = [(record.pid, record.seen)] if record else []
-    notes += [(started["pid"], started["time"])] if started else []
+    notes += [(started["pid"], started["time"])] if {"pid", "time"} <= started.keys() else []
     for pid, seen in notes:
         try:
             process = psutil.Process(pid)
-            if process.create_time() <= seen + 1 and process.status() != psutil.STATUS_ZOMBIE:
+            if process.create_time() <= seen + 1 and _trains(process):
                 return process
         except psutil.Error:
             continue
     return None
+
+
+def _trains(process: psutil.Process) -> bool:
+    """Whether it is a training: a folder from another computer may note any id."""
+    alive = process.status() != psutil.STATUS_ZOMBIE
+    return alive and any("training" in word for word in process.cmdline())
 
 
 def _newest_turn(folder: Path, history: History) -> Mapping[str, Any]:
@@ -146,7 +152,7 @@ def _history(path: Path) -> History:
 def _read_history(path: Path, changed: int, size: int) -> History:
     try:
         return History.of(read_events(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):  # written by others
         return History.of([])
 
 

@@ -64,7 +64,8 @@ def trigger_of(options: CheckOptions) -> str | None:
     """What captions should mention: the trigger phrase, else the rare word of the prompt."""
     if options.trigger_phrase or not options.instance_prompt:
         return options.trigger_phrase
-    return phrase_of(options.instance_prompt).split()[0]
+    words = phrase_of(options.instance_prompt).split()
+    return words[0] if words else None
 
 
 def _request(options: CheckOptions) -> Request:

@@ -92,9 +92,8 @@ def _left_out(folder: Path, pictures: Iterable[Path]) -> list[str]:
         p.name for p in files if is_mask_name(p) and p.stem.removesuffix("-masklabel") not in stems
     ]
     known = {*SILENT, *CAPTION_SUFFIXES}
-    others = [
-        p.name for p in files if p not in set(pictures_in(folder)) and p.suffix.lower() not in known
-    ]
+    read = set(pictures_in(folder))
+    others = [p.name for p in files if p not in read and p.suffix.lower() not in known]
     remarks = []
     if captions or masks:
         remarks.append(

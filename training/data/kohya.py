@@ -32,6 +32,11 @@ def read(folder: Path, request: Request) -> Found:
     if training_pictures(folder):
         found = Found("one folder of a kohya tree")
         _read_leaf(found, folder, root=folder, request=request)
+        name = folder.resolve().name
+        found.remarks.append(
+            f"`{name}` is read as kohya's scripts do: a number of repeats, then the caption of "
+            "pictures without one. Rename the folder if neither is meant."
+        )
         return found
     found, taken = Found("a kohya tree"), leaves(folder)
     for leaf in taken:

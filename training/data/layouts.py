@@ -44,7 +44,18 @@ def find(request: Request) -> Found:
     found = _read(request)
     if not found.records and not found.problems:
         raise UserError(f"`{request.place}` holds no pictures to train on. Check the path.")
+    if request.mask_dir and not (request.alpha_mask or request.subject_mask):
+        found.remarks.extend(_without_mask(found, request.mask_dir))
     return found
+
+
+def _without_mask(found: Found, mask_dir: Path) -> list[str]:
+    """A remark on pictures that the folder of masks has nothing for."""
+    without = [record.name for record in found.records if record.mask is None]
+    if not without:
+        return []
+    example = f"{Path(without[0]).stem}.png"
+    return [f"{listing(without)}: no mask such as `{example}` in `{mask_dir}`, so all is learned."]
 
 
 def _read(request: Request) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ def mask_of(picture: Path, root: Path, mask_dir: Path | None) -> Path | None:
     Raises:
         FileError: there is a mask, but it leads out of its folder.
     """
-    beside = picture.with_name(f"{picture.stem}{LABEL}.png")
-    if beside.is_file():
-        return inside(root, beside.relative_to(root), what="mask")
+    label, endings = f"{picture.stem}{LABEL}", (".png", *sorted(SUFFIXES))
+    for ending in endings:
+        beside = picture.with_name(f"{label}{ending}")
+        if beside.is_file():
+            return inside(root, os.path.relpath(beside, root), what="mask")
     if mask_dir is None:
         return None
-    stems = (picture.stem, f"{picture.stem}{LABEL}")
-    names = [f"{stem}{suffix}" for stem in stems for suffix in (".png", *sorted(SUFFIXES))]
+    names = [f"{stem}{ending}" for stem in (picture.stem, label) for ending in endings]
     found = next((name for name in names if (mask_dir / name).is_file()), None)
     return inside(mask_dir, found, what="mask") if found else None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from orthodiff.adapters import ADAPTERS, Method
@@ -25,6 +25,11 @@ class AdapterOptions(Options):
         description="the UNet's layers to adapt, linear or convolution, by the end of their names "
         "or by patterns such as down_blocks.0.resnets.*.conv1 [attention; control: GEGLU too]",
     )
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="before")
     @classmethod
