@@ -67,7 +67,6 @@ OURS = ("hra-convs", "hra")
 RIVALS = (rival.NAME, f"{rival.NAME}-our-start")
 ALONE = (HINT, *RIVALS)
 """Those in which the rate is that of everything learned."""
-PACE_STEPS = 40
 TRAIN_SEED, TEST_SEED, SWEEP_SEED = 0, 1, 2
 AIM = {"canny": "f1", "segmentation": "miou"}
 
@@ -169,7 +168,7 @@ def _rows(
         for name in options.methods
     }
     rows = dict(_each(options, jobs, judge, test))
-    for name, job in jobs.items():
+    for name, job in jobs.items() if options.pace_steps else ():
         rows[name]["seconds_per_step"] = pace(options, job)
     each = {name: row.pop("each") for name, row in rows.items()}
     for ours in [name for name in options.methods if name in OURS]:
@@ -238,7 +237,7 @@ def train(options: argparse.Namespace, place: str, job: Job) -> None:
 def pace(options: argparse.Namespace, job: Job) -> float:
     """The median of the seconds that a step takes in a short training beside no other."""
     place = f"pace/{job.contestant}"
-    train(options, place, replace(job, steps=PACE_STEPS))
+    train(options, place, replace(job, steps=options.pace_steps))
     events = read_events(_folder(options, place) / "events.jsonl")
     times = [event["time"] for event in events if event["event"] == "Step"]
     return round(statistics.median(b - a for a, b in pairwise(times)), 4)
@@ -291,6 +290,7 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sweep_maps", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    parser.add_argument("--pace_steps", type=int, default=40, help="steps that are timed; 0: none")
     parser.add_argument("--segmenter", default="assets/pocket-segmenter")
     parser.add_argument("--out", type=Path, help="folder of the runs [runs/controls/CONDITION]")
     parser.add_argument("--json", type=Path)
