@@ -219,10 +219,10 @@ def test_targets_are_names_or_patterns_in_the_models_order() -> None:
 @pytest.mark.parametrize(
     ("targets", "sentence"),
     [
-        ("to_qq", "'to_qq', but the model has no linear or .* Did you mean .*to_q"),
-        (("to_q", "zzzzzzzz"), "'zzzzzzzz', but the model has no linear or"),
-        ("attn1", "'attn1', but the model has no linear or"),
-        ("norm1", "'norm1', but the model has no linear or"),
+        ("to_qq", "'to_qq' is among .* but the model has no linear or .* Did you mean .*to_q"),
+        (("to_q", "zzzzzzzz"), "'zzzzzzzz' is among .* but the model has no linear or"),
+        ("attn1", "'attn1' is among .* but the model has no linear or"),
+        ("norm1", "'norm1' is among .* but the model has no linear or"),
         ((), "`targets` is empty"),
     ],
 )
