@@ -47,16 +47,17 @@ FINEST = tuple(
     for conv in ("conv1", "conv2")
 )
 """Convolutions on whole latents, where the pocket UNet has no attention; Stable Diffusion's has."""
-USUAL = ("--target_modules", *ATTENTION_AND_GEGLU)
-WITH_CONVS = (*USUAL, *FINEST)
+WITH_CONVS = (*ATTENTION_AND_GEGLU, *FINEST)
+USUAL_FLAGS = ("--target_modules", *ATTENTION_AND_GEGLU)
+CONVS_FLAGS = ("--target_modules", *WITH_CONVS)
 SETTINGS = {
-    "hra-convs": ["--method", "hra", "--rank", "8", *WITH_CONVS],
-    "hra": ["--method", "hra", "--rank", "8", *USUAL],
-    "boft-m2": ["--method", "boft", "--block_size", "8", "--factors", "2", *USUAL],
-    "boft-m4": ["--method", "boft", "--block_size", "8", "--factors", "4", *USUAL],
-    "oft": ["--method", "oft", "--block_size", "8", *USUAL],
-    "lora-convs": ["--method", "lora", *WITH_CONVS],
-    "lora": ["--method", "lora", *USUAL],
+    "hra-convs": ["--method", "hra", "--rank", "8", *CONVS_FLAGS],
+    "hra": ["--method", "hra", "--rank", "8", *USUAL_FLAGS],
+    "boft-m2": ["--method", "boft", "--block_size", "8", "--factors", "2", *USUAL_FLAGS],
+    "boft-m4": ["--method", "boft", "--block_size", "8", "--factors", "4", *USUAL_FLAGS],
+    "oft": ["--method", "oft", "--block_size", "8", *USUAL_FLAGS],
+    "lora-convs": ["--method", "lora", *CONVS_FLAGS],
+    "lora": ["--method", "lora", *USUAL_FLAGS],
     "hint": ["--method", "none"],
     rival.NAME: ["--method", "none"],
     f"{rival.NAME}-our-start": ["--method", "none", rival.OUR_START],
@@ -74,7 +75,7 @@ AIM = {"canny": "f1", "segmentation": "miou"}
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    for name, targets in (("lora", USUAL[1:]), ("lora-convs", WITH_CONVS[1:])):
+    for name, targets in (("lora", ATTENTION_AND_GEGLU), ("lora-convs", WITH_CONVS)):
         SETTINGS[name] += ["--rank", str(lora_rank(targets))]
     judge = Judge(load_base(BASE), options.condition, model=options.segmenter)
     test = open_test(_pairs(options, "held-out", options.maps, TEST_SEED))

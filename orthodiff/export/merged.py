@@ -30,7 +30,7 @@ def write_pipeline(request: Request, folder: Path, *, dtype: torch.dtype) -> Non
         model.to(dtype).save_pretrained(folder / part)
     for name in json.loads((base.folder / "model_index.json").read_text("utf-8")):
         source = base.folder / name
-        if Path(name).name != name:
+        if Path(name).name != name or name == "..":
             raise UserError(
                 f"`{base.folder}/model_index.json` names `{printable(name)}`, which is no folder "
                 "of it. Do not trust this base."
