@@ -1,4 +1,4 @@
-"""A hub on this computer: enough of its protocol to download a model and to upload a run."""
+"""A hub on this computer: enough of its protocol to download models and datasets, and to upload."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub(ThreadingHTTPServer):
-    """Serves the folders in `models` by id; `gated` ids are listed, but give no files.
+    """Serves folders by id, those of datasets by `datasets/ID`; `gated` ids give no files.
 
     What is uploaded lands in `uploaded`, path by path.
     """
 
-    def __init__(self, models: dict[str, Path], *, gated: tuple[str, ...] = ()) -> None:
+    def __init__(self, folders: dict[str, Path], *, gated: tuple[str, ...] = ()) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.models, self.gated = models, gated
+        self.folders, self.gated = folders, gated
         self.uploaded: dict[str, bytes] = {}
 
     @property
@@ -51,11 +51,17 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
-            self._tell_about("/".join(parts[2:4]), wants_tree="tree" in parts)
-        elif len(parts) > 4 and parts[2] == "resolve":
-            self._give_file("/".join(parts[:2]), "/".join(parts[4:]))
+        url = urlsplit(self.path)
+        path = unquote(url.path).strip("/")
+        if path.startswith("api/"):
+            name, *rest = _split(path.removeprefix("api/").removeprefix("models/"))
+            if rest[:1] == ["tree"]:
+                self._list(name, "/".join(rest[2:]), deep="recursive=true" in url.query.lower())
+            else:
+                self._tell_about(name)
+        elif "/resolve/" in path:
+            name, _resolve, _revision, *rest = _split(path)
+            self._give_file(name, "/".join(rest))
         else:
             self._refuse(404, "EntryNotFound")
 
@@ -81,24 +87,26 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._json({})
 
-    def _tell_about(self, name: str, *, wants_tree: bool) -> None:
-        folder = self.server.models.get(name)
+    def _tell_about(self, name: str) -> None:
+        folder = self.server.folders.get(name)
         if folder is None:
             self._refuse(401, "RepoNotFound")
             return
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        names = {path.relative_to(folder).as_posix(): path for path in files}
-        if wants_tree:
-            sizes = {name: path.stat().st_size for name, path in names.items()}
-            entry = {"type": "file", "oid": COMMIT}
-            self._json([{**entry, "path": name, "size": size} for name, size in sizes.items()])
-            return
-        siblings = [{"rfilename": name} for name in names]
+        siblings = [{"rfilename": path.relative_to(folder).as_posix()} for path in files]
         gated = "auto" if name in self.server.gated else False
         self._json({"id": name, "sha": COMMIT, "siblings": siblings, "gated": gated})
 
+    def _list(self, name: str, path: str, *, deep: bool) -> None:
+        folder = self.server.folders.get(name)
+        if folder is None or not (folder / path).is_dir():
+            self._refuse(404, "EntryNotFound")
+            return
+        found = sorted((folder / path).glob("**/*" if deep else "*"))
+        self._json([_entry(each, folder) for each in found])
+
     def _give_file(self, name: str, path: str) -> None:
-        folder = self.server.models.get(name)
+        folder = self.server.folders.get(name)
         if folder is None or name in self.server.gated:
             self._refuse(401, "GatedRepo" if folder else "RepoNotFound")
         elif (folder / path).is_file():
@@ -122,3 +130,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _entry(path: Path, folder: Path) -> dict[str, object]:
+    """A line of a listing."""
+    kind, size = ("file", path.stat().st_size) if path.is_file() else ("directory", 0)
+    place = path.relative_to(folder).as_posix()
+    return {"type": kind, "oid": COMMIT, "path": place, "size": size}
+
+
+def _split(path: str) -> list[str]:
+    """The id that a path begins with, and its other parts."""
+    parts = path.split("/")
+    owner = 3 if parts[0] == "datasets" else 2
+    return ["/".join(parts[:owner]), *parts[owner:]]

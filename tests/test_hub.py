@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,8 +77,19 @@ def session(folder: Path, endpoint: str, lines: dict[str, dict[str, object]]) ->
 
 
 @pytest.fixture(scope="module")
-def hub(tiny: Path) -> Iterator[FakeHub]:
-    with serving(FakeHub({"me/tiny": tiny, "me/gated": tiny}, gated=("me/gated",))) as hub:
+def dogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset in the hub's usual layout."""
+    folder = tmp_path_factory.mktemp("dogs")
+    make_pictures(folder / "train", count=3)
+    rows = [{"file_name": f"{number}.png", "text": f"a dog, {number}"} for number in range(3)]
+    (folder / "train" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hub(tiny: Path, dogs: Path) -> Iterator[FakeHub]:
+    folders = {"me/tiny": tiny, "me/gated": tiny, "datasets/me/dogs": dogs}
+    with serving(FakeHub(folders, gated=("me/gated",))) as hub:
         yield hub
 
 
@@ -89,6 +101,8 @@ def reached(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Session:
         "unknown": {"base": "me/none"},
         "scorer": {"scorer": "me/none", "validation_prompt": "a dog"},
         "tokenizer": {"tokenizer_name": "me/none"},
+        "dataset": {"dataset_name": "me/dogs", "caption_column": "text"},
+        "no dataset": {"dataset_name": "me/none"},
     }
     return session(tmp_path_factory.mktemp("hub"), hub.url, lines)
 
@@ -99,7 +113,8 @@ def unreached(reached: Session) -> Session:
     lines: dict[str, dict[str, object]] = {
         "whole": {},
         "never seen": {"base": "me/other"},
-        "dataset": {"dataset_name": "me/dogs"},
+        "dataset": {"dataset_name": "me/dogs", "caption_column": "text"},
+        "other dataset": {"dataset_name": "me/cats"},
         "upload": {"push_to_hub": "true"},
     }
     return session(reached.folder, NOBODY, lines)
@@ -137,6 +152,13 @@ def test_what_was_downloaded_serves_without_the_hub(unreached: Session) -> None:
     assert end.code == 0, end.told
 
 
+def test_a_dataset_is_downloaded_and_kept(reached: Session, unreached: Session) -> None:
+    first, again = (session.ends["dataset"] for session in (reached, unreached))
+    assert (first.code, again.code) == (0, 0), first.told + again.told
+    losses = [re.findall(r"loss [\d.]+", end.told) for end in (first, again)]
+    assert losses[0] == losses[1] != []
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -144,6 +166,7 @@ def test_what_was_downloaded_serves_without_the_hub(unreached: Session) -> None:
         ("unknown", "and the hub shows none of this name"),
         ("scorer", "The scorer `me/none` cannot be loaded"),
         ("tokenizer", "`tokenizer_name` is `me/none`"),
+        ("no dataset", "The dataset `me/none` cannot be read: it is not here, and the hub shows"),
     ],
 )
 def test_what_the_hub_does_not_give_is_one_sentence(reached: Session, name: str, told: str) -> None:
@@ -154,7 +177,7 @@ def test_what_the_hub_does_not_give_is_one_sentence(reached: Session, name: str,
     assert not (reached.folder / name).exists()
 
 
-@pytest.mark.parametrize("name", ["never seen", "dataset", "upload"])
+@pytest.mark.parametrize("name", ["never seen", "other dataset", "upload"])
 def test_nobody_waits_for_a_hub_that_cannot_be_reached(unreached: Session, name: str) -> None:
     end = unreached.ends[name]
     assert end.code == 2
