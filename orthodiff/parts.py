@@ -57,16 +57,33 @@ class Kind:
             (bundle / self.file).unlink()
 
 
+UNSETTLED = ".aside/parts"
+"""In a run's folder while its parts are exchanged for newer ones, and after a crash in between."""
+
+
 def parts_in(folder: Path) -> list[str]:
     """The names of the parts that a bundle's folder holds.
 
     Raises:
-        UserError: it holds none.
+        UserError: it holds none, or the writing of them was cut off.
     """
+    if (folder / UNSETTLED).exists():
+        raise UserError(
+            f"{folder} is being written, or its writing was cut off, so parts of the adapter may "
+            "be missing. Continue its training (--resume_from_checkpoint latest), or take one of "
+            "its checkpoints."
+        )
     found = [name for name, kind in KINDS.items() if kind.is_in(folder)]
     if not found:
         read_config(folder)
     return found
+
+
+def withdraw(folder: Path) -> None:
+    """Remove what announces the parts in a folder: it is no bundle any more."""
+    for kind in KINDS.values():
+        if kind.is_in(folder):
+            kind.remove(folder)
 
 
 def describe(folder: Path) -> dict[str, Any]:

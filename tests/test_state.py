@@ -1,12 +1,23 @@
 """Checkpoints are whole or not there."""
 
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import orthodiff
+from orthodiff import tokens
+from orthodiff.bundle import Bundle
 from orthodiff.errors import UserError
+from orthodiff.families import load_base
+from orthodiff.parts import UNSETTLED, parts_in
 from training.folder import check_output, open_run
 from training.state import (
     damage,
@@ -15,6 +26,7 @@ from training.state import (
     load_checkpoint,
     passed_over,
     save_checkpoint,
+    spread_adapter,
 )
 
 
@@ -110,3 +122,77 @@ def test_what_a_later_turn_left_damaged_costs_no_whole_checkpoint(tmp_path: Path
     assert not damage(tmp_path / "checkpoint-5")
     assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-10"
     assert passed_over(tmp_path, 20) == []
+
+
+def bundle(folder: Path, tiny: Path, fill: float) -> Path:
+    """A sealed checkpoint of every part that a text training learns, all its numbers alike."""
+    base = load_base(str(tiny))
+    targets = {"unet": (base.unet, ("to_q",)), "text_encoder": (base.texts[0].model, ("q_proj",))}
+    parts = {
+        name: orthodiff.attach(model, orthodiff.HRA(rank=2), targets=layers)
+        for name, (model, layers) in targets.items()
+    }
+    whole = Bundle(base, {**parts, "tokens": tokens.create(base, "<sks>", vectors=1)})
+    with torch.no_grad():
+        for parameter in whole.parameters():
+            parameter.fill_(fill)
+    return save_checkpoint(folder, int(fill), learned=whole, state={}, base=None, metadata={})
+
+
+def fills(folder: Path) -> set[float]:
+    files = [*folder.glob("*.safetensors"), *folder.glob("text_encoder/*.safetensors")]
+    tensors = [tensor for file in files for tensor in load_file(file).values()]
+    return {value for tensor in tensors for value in tensor.unique().tolist()}
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_crash_while_parts_are_exchanged_leaves_no_mixture(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    old, new = (bundle(run, tiny, fill) for fill in (1.0, 2.0))
+    spread_adapter(old, run)
+    assert set(parts_in(run)) == {"unet", "text_encoder", "tokens"}
+    whole = shutil.copytree(run, tmp_path / "whole")
+    seen = set()
+    for moment in itertools.count():
+        shutil.rmtree(run)
+        shutil.copytree(whole, run)
+        child = os.fork()
+        if not child:
+            with dying_at(moment):
+                spread_adapter(new, run)
+            os._exit(0)
+        survived = os.waitpid(child, 0)[1] == 0
+        if (run / UNSETTLED).exists():
+            with pytest.raises(UserError, match="Continue its training"):
+                parts_in(run)
+            with open_run(run, resume=True, overwrite=False):
+                with pytest.raises(UserError, match="has no adapter_config"):
+                    parts_in(run)
+                spread_adapter(new, run)
+            seen.add("refused")
+        found = fills(run)
+        assert len(parts_in(run)) == 3
+        assert found in ({1.0}, {2.0})
+        seen |= found
+        if survived:
+            break
+    assert seen == {1.0, 2.0, "refused"}
+
+
+@contextmanager
+def dying_at(moment: int) -> Iterator[None]:
+    """The process ends at once in the call of that number that names or removes a file."""
+    calls = itertools.count()
+
+    def deadly(usual: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            if next(calls) == moment:
+                os._exit(9)
+            return usual(*given, **named)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace", "unlink", "rmdir"):
+            patch.setattr(os, name, deadly(getattr(os, name)))
+        yield

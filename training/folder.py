@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orthodiff.errors import UserError
-from orthodiff.parts import KINDS
+from orthodiff.parts import UNSETTLED, withdraw
 from training.aside import repair
 from training.state import ANNOUNCING, EVENTS, list_checkpoints
 
@@ -63,6 +63,8 @@ def open_run(output_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[Non
                 "Wait for it or choose another --output_dir."
             ) from error
         check_output(output_dir, resume=resume, overwrite=overwrite)
+        if (output_dir / UNSETTLED).exists():
+            withdraw(output_dir)
         repair(output_dir)
         if overwrite and not resume:
             _clear(output_dir)
@@ -71,9 +73,7 @@ def open_run(output_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[Non
 
 def _clear(output_dir: Path) -> None:
     """Remove a run and nothing else; what announces its parts goes first."""
-    for kind in KINDS.values():
-        if kind.is_in(output_dir):
-            kind.remove(output_dir)
+    withdraw(output_dir)
     for name in RUN_FILES:
         (output_dir / name).unlink(missing_ok=True)
     for folder in (*list_checkpoints(output_dir), *(output_dir / name for name in RUN_FOLDERS)):

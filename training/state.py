@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from orthodiff.errors import UserError
+from orthodiff.parts import UNSETTLED, withdraw
 from training.aside import aside, remove, replacing, sync, sync_tree
 from training.options import CheckpointOptions
 
@@ -159,17 +160,21 @@ def copy_adapter(checkpoint: Path, place: Path) -> None:
 def spread_adapter(checkpoint: Path, output_dir: Path) -> None:
     """Put what is learned beside the other files of the run.
 
-    What announces an adapter goes first and comes last: a crash in between leaves a folder that is
-    no adapter, never a mixture of two.
+    What was there goes first, and what announces an adapter comes last: a crash in between leaves a
+    folder that is known as `UNSETTLED`, never a mixture of two.
     """
     with aside(output_dir, "final") as new:
         names = _copy_learned(checkpoint, new)
         sync_tree(new)
-        for name in ANNOUNCING:
-            (output_dir / name).unlink(missing_ok=True)
-        for name in sorted(names, key=lambda name: name in ANNOUNCING):
-            (output_dir / name).parent.mkdir(exist_ok=True)
-            (new / name).replace(output_dir / name)
+        new = new.rename(output_dir / UNSETTLED)
+        withdraw(output_dir)
+        try:
+            for name in sorted(names, key=lambda name: name in ANNOUNCING):
+                (output_dir / name).parent.mkdir(exist_ok=True)
+                (new / name).replace(output_dir / name)
+        except BaseException:
+            withdraw(output_dir)
+            raise
         sync(output_dir)
 
 
