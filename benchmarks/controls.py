@@ -48,14 +48,17 @@ FINEST = tuple(
 )
 """Convolutions on whole latents, where the pocket UNet has no attention; Stable Diffusion's has."""
 WITH_CONVS = (*ATTENTION_AND_GEGLU, *FINEST)
-USUAL_FLAGS = ("--target_modules", *ATTENTION_AND_GEGLU)
-CONVS_FLAGS = ("--target_modules", *WITH_CONVS)
+USUAL_FLAGS, CONVS_FLAGS, FINEST_FLAGS = (
+    ("--target_modules", *targets) for targets in (ATTENTION_AND_GEGLU, WITH_CONVS, FINEST)
+)
 SETTINGS = {
+    "hra-finest": ["--method", "hra", "--rank", "24", *FINEST_FLAGS],
     "hra-convs": ["--method", "hra", "--rank", "8", *CONVS_FLAGS],
     "hra": ["--method", "hra", "--rank", "8", *USUAL_FLAGS],
     "boft-m2": ["--method", "boft", "--block_size", "8", "--factors", "2", *USUAL_FLAGS],
     "boft-m4": ["--method", "boft", "--block_size", "8", "--factors", "4", *USUAL_FLAGS],
     "oft": ["--method", "oft", "--block_size", "8", *USUAL_FLAGS],
+    "lora-finest": ["--method", "lora", *FINEST_FLAGS],
     "lora-convs": ["--method", "lora", *CONVS_FLAGS],
     "lora": ["--method", "lora", *USUAL_FLAGS],
     "hint": ["--method", "none"],
@@ -63,8 +66,14 @@ SETTINGS = {
     f"{rival.NAME}-our-start": ["--method", "none", rival.OUR_START],
 }
 """Contestants; LoRA's ranks are those whose numbers of parameters are nearest to HRA's."""
+LIKE_HRA = {
+    "lora": (ATTENTION_AND_GEGLU, 8),
+    "lora-convs": (WITH_CONVS, 8),
+    "lora-finest": (FINEST, 24),
+}
+"""The layers on which a LoRA has as many parameters as HRA, and HRA's rank there."""
 HINT = "hint"
-OURS = ("hra-convs", "hra")
+OURS = ("hra-finest", "hra-convs", "hra")
 RIVALS = (rival.NAME, f"{rival.NAME}-our-start")
 ALONE = (HINT, *RIVALS)
 """Those in which the rate is that of everything learned."""
@@ -75,8 +84,8 @@ AIM = {"canny": "f1", "segmentation": "miou"}
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    for name, targets in (("lora", ATTENTION_AND_GEGLU), ("lora-convs", WITH_CONVS)):
-        SETTINGS[name] += ["--rank", str(lora_rank(targets))]
+    for name, (targets, rank) in LIKE_HRA.items():
+        SETTINGS[name] += ["--rank", str(lora_rank(targets, rank))]
     judge = Judge(load_base(BASE), options.condition, model=options.segmenter)
     test = open_test(_pairs(options, "held-out", options.maps, TEST_SEED))
     _pairs(options, "train", options.pairs, TRAIN_SEED)
@@ -251,7 +260,7 @@ def _parameters(folder: Path) -> dict[str, int]:
     return {"parameters": started["parameters"]}
 
 
-def lora_rank(targets: Sequence[str], rank_of_hra: int = 8) -> int:
+def lora_rank(targets: Sequence[str], rank_of_hra: int) -> int:
     """The rank at which LoRA trains about as many numbers as HRA, on the same layers."""
     unet = load_base(BASE).unet
 

@@ -21,6 +21,7 @@ from orthodiff.control import (
 from orthodiff.control.palettes import PALETTES, ade20k_names, palette
 from orthodiff.control.segmentation import UNKNOWN
 from orthodiff.errors import UserError
+from tests.tiny import write_depth_model
 
 
 def photo(side=64):
@@ -218,15 +219,7 @@ def test_segformer_computes_a_map(tmp_path):
 
 
 def test_a_depth_model_computes_a_map(tmp_path):
-    from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
-
-    torch.manual_seed(0)
-    config = GLPNConfig(
-        num_encoder_blocks=4, depths=[1] * 4, hidden_sizes=[8, 8, 16, 16],
-        num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=8,
-    )  # fmt: skip
-    GLPNForDepthEstimation(config).save_pretrained(tmp_path)
-    GLPNImageProcessor().save_pretrained(tmp_path)
+    write_depth_model(tmp_path)
     nearness = Depth(model=str(tmp_path)).measure(photo())
     assert nearness.shape == (64, 64)
     assert nearness.min() == 0

@@ -1,5 +1,6 @@
 """Latents and embeddings are computed once, kept by content, and come back bit for bit."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from orthodiff.control import Canny, Condition, Depth, Segmentation, fit
 from orthodiff.control import to_tensor as to_maps
 from orthodiff.families import Base, load_base
+from tests.tiny import write_depth_model
 from training.cache import Cache, content_key
 from training.captions import CaptionRules
 from training.data.conditions import check_map
@@ -67,6 +69,28 @@ def test_cached_equals_computed(base: Base, tmp_path: Path) -> None:
     assert len(before) == 4
     assert same(fresh, encoded(base, examples(), folder=tmp_path))
     assert before == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+def test_maps_that_a_model_computes_are_kept(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    first, other = (write_depth_model(tmp_path / f"{seed}", seed=seed) for seed in (0, 1))
+
+    def maps(condition: Condition, folder: Path | None = folder) -> Tensor:
+        found = encoded(base, examples(), condition=condition, folder=folder)
+        return torch.stack([s.conditions for s in found.samples if s.conditions is not None])
+
+    fresh = maps(Depth(model=str(first)), None)
+    assert torch.equal(fresh, maps(Depth(model=str(first))))
+    assert not torch.equal(fresh, maps(Depth(model=str(other))))
+    assert not torch.equal(fresh, maps(Depth(model=str(first), metric=True)))
+    kept = set(folder.iterdir())
+    maps(Canny())
+    assert set(folder.iterdir()) == kept
+    monkeypatch.delattr(Depth, "measure")
+    moved = shutil.copytree(first, tmp_path / "moved")
+    assert torch.equal(fresh, maps(Depth(model=str(moved))))
 
 
 def test_what_was_read_before_does_not_matter(tiny: Path, base: Base, tmp_path: Path) -> None:

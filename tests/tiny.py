@@ -193,6 +193,20 @@ def _text_config(tokenizer, sizes: dict):
     )
 
 
+def write_depth_model(folder: Path, *, seed: int = 0) -> Path:
+    """A transformers depth model and its image processor, with random weights."""
+    from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
+
+    torch.manual_seed(seed)
+    config = GLPNConfig(
+        num_encoder_blocks=4, depths=[1] * 4, hidden_sizes=[8, 8, 16, 16],
+        num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=8,
+    )  # fmt: skip
+    GLPNForDepthEstimation(config).save_pretrained(folder)
+    GLPNImageProcessor().save_pretrained(folder)
+    return folder
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)

@@ -1,4 +1,6 @@
-"""Latents and prompt embeddings, computed once and kept by content: training only looks them up.
+"""Latents, prompt embeddings and maps of models, computed once and kept by content.
+
+Training only looks them up.
 
 Pictures go through the autoencoder one by one. Batches would be no faster where it matters (1.5 %
 with SD 1.5's on a CPU), and its kernels round differently with the batch's size: what the cache
@@ -86,7 +88,7 @@ def encode(
                 if example.is_prior
                 else captions.variants(example.caption),
                 masks=_masks(example, seen, base.factor),
-                conditions=_conditions(example, seen, pictures, condition),
+                conditions=_conditions(example, seen, pictures, condition, cache),
                 repeats=example.repeats,
             )
         )
@@ -143,24 +145,35 @@ def _conditions(
     views: Sequence[View],
     pictures: Sequence[Image.Image],
     condition: Condition | None,
+    cache: Cache,
 ) -> Tensor | None:
     """Each view's map, `(V, 3, H, W)`, or `(V, 1, H, W)` if it is grey: all are held in memory."""
     if condition is None:
         return None
     if (own := example.condition) is not None:
-        seen = [view.refit(own, condition.resize) for view in views]
+        seen = [_bytes(view.refit(own, condition.resize).convert("RGB")) for view in views]
     else:
-        seen = [_computed(condition, picture, example.name) for picture in pictures]
-    maps = torch.stack([_bytes(picture.convert("RGB")) for picture in seen])
+        seen = [_kept_map(condition, picture, example.name, cache) for picture in pictures]
+    maps = torch.stack(seen)
     is_grey = bool((maps == maps[:, :1]).all())
     return maps[:, :1].clone() if is_grey else maps
 
 
-def _computed(condition: Condition, picture: Image.Image, name: str) -> Image.Image:
-    try:
-        return condition.compute(picture)
-    except UserError as error:
-        raise UserError(f"`{name}`: {error}") from error
+def _kept_map(condition: Condition, picture: Image.Image, name: str, cache: Cache) -> Tensor:
+    """The map of a picture `(3, H, W)`: kept where a model computes it, else made faster anew."""
+
+    def make() -> dict[str, Tensor]:
+        try:
+            return {"map": _bytes(condition.compute(picture).convert("RGB"))}
+        except UserError as error:
+            raise UserError(f"`{name}`: {error}") from error
+
+    source = condition.computed_by()
+    if source is None:
+        return make()["map"]
+    settings = json.dumps(condition.settings(), sort_keys=True)
+    key = content_key("map", condition.name, settings, source, f"{picture.size}", picture.tobytes())
+    return cache.get(key, make)["map"]
 
 
 def _bytes(picture: Image.Image) -> Tensor:

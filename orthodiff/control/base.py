@@ -59,6 +59,10 @@ class Condition(ABC):
         """The same map in another `size` (width, height)."""
         return given.resize(size, Image.Resampling.LANCZOS)
 
+    def computed_by(self) -> str | None:
+        """What computes maps beside the settings, where it takes so long that maps are kept."""
+        return None
+
     def with_model(self, model: str) -> Condition:
         """The same with a local model that computes it.
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from orthodiff.control.base import Condition, refuse_blank, refuse_colour
-from orthodiff.control.models import open_model
+from orthodiff.control.models import fingerprint, open_model
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Depth(Condition):
     model: str | None = None
 
     name: ClassVar[str] = "depth"
+    task: ClassVar[str] = "DepthEstimation"
 
     def compute(self, picture: Image.Image) -> Image.Image:
         levels = (self.measure(picture) * 255).round().astype(np.uint8)
@@ -37,13 +38,16 @@ class Depth(Condition):
         Raises:
             UserError: there is no model.
         """
-        processor, model = open_model(self.model, "DepthEstimation", self.name)
+        processor, model = open_model(self.model, self.task, self.name)
         output = model(**processor(images=picture.convert("RGB"), return_tensors="pt"))
         sizes = [picture.size[::-1]]
         found = processor.post_process_depth_estimation(output, sizes)[0]["predicted_depth"]
         nearness = -found if self.metric else found
         low, high = nearness.aminmax()
         return ((nearness - low) / (high - low).clamp(min=1e-12)).numpy()
+
+    def computed_by(self) -> str | None:
+        return fingerprint(self.model, self.task, self.name) if self.model else None
 
     def read(self, given: Image.Image) -> np.ndarray:
         """Nearness `(H, W)` in [0, 1] of a map."""

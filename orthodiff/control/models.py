@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from typing import Any
+
+import torch
 
 from orthodiff.errors import UserError
 
@@ -32,3 +35,19 @@ def open_model(name: str | None, task: str, condition: str) -> tuple[Any, Any]:
             "transformers model in safetensors and its image processor, or a ready map."
         ) from error
     return processor, model.eval()
+
+
+@lru_cache(maxsize=2)
+def fingerprint(name: str, task: str, condition: str) -> str:
+    """SHA-256 of what `open_model` opens: how pictures are prepared, settings and weights.
+
+    Raises:
+        UserError: it is not at hand.
+    """
+    processor, model = open_model(name, task, condition)
+    digest = hashlib.sha256(processor.to_json_string().encode())
+    digest.update(model.config.to_json_string().encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

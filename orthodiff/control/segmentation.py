@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from orthodiff.control.base import Condition, refuse_blank
-from orthodiff.control.models import open_model
+from orthodiff.control.models import fingerprint, open_model
 from orthodiff.control.palettes import PALETTES, palette
 from orthodiff.errors import UserError
 
@@ -31,6 +31,7 @@ class Segmentation(Condition):
     model: str | None = None
 
     name: ClassVar[str] = "segmentation"
+    task: ClassVar[str] = "SemanticSegmentation"
 
     def __post_init__(self) -> None:
         if self.palette not in PALETTES:
@@ -71,7 +72,7 @@ class Segmentation(Condition):
         Raises:
             UserError: there is no model, or it knows other labels.
         """
-        processor, model = open_model(self.model, "SemanticSegmentation", self.name)
+        processor, model = open_model(self.model, self.task, self.name)
         if model.config.num_labels > len(self.colours):
             raise UserError(
                 f"The model `{self.model}` knows {model.config.num_labels} labels, but the palette "
@@ -80,6 +81,9 @@ class Segmentation(Condition):
         output = model(**processor(images=picture.convert("RGB"), return_tensors="pt"))
         sizes = [picture.size[::-1]]
         return processor.post_process_semantic_segmentation(output, sizes)[0].numpy()
+
+    def computed_by(self) -> str | None:
+        return fingerprint(self.model, self.task, self.name) if self.model else None
 
     def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Resize without blending labels."""
