@@ -15,15 +15,19 @@ from pydantic import Field
 
 from orthodiff.bundle import Bundle
 from orthodiff.control import Condition, Landmarks, Steering, overlay
+from orthodiff.control.maps import Size, region
 from orthodiff.control_options import ControlOptions
 from orthodiff.errors import UserError
 from orthodiff.families import Base
 from orthodiff.generate import generate
 from orthodiff.metrics import METRICS, default_scorer, load_scorer, prompt_similarity
 from orthodiff.options import Options, make_folder, progress
+from orthodiff.pictures import open_picture
 from orthodiff.sheet import PAPER, Row, comparison
 
 Pictures = Sequence[Image.Image]
+Region = tuple[int, int, int, int]
+"""Left, upper, right, lower."""
 
 
 class EvaluateControlOptions(ControlOptions, Options):
@@ -65,10 +69,13 @@ def evaluate_control(options: EvaluateControlOptions) -> dict[str, Any]:
         unadapted = generate(base, alone, on_step=on_step)
     condition = _condition(options, steering)
     ruler = _ruler(condition, plain[0])
+    regions = _regions(options, steering.maps[0].size)
     report = {
         **_about(options, bundle, condition),
-        "following": _following(ruler, steering, steered),
-        "following_without_map": _following(ruler, steering, plain * options.num_maps),
+        "following": _following(ruler, steering.maps, steered, regions),
+        "following_without_map": _following(
+            ruler, steering.maps, plain * options.num_maps, regions
+        ),
         **_similarities(options, base, steered, plain, unadapted),
     }
     _draw(options, report, steering.maps, steered, {"base": unadapted, "without\nmap": plain}).save(
@@ -117,14 +124,24 @@ def _ruler(condition: Condition, picture: Image.Image) -> Condition | None:
     return condition
 
 
+def _regions(options: EvaluateControlOptions, size: Size) -> list[Region]:
+    """Where each picture of `size` has a map: where one is letterboxed it says nothing."""
+    paths = (*options.condition, *options.condition_from)
+    found = [region(open_picture(path).size, size) for path in paths]
+    return [each for each in found for _ in options.prompt]
+
+
 def _following(
-    ruler: Condition | None, steering: Steering, pictures: Pictures
+    ruler: Condition | None, maps: Pictures, pictures: Pictures, regions: Sequence[Region]
 ) -> dict[str, dict[str, float]] | None:
     """How well each picture follows its map."""
     if ruler is None:
         return None
-    found = [np.asarray(ruler.measure(picture)) for picture in pictures]
-    wanted = [ruler.read(given) for given in steering.maps]
+    found = [
+        np.asarray(ruler.measure(picture.crop(place)))
+        for picture, place in zip(pictures, regions, strict=True)
+    ]
+    wanted = [ruler.read(used.crop(place)) for used, place in zip(maps, regions, strict=True)]
     return {name: asdict(score) for name, score in METRICS[ruler.name](found, wanted).items()}
 
 

@@ -15,6 +15,7 @@ from orthodiff.control import Steering
 from orthodiff.errors import UserError
 from orthodiff.families import load_base
 from orthodiff.generate import GenerateRequest, generate
+from orthodiff.metrics import METRICS
 from orthodiff.recipe import read_recipe
 from orthodiff.stacking import load_all
 from tests.test_conditions import good, photo
@@ -341,6 +342,25 @@ def test_evaluate_control_measures_pictures_as_the_maps_were_computed(
     told = [json.loads((folder / "report.json").read_text()) for folder in (usual, keen)]
     assert told[1]["settings"] == {"low": 5, "high": 10}
     assert told[0]["following"]["f1"]["value"] < told[1]["following"]["f1"]["value"]
+
+
+def test_evaluate_control_leaves_out_what_no_map_covers(tiny, folders, tmp_path, monkeypatch):
+    from orthodiff import evaluate_control
+
+    seen = []
+
+    def noting(found, wanted):
+        seen.append([each.shape for each in (*found, *wanted)])
+        return METRICS["canny"](found, wanted)
+
+    monkeypatch.setattr(evaluate_control, "METRICS", {"canny": noting})
+    edges = np.zeros((20, 40), np.uint8)
+    edges[10] = 255
+    Image.fromarray(edges).save(tmp_path / "wide.png")
+    words = ["--prompt", "a dog", "--condition", tmp_path / "wide.png"]
+    assert evaluate(tiny, folders / "control", tmp_path / "out", *words) == 0
+    side = load_base(str(tiny)).recommended.resolution
+    assert seen == [[(side // 2, side)] * 2] * 2
 
 
 @pytest.mark.parametrize(

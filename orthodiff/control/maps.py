@@ -72,6 +72,13 @@ def compute(picture: Image.Image, size: Size, condition: Condition) -> Fitted:
     return _letterbox(computed, size), f"{was}: {_boxed(inner, size)}"
 
 
+def region(given: Size, size: Size) -> tuple[int, int, int, int]:
+    """Where a map that was of size `given` lies in `size`: left, upper, right, lower."""
+    width, height = _inside(given, size)
+    left, upper = (size[0] - width) // 2, (size[1] - height) // 2
+    return left, upper, left + width, upper + height
+
+
 def to_tensor(maps: Sequence[Image.Image]) -> Tensor:
     """RGB maps of one size -> `(B, 3, H, W)` in [0, 1]."""
     return torch.stack([_levels(given) for given in maps]).float() / 255
@@ -97,7 +104,7 @@ def _inside(size: Size, frame: Size) -> Size:
 
 def _letterbox(given: Image.Image, size: Size) -> Image.Image:
     boxed = Image.new("RGB", size)
-    boxed.paste(given, ((size[0] - given.width) // 2, (size[1] - given.height) // 2))
+    boxed.paste(given, region(given.size, size)[:2])
     return boxed
 
 
