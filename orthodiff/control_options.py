@@ -16,7 +16,7 @@ from orthodiff.control import Condition, Steering, compute, condition_of, ready
 from orthodiff.control.maps import Fitted, Size
 from orthodiff.errors import FileError, UserError
 from orthodiff.generate import GenerateRequest
-from orthodiff.pictures import open_picture
+from orthodiff.pictures import open_map, open_picture
 
 OnNote = Callable[[str], None]
 
@@ -83,8 +83,13 @@ class ControlOptions(BaseModel):
             )
         condition, computing = self.conditions(control.condition)
         size = (request.width or 0, request.height or 0)
-        maps = [_make(path, ready, size, condition, on_note) for path in self.condition]
-        maps += [_make(path, compute, size, computing, on_note) for path in self.condition_from]
+        maps = [
+            _make(path, open_map(path), ready, size, condition, on_note) for path in self.condition
+        ]
+        maps += [
+            _make(path, open_picture(path), compute, size, computing, on_note)
+            for path in self.condition_from
+        ]
         of_each = len(request.prompts) // len(maps)
         steering = Steering(
             control,
@@ -150,18 +155,19 @@ def read_settings(written: Sequence[str]) -> dict[str, Any]:
 
 def _make(
     path: Path,
+    given: Image.Image,
     make: Callable[[Image.Image, Size, Condition], Fitted],
     size: Size,
     condition: Condition,
     on_note: OnNote,
 ) -> Image.Image:
-    """The map that a file leads to, in the size of the pictures.
+    """The map that a file, opened as `given`, leads to, in the size of the pictures.
 
     Raises:
         UserError: it leads to none, naming the file.
     """
     try:
-        used, note = make(open_picture(path), size, condition)
+        used, note = make(given, size, condition)
     except FileError:
         raise
     except UserError as error:

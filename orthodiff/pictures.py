@@ -58,6 +58,16 @@ def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Imag
     return open_layers(source, name=name)[0]
 
 
+def open_map(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+    """Like `open_picture`, for a ready map or a mask: transparent becomes black, "nothing here".
+
+    Raises:
+        FileError: it is not a picture, is damaged, or is far too large.
+    """
+    colours, alpha = split_alpha(_load(source, name=name or str(source)))
+    return Image.composite(colours, Image.new("RGB", colours.size), alpha) if alpha else colours
+
+
 def open_layers(
     source: Path | bytes, *, name: str | None = None
 ) -> tuple[Image.Image, Image.Image | None]:

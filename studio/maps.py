@@ -16,7 +16,7 @@ from orthodiff.control import Canny, Condition, compute, ready
 from orthodiff.control.base import LOCAL, Lines
 from orthodiff.control.maps import Fitted, Size
 from orthodiff.errors import FileError, UserError
-from orthodiff.pictures import open_picture
+from orthodiff.pictures import open_map, open_picture
 
 MOST_MAPS = 4
 MOST_POINTS = 100_000
@@ -62,7 +62,9 @@ def from_pictures(paths: Sequence[Path], condition: Condition, size: Size) -> li
             f"A {condition.name} map cannot be computed in this page, as it takes a model of its "
             "own. Give a ready map."
         )
-    return _from_files(paths, lambda picture: compute(picture, size, condition), "picture")
+    return _from_files(
+        paths, open_picture, lambda picture: compute(picture, size, condition), "picture"
+    )
 
 
 def from_maps(paths: Sequence[Path], condition: Condition, size: Size) -> list[UsedMap]:
@@ -71,7 +73,7 @@ def from_maps(paths: Sequence[Path], condition: Condition, size: Size) -> list[U
     Raises:
         UserError: none or too many, one that cannot be read, or is no map of this kind.
     """
-    return _from_files(paths, lambda given: ready(given, size, condition), "map")
+    return _from_files(paths, open_map, lambda given: ready(given, size, condition), "map")
 
 
 def from_drawing(strokes: Any, condition: Condition, size: Size) -> UsedMap:
@@ -117,17 +119,19 @@ def _points(strokes: Any) -> list[np.ndarray]:
 
 
 def _from_files(
-    paths: Sequence[Path], make: Callable[[Image.Image], Fitted], what: str
+    paths: Sequence[Path],
+    opened: Callable[..., Image.Image],
+    make: Callable[[Image.Image], Fitted],
+    what: str,
 ) -> list[UsedMap]:
     if not paths:
         raise NothingGivenError(f"There is no {what} yet. Add one.")
     if len(paths) > MOST_MAPS:
         raise UserError(f"{len(paths)} {what}s at once are too many. Add at most {MOST_MAPS}.")
-    return [_from_file(path, make) for path in paths]
+    return [_from_file(path, opened(path, name=path.name), make) for path in paths]
 
 
-def _from_file(path: Path, make: Callable[[Image.Image], Fitted]) -> UsedMap:
-    given = open_picture(path, name=path.name)
+def _from_file(path: Path, given: Image.Image, make: Callable[[Image.Image], Fitted]) -> UsedMap:
     try:
         used, note = make(given)
     except FileError:

@@ -16,8 +16,10 @@ from orthodiff.errors import UserError
 from orthodiff.families import load_base
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.metrics import METRICS
+from orthodiff.pictures import open_map
 from orthodiff.recipe import read_recipe
 from orthodiff.stacking import load_all
+from studio.maps import from_maps
 from tests.test_conditions import good, photo
 
 SIDE = 32  # of the tiny base's pictures
@@ -121,6 +123,20 @@ def test_thresholds_of_a_computed_map_can_be_set(call, folders, maps, tmp_path):
         assert np.array_equal(np.asarray(used), np.asarray(control.Canny(10, 20).compute(small)))
     recipe = read_recipe(tmp_path / "out" / "00.png")
     assert recipe.condition_setting == "low=10 high=20"
+
+
+def test_a_ready_map_with_transparency_lies_on_black(call, folders, tmp_path):
+    lines = control.fit(good("canny"), (SIDE, SIDE), control.Canny())[0]
+    clear = Image.new("RGB", lines.size, (255, 255, 255))
+    clear.putalpha(lines.convert("L"))
+    clear.save(tmp_path / "clear.png")
+    assert open_map(tmp_path / "clear.png").tobytes() == lines.tobytes()
+    code, told = call("--adapter", folders / "control", "--condition", tmp_path / "clear.png")
+    assert (code, told) == (0, "")
+    with Image.open(tmp_path / "out" / "00_map.png") as used:
+        assert np.array_equal(np.asarray(used), np.asarray(lines))
+    (shown,) = from_maps([tmp_path / "clear.png"], control.Canny(), (SIDE, SIDE))
+    assert shown.used.tobytes() == shown.given.tobytes() == lines.tobytes()
 
 
 def test_without_a_map_nothing_steers_and_that_is_said(call, folders):

@@ -9,7 +9,7 @@ from typing import overload
 from PIL import Image
 
 from orthodiff.errors import FileError
-from orthodiff.pictures import open_layers
+from orthodiff.pictures import open_layers, open_map
 from training.data.example import Example
 from training.data.found import Record, Request, Source
 from training.data.masks import check_shape, subject_mask
@@ -116,9 +116,9 @@ def _layer(
     content = _content(source)
     if content is None:
         return None
-    layer, alpha = open_layers(content, name=f"{what} of {record.name}")
+    layer = open_map(content, name=f"{what} of {record.name}")
     check_shape(layer, size, name=record.name, what=what)
-    return Image.composite(layer, Image.new("RGB", layer.size), alpha) if alpha else layer
+    return layer
 
 
 def _mask(
