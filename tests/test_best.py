@@ -46,6 +46,15 @@ def test_what_was_measured_otherwise_is_not_compared() -> None:
     assert choose_best(scores, {1, 2, 3}).step == 3
 
 
+def test_scores_of_other_prompts_are_not_compared() -> None:
+    scores = [
+        {**score(1, subject=0.9, prompt=0.9, scorer="a"), "measured_on": "a dog"},
+        {**score(2, subject=0.2, prompt=0.3, scorer="a"), "measured_on": "a mug"},
+        {**score(3, subject=0.3, prompt=0.3, scorer="a"), "measured_on": "a mug"},
+    ]
+    assert choose_best(scores, {1, 2, 3}).step == 3
+
+
 def test_two_negative_cosines_do_not_make_a_good_one() -> None:
     scores = [
         score(1, subject=-0.9, prompt=-0.9, scorer="a"),

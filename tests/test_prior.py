@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from orthodiff.errors import UserError
@@ -47,6 +48,9 @@ def test_pictures_are_made_once_per_base_prompt_seed_and_resolution(
     for more, resolution in (({"seed": 1}, 32), ({"class_prompt": "dog"}, 32), ({}, 16)):
         class_examples(config(tmp_path, **more), base, resolution=resolution)
     assert len(list((tmp_path / "class").iterdir())) == 4
+    half = load_base(str(base.folder), dtype=torch.bfloat16)
+    class_examples(config(tmp_path), half, resolution=32)
+    assert len(list((tmp_path / "class").iterdir())) == 5
 
 
 @pytest.mark.parametrize("harm", ["gap", "damage"])

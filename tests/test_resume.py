@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
+from orthodiff.errors import UserError
 from tests.runs import make_pictures, train, weights
 from tests.test_loop import losses
 from tests.tiny import make_tiny
+from training.gallery import gallery
+from training.history import read_history
 
 ON = {"resume_from_checkpoint": "latest", "max_train_steps": 4}
 
@@ -108,6 +111,37 @@ def test_the_same_again_goes_on_to_the_same_bits(
     train(tiny, pictures, tmp_path / "whole", max_train_steps=4, train_batch_size=4)
     assert train(tiny, pictures, begun, train_batch_size=4, **ON) == 0
     assert weights(begun) == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("course", ["cosine", "linear"])
+def test_a_longer_run_takes_its_own_course_from_there_on(
+    tiny: Path, pictures: Path, tmp_path: Path, course: str
+) -> None:
+    flags = {"lr_scheduler": course, "lr_warmup_steps": 0, "train_batch_size": 4}
+    train(tiny, pictures, tmp_path / "whole", max_train_steps=4, **flags)
+    train(tiny, pictures, tmp_path / "run", max_train_steps=2, **flags)
+    assert train(tiny, pictures, tmp_path / "run", **flags, **ON) == 0
+    rates = [
+        [step["learning_rate"] for step in read_history(tmp_path / name).steps]
+        for name in ("whole", "run")
+    ]
+    assert rates[0][2:] == rates[1][2:]
+    assert rates[0][1] != rates[1][1]
+
+
+def test_scores_of_other_prompts_do_not_choose_the_best(
+    tiny: Path, pictures: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shown = {"validation_steps": 1, "checkpointing_steps": 1, "validation_samples": 2}
+    train(tiny, pictures, run, max_train_steps=2, validation_prompt="a dog", **shown)
+    assert train(tiny, pictures, run, validation_prompt="a red mug", **shown, **ON) == 0
+    scores = read_history(run).scores
+    found = [score["measured_on"] for score in scores]
+    assert [found.index(one) for one in found] == [0, 0, 0, 3, 3]
+    gallery(run, steps=(3, 4))
+    with pytest.raises(UserError, match=r"no pictures of step 2.*other prompts.*Use 3, 4"):
+        gallery(run, steps=(2, 4))
 
 
 def _disturb(path: Path) -> None:

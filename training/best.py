@@ -8,6 +8,7 @@ from typing import Any
 
 Score = Mapping[str, Any]
 """A `Scored` event as it was written."""
+SAME = "measured_on"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def choose_best(scores: Sequence[Score], kept: Collection[int]) -> Best | None:
 def _alike(scores: Sequence[Score], name: str) -> list[Score]:
     """Those measured as the newest was: others cannot be compared with it."""
     told = [score for score in scores if score.get(name)]
-    return [score for score in told if score[name] == told[-1][name]]
+    return [score for score in told if all(score.get(k) == told[-1].get(k) for k in (name, SAME))]
 
 
 def _highest(

@@ -57,7 +57,8 @@ class Scored:
     """How good the adapter is after `step` steps; what was not measured is None.
 
     `loss` is the error on fixed samples of `loss_of`. Similarities lie in [-1, 1] and mean
-    something only beside their `scorer`.
+    something only beside their `scorer`. Scores compare where `measured_on` is the same: a hash of
+    samples, photos, prompts, seeds and maps.
     """
 
     step: int
@@ -66,6 +67,7 @@ class Scored:
     subject_similarity: float | None = None
     prompt_similarity: float | None = None
     scorer: str = ""
+    measured_on: str = ""
 
 
 @dataclass(frozen=True)

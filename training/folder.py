@@ -15,7 +15,7 @@ from training.state import ANNOUNCING, EVENTS, list_checkpoints
 
 WEIGHTS = ("adapter_model.safetensors", "hint_encoder.safetensors")
 RUN_FILES = (*ANNOUNCING, *WEIGHTS, "config.yaml", EVENTS)
-RUN_FOLDERS = ("samples", "best")
+RUN_FOLDERS = ("samples", "best", "logs/orthodiff")
 
 
 def check_output(output_dir: Path, *, resume: bool, overwrite: bool) -> None:

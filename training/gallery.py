@@ -20,24 +20,31 @@ from training.history import History, read_history
 def gallery(run: Path, *, steps: Sequence[int] = ()) -> Image.Image:
     """A column of pictures per step (all steps that have some, unless named), scores beneath.
 
+    Pictures of other prompts or seeds than the last ones are left out.
+
     Where they are still at hand, photos of the subject come first.
 
     Raises:
         UserError: the run kept no pictures, or none of a step asked for.
     """
     history = read_history(run)
-    samples = {sample["step"]: sample for sample in history.samples}
-    if not samples:
+    if not history.samples:
         raise UserError(
             f"The run `{run}` has no pictures. Train with --validation_prompt, then come back."
         )
+    last = history.samples[-1]
+    asked = (last["prompts"], last["seeds"])
+    samples = {s["step"]: s for s in history.samples if (s["prompts"], s["seeds"]) == asked}
     for step in steps:
         if step not in samples:
             known = ", ".join(map(str, samples))
-            raise UserError(f"There are no pictures of step {step} in `{run}`. Use {known}.")
+            raise UserError(
+                f"There are no pictures of step {step} in `{run}`, or they are of other prompts "
+                f"than the last. Use {known}."
+            )
     scores = {score["step"]: score for score in history.scores}
     columns = [_column(run, samples[step], scores.get(step, {})) for step in steps or samples]
-    prompts = history.samples[-1]["prompts"]
+    prompts = last["prompts"]
     return timeline(
         title=_title(history),
         subtitle=_subtitle(history),

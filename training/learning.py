@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.averaging import Averaging
 from training.failures import check_finite
-from training.optimise import make_optimizer, make_schedule, rate_of
+from training.optimise import follow, make_optimizer, make_schedule, rate_of
 
 if TYPE_CHECKING:
     from orthodiff.bundle import Bundle
@@ -73,6 +73,7 @@ class Learning:
         self.learned.load_state_dict(state["adapter"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rates.load_state_dict(state["rates"])
+        follow(self.rates)
         self.averaging.load_state_dict(state["average"])
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])

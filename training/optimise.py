@@ -48,6 +48,18 @@ def make_schedule(config: RunConfig, optimizer: Optimizer) -> LRScheduler:
     )
 
 
+def follow(rates: LRScheduler) -> None:
+    """Set the rate of the next step anew: a longer run's course is another, from here on.
+
+    Where the course is the same, so are the bits.
+    """
+    lambdas = rates.lr_lambdas  # type: ignore[attr-defined]
+    for group, peak, course in zip(
+        rates.optimizer.param_groups, rates.base_lrs, lambdas, strict=True
+    ):
+        group["lr"] = peak * course(rates.last_epoch)
+
+
 def rate_of(optimizer: Optimizer) -> float:
     """The rate of the next step; Prodigy's is its own estimate times the schedule's."""
     group = optimizer.param_groups[0]

@@ -146,8 +146,10 @@ def _is_whole(path: Path) -> bool:
 
 
 def _kept_at(config: DreamBoothConfig, base: Base, resolution: int) -> Path:
-    what = f"{base.fingerprint('unet')}/{config.class_prompt}/{config.seed}/{resolution}"
-    if PRECISIONS[config.prior_generation_precision or "no"]:
-        what += f"/{config.prior_generation_precision}"
+    weights = [base.fingerprint(part) for part in ("unet", "vae", *(t.name for t in base.texts))]
+    precision = PRECISIONS[config.prior_generation_precision or "no"] or base.dtype
+    what = "/".join(
+        [*weights, config.class_prompt or "", f"{config.seed}", f"{resolution}", f"{precision}"]
+    )
     root = config.cache_dir or default_cache()
     return root / "class" / hashlib.sha256(what.encode()).hexdigest()[:32]

@@ -6,8 +6,10 @@ Nothing here draws from the training's chance, so a run ends at the same bits wi
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from orthodiff.generate import GenerateRequest, generate
 from orthodiff.pictures import square
 from training.aside import replace_file
 from training.batches import Batch, Stream, pack
+from training.cache import content_key
 from training.events import Sample, Scored
 from training.objective import NoiseSchedule
 from training.scores import PHOTOS, Judge
@@ -100,24 +103,42 @@ class Validator:
     def measure(self, step: int, errors: Errors, steer: Steer) -> Iterator[Sample | Scored]:
         """Make the pictures and the scores of `step`."""
         pictures: list[Image.Image] = []
-        prompts = prompts_of(self.config)
+        maps: Sequence[Image.Image] = ()
+        prompts, seeds, side = prompts_of(self.config), seeds_of(self.config), self.resolution
         if prompts:
-            pictures = self._paint(steer)
+            request = GenerateRequest(prompts, seeds, width=side, height=side)
+            steering = steer(request)
+            maps = steering.maps if steering else ()
+            pictures = generate(self.base, request, steering=steering)
             yield self._keep(step, pictures)
         loss = self._loss(errors)
+        score = Scored(step, loss, self.loss_of, measured_on=self._measured_on(maps))
         if self.judge and pictures:
             subject, prompt = self.judge.similarities(pictures, prompts)
-            scorer = self.judge.scorer.name
-            yield Scored(step, loss, self.loss_of, subject, prompt, scorer)
+            yield replace(
+                score,
+                subject_similarity=subject,
+                prompt_similarity=prompt,
+                scorer=self.judge.scorer.name,
+            )
         elif loss is not None:
-            yield Scored(step, loss, self.loss_of)
+            yield score
 
-    def _paint(self, steer: Steer) -> list[Image.Image]:
-        side = self.resolution
-        request = GenerateRequest(
-            prompts_of(self.config), seeds_of(self.config), width=side, height=side
+    def _measured_on(self, maps: Sequence[Image.Image]) -> str:
+        """A hash of everything but the adapter that scores depend on."""
+        photos = self.judge.photos if self.judge else ()
+        asked = json.dumps([prompts_of(self.config), seeds_of(self.config), self.resolution])
+        seen = (picture.tobytes() for picture in (*photos, *maps))
+        return content_key(asked, *seen, *self._samples)[:16]
+
+    @cached_property
+    def _samples(self) -> list[str | bytes]:
+        """The fixed samples as bytes."""
+        tensors = (
+            t for batch in self.batches for t in (batch.latents, batch.noise, batch.timesteps)
         )
-        return generate(self.base, request, steering=steer(request))
+        prompts = (prompt for batch in self.batches for prompt in batch.prompts)
+        return [*prompts, *(t.double().cpu().numpy().tobytes() for t in tensors)]
 
     def _keep(self, step: int, pictures: Sequence[Image.Image]) -> Sample:
         """Write `samples/step-NNNNNN/NN.png`, one per validation prompt and seed."""
