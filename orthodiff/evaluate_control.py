@@ -37,7 +37,9 @@ class EvaluateControlOptions(ControlOptions, Options):
     prompt: tuple[str, ...] = Field(
         min_length=1, description="prompt, which every map is used with; may be repeated"
     )
-    scorer: str | None = Field(None, description="CLIP folder or hub id [the base's scorer/]")
+    scorer: str | None = Field(
+        None, description="CLIP folder or hub id, or none [the base's scorer/]"
+    )
     output_dir: Path = Field(Path("runs/control"), description="folder for grid and report")
 
 
@@ -153,7 +155,7 @@ def _similarities(
     unadapted: Pictures,
 ) -> dict[str, Any]:
     name = options.scorer or default_scorer(base.folder)
-    if not name:
+    if not name or name == "none":
         return {"scorer": None}
     scorer = load_scorer(name, device=base.device)
     return {

@@ -373,8 +373,9 @@ def test_evaluate_control_leaves_out_what_no_map_covers(tiny, folders, tmp_path,
     edges = np.zeros((20, 40), np.uint8)
     edges[10] = 255
     Image.fromarray(edges).save(tmp_path / "wide.png")
-    words = ["--prompt", "a dog", "--condition", tmp_path / "wide.png"]
+    words = ["--prompt", "a dog", "--condition", tmp_path / "wide.png", "--scorer", "none"]
     assert evaluate(tiny, folders / "control", tmp_path / "out", *words) == 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["scorer"] is None
     side = load_base(str(tiny)).recommended.resolution
     assert seen == [[(side // 2, side)] * 2] * 2
 
