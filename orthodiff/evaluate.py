@@ -57,7 +57,9 @@ class EvaluateOptions(Options):
         PROMPTS, min_length=1, description="prompt with {} for the subject; may be repeated"
     )
     num_images: int = Field(2, ge=1, description="pictures per prompt and model")
-    scorer: str | None = Field(None, description="CLIP folder or hub id [the base's scorer/]")
+    scorer: str | None = Field(
+        None, description="CLIP folder or hub id, or none [the base's scorer/]"
+    )
     output_dir: Path = Field(Path("runs/evaluate"), description="folder for grid and report")
 
 
@@ -130,7 +132,7 @@ def _seeds(options: EvaluateOptions) -> list[int]:
 
 def _scorer(options: EvaluateOptions, base: Base) -> Scorer | None:
     name = options.scorer or default_scorer(base.folder)
-    return load_scorer(name, device=base.device) if name else None
+    return load_scorer(name, device=base.device) if name and name != "none" else None
 
 
 def _scores(
