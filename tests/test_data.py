@@ -47,6 +47,22 @@ def test_flat_folder(tmp_path: Path) -> None:
     assert (found.problems, found.remarks) == ([], [])
 
 
+@pytest.mark.parametrize("place", ["photos", "10_dog"])
+def test_caption_files_in_capitals_and_empty_ones(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / place
+    for number in range(4):
+        save(folder / f"{number}.png", number)
+    words = {
+        "0.TXT": "sks dog", "1.Caption": "asleep", "2.txt": " ", "2.caption": "at sea",
+        "3.TXT": "first", "3.caption": "second", "4.TXT": "of none",
+    }  # fmt: skip
+    for name, text in words.items():
+        (folder / name).write_text(text)
+    found = find(request(folder))
+    assert list(captions(found).values()) == ["sks dog", "asleep", "at sea", "first"]
+    assert "`4.TXT`: no picture here has this name" in found.remarks[0]
+
+
 def test_a_column_asked_for_where_there_are_none_is_told(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     asked = replace(request(tmp_path), columns=Columns(caption="txet"))
@@ -139,6 +155,22 @@ def test_imagefolder_columns(tmp_path: Path) -> None:
     assert (record.caption, record.condition) == ("two", tmp_path / "maps/a.png")
     with pytest.raises(UserError, match=r"no column `englisch`.*Did you mean `english`"):
         find(replace(asked, columns=Columns(caption="englisch")))
+
+
+def test_a_csv_row_with_an_unquoted_comma_is_refused(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"{number}.png", number)
+    lines = ("file_name,text", "0.png,a dog, in snow", '1.png,"a dog, asleep"', "2.png,a cat,")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    found = find(request(tmp_path))
+    assert captions(found) == {"1.png": "a dog, asleep", "2.png": "a cat"}
+    assert found.remarks == []
+    (problem,) = found.problems
+    assert "`metadata.csv line 2` cannot be used: it has more cells than there are" in str(problem)
+    with pytest.raises(UserError, match="Put the caption in quotes"):
+        usable_examples(request(tmp_path))
+    with pytest.raises(UserError, match=r"no column `txet`.*Did you mean `text`"):
+        find(replace(request(tmp_path), columns=Columns(caption="txet")))
 
 
 def test_imagefolder_names_pictures_it_does_not_list(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterable
 from pathlib import Path
 
 from orthodiff.errors import FileError
@@ -38,18 +39,36 @@ def _roots(folder: Path) -> list[Path]:
     return [folder, *(parent.parent / "blobs" for parent in snapshots[:1])]
 
 
-def caption_beside(picture: Path, root: Path) -> str | None:
-    """The caption in the text file of the same stem, on one line; None without one.
+def is_caption_name(path: Path) -> bool:
+    """Whether a file is called like a caption, in small letters or capitals."""
+    return path.suffix.lower() in CAPTION_SUFFIXES
+
+
+def captions_in(folder: Path) -> dict[str, list[Path]]:
+    """The caption files of a folder by stem, `.txt` before `.caption`, in one listing."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(filter(is_caption_name, folder.iterdir()), key=_rank):
+        if path.is_file() or path.is_symlink():
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _rank(path: Path) -> tuple[int, str]:
+    """Small letters come before capitals."""
+    return CAPTION_SUFFIXES.index(path.suffix.lower()), path.suffix.swapcase()
+
+
+def first_caption(files: Iterable[Path], root: Path) -> str:
+    """The caption in the first of some text files that is not empty, on one line; perhaps none.
 
     Raises:
-        FileError: it cannot be read as a caption.
+        FileError: one cannot be read as a caption.
     """
-    for suffix in CAPTION_SUFFIXES:
-        path = picture.with_suffix(suffix)
-        if path.is_file() or path.is_symlink():
-            name = path.relative_to(root).as_posix()
-            return read_caption(inside(root, name, what="caption"), name=name)
-    return None
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        if caption := read_caption(inside(root, name, what="caption"), name=name):
+            return caption
+    return ""
 
 
 def read_caption(path: Path, *, name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orthodiff.errors import FileError, printable
 from orthodiff.pictures import pictures_in
-from training.data.files import CAPTION_SUFFIXES, caption_beside, inside
+from training.data.files import captions_in, first_caption, inside, is_caption_name
 from training.data.found import Found, Record, Request
 from training.data.masks import is_mask_name, mask_of
 
@@ -39,11 +39,12 @@ def gather(
     found: Found, folder: Path, *, root: Path, request: Request, fallback: str, repeats: int = 1
 ) -> None:
     """Add the pictures of one folder to what was found in `root`."""
-    pictures = training_pictures(folder)
+    pictures, captions = training_pictures(folder), captions_in(folder)
     taken: dict[str, Path] = {}
     for picture in pictures:
         try:
-            record = _record(picture, root, request, fallback=fallback, repeats=repeats)
+            own = first_caption(captions.get(picture.stem, ()), root)
+            record = _record(picture, own, root, request, fallback=fallback, repeats=repeats)
             _check_alone(picture, taken.setdefault(picture.stem, picture), record, root)
         except FileError as problem:
             found.problems.append(problem)
@@ -58,9 +59,10 @@ def listing(names: Sequence[str], *, most: int = 4) -> str:
     return first if len(names) <= most else f"{first} and {len(names) - most} more"
 
 
-def _record(picture: Path, root: Path, request: Request, *, fallback: str, repeats: int) -> Record:
+def _record(
+    picture: Path, caption: str, root: Path, request: Request, *, fallback: str, repeats: int
+) -> Record:
     name = picture.relative_to(root).as_posix()
-    caption = caption_beside(picture, root)
     return Record(
         name=name,
         picture=inside(root, name),
@@ -87,13 +89,14 @@ def _left_out(folder: Path, pictures: Iterable[Path]) -> list[str]:
     """Remarks on files that are neither pictures nor belong to one."""
     stems = {picture.stem for picture in pictures}
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    captions = [p.name for p in files if p.suffix in CAPTION_SUFFIXES and p.stem not in stems]
+    captions = [p.name for p in files if is_caption_name(p) and p.stem not in stems]
     masks = [
         p.name for p in files if is_mask_name(p) and p.stem.removesuffix("-masklabel") not in stems
     ]
-    known = {*SILENT, *CAPTION_SUFFIXES}
     read = set(pictures_in(folder))
-    others = [p.name for p in files if p not in read and p.suffix.lower() not in known]
+    others = [
+        p.name for p in files if not (p in read or is_caption_name(p) or p.suffix.lower() in SILENT)
+    ]
     remarks = []
     if captions or masks:
         remarks.append(

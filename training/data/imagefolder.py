@@ -20,7 +20,8 @@ LISTS = ("metadata.jsonl", "metadata.csv")
 CAPTIONS = ("text", "prompt", "caption")
 CONDITIONS = ("conditioning_image", "conditioning_image_file_name")
 MASKS = ("mask", "mask_file_name")
-Row = Mapping[str, Any]
+Row = Mapping[str | None, Any]
+"""Cells by column; under None what `csv` finds beyond the last one."""
 Listed = tuple[str, Row | FileError]
 """Where in the list (`metadata.jsonl line 3`), and what stands there."""
 
@@ -108,7 +109,8 @@ def _check_columns(rows: list[Listed], request: Request, path: Path) -> None:
     Raises:
         UserError: naming the column and those that are there.
     """
-    names = list(dict.fromkeys(n for _, row in rows if not isinstance(row, FileError) for n in row))
+    there = [row for _, row in rows if not isinstance(row, FileError)]
+    names = list(dict.fromkeys(name for row in there for name in row if name is not None))
     wanted = request.columns
     for name in ("file_name", wanted.caption, wanted.condition, wanted.mask):
         if name and names and name not in names:
@@ -128,6 +130,7 @@ def _record(
     if name in seen:
         raise FileError(where, f"`{name}` is listed already", "Remove the line", what="entry")
     seen.add(name)
+    _check_width(row, where)
     caption = tidy(_text(row, _names(columns.caption, CAPTIONS), where), name=where)
     mask = _file(row, _names(columns.mask, MASKS), where, folder)
     return Record(
@@ -138,6 +141,17 @@ def _record(
         mask=mask or mask_of(picture, folder, request.mask_dir),
         condition=_file(row, _names(columns.condition, CONDITIONS), where, folder),
     )
+
+
+def _check_width(row: Row, where: str) -> None:
+    """Refuse a row of a CSV whose caption would be cut at a comma.
+
+    Raises:
+        FileError: naming the row.
+    """
+    if any(cell.strip() for cell in row.get(None, ())):
+        reason = "it has more cells than there are columns"
+        raise FileError(where, reason, "Put the caption in quotes", what="entry")
 
 
 def _names(asked: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
