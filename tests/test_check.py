@@ -14,6 +14,7 @@ from training.data.advice import BLURRED
 from training.data.check import Report, check
 from training.data.found import Request
 from training.data.look import difference_hash, sharpness
+from training.pocket.pairs import write_pairs
 from training.views import Views
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "dreambooth"
@@ -174,6 +175,29 @@ def test_a_training_refuses_the_same_files(
 def test_a_training_on_a_kohya_tree(tiny: Path, tmp_path: Path) -> None:
     three(tmp_path / "photos" / "3_sks dog")
     assert train(tiny, tmp_path / "photos", tmp_path / "run") == 0
+
+
+def test_maps_are_checked_as_a_training_checks_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs("segmentation", 3, tmp_path, size=32)
+    words = ["check", str(tmp_path), "--resolution=32"]
+    assert main(words) == 0
+    photo(0, (32, 32)).save(tmp_path / "maps" / "00001.png")
+    assert main(words) == 2
+    told = capsys.readouterr().out
+    assert "1 cannot be used:\n  The map of `images/00001.png` cannot be used: " in told
+    assert main([*words, "--condition_type=canny"]) == 2
+    assert "the maps of" in capsys.readouterr().err
+    about = json.loads((tmp_path / "condition.json").read_text())
+    (tmp_path / "condition.json").unlink()  # nobody says what they are
+    assert main(words) == 0
+    assert main([*words, "--condition_type=canny"]) == 2
+    assert "3 cannot be used:" in capsys.readouterr().out
+    settings = [f"{name}={value}" for name, value in about["settings"].items()]
+    kind = ["--condition_type=segmentation", "--condition_setting", *settings]
+    assert main([*words, *kind]) == 2
+    assert "1 cannot be used:" in capsys.readouterr().out
 
 
 def test_sharpness_falls_with_blur_and_likeness_survives_it() -> None:

@@ -20,6 +20,8 @@ from training.views import Views
 
 MOST_TOLD = 5
 T = TypeVar("T")
+Inspect = Callable[[Example], None]
+"""Refuses an example by a FileError."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,27 @@ class Report:
         }
 
 
-def check(request: Request, *, views: Views, trigger: str | None = None) -> Report:
-    """Look at everything `request` leads to, as `views` will show it.
+def check(
+    request: Request, *, views: Views, trigger: str | None = None, inspect: Inspect | None = None
+) -> Report:
+    """Look at everything `request` leads to, as `views` will show it, and `inspect` it.
 
     Raises:
         UserError: there is nothing to look at.
     """
-    return report_on(find(request), request, views=views, trigger=trigger)
+    return report_on(find(request), request, views=views, trigger=trigger, inspect=inspect)
 
 
-def report_on(found: Found, request: Request, *, views: Views, trigger: str | None) -> Report:
+def report_on(
+    found: Found,
+    request: Request,
+    *,
+    views: Views,
+    trigger: str | None,
+    inspect: Inspect | None = None,
+) -> Report:
     """Look at every picture that was found."""
-    looks, problems = _sift(found, lambda record: look(record, request, views))
+    looks, problems = _sift(found, lambda record: look(record, request, views, inspect=inspect))
     survey = Survey(looks, request, views.resolution, trigger)
     remarks = [Advice("left_out", (), text) for text in found.remarks]
     advice = [*remarks, *(told for rule in RULES for told in rule(survey))]
@@ -79,7 +90,7 @@ def usable_examples(
     *,
     skip_bad_files: bool = False,
     is_prior: bool = False,
-    inspect: Callable[[Example], None] | None = None,
+    inspect: Inspect | None = None,
 ) -> Examples:
     """The examples to train on, each opened once to see that it can be, and `inspect`ed.
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
+from orthodiff.control_options import read_settings
 from orthodiff.errors import UserError
 from orthodiff.flags import Flag, flags_of, parse_flags, validate
 from orthodiff.subject import phrase_of
-from training.data.check import Report, check
+from training.data.check import Inspect, Report, check
+from training.data.conditions import check_map, said_condition
 from training.data.found import Request
 from training.data.report import in_words
 from training.options.data import DataOptions
@@ -30,6 +33,12 @@ class CheckOptions(DataOptions, SourceOptions):
 
     instance_prompt: str | None = Field(
         None, min_length=1, description="prompt of pictures without a caption of their own"
+    )
+    condition_type: str | None = Field(
+        None, description="kind that maps must be of [what the data say of themselves, else any]"
+    )
+    condition_setting: tuple[str, ...] = Field(
+        (), description="setting of this kind, such as palette=voc; may be repeated"
     )
 
 
@@ -57,7 +66,7 @@ def examine(options: CheckOptions) -> Report:
     resolution = options.resolution or USUAL_RESOLUTION
     views = options.views(resolution, factor=PIXELS_PER_LATENT, seed=0)
     request = _request(options)
-    return check(request, views=views, trigger=trigger_of(options))
+    return check(request, views=views, trigger=trigger_of(options), inspect=_inspect(options))
 
 
 def trigger_of(options: CheckOptions) -> str | None:
@@ -66,6 +75,17 @@ def trigger_of(options: CheckOptions) -> str | None:
         return options.trigger_phrase
     words = phrase_of(options.instance_prompt).split()
     return words[0] if words else None
+
+
+def _inspect(options: CheckOptions) -> Inspect | None:
+    """What refuses maps that a training would refuse; None where nobody says what they are.
+
+    Raises:
+        UserError: there is no such kind or setting, or the data say otherwise.
+    """
+    settings = read_settings(options.condition_setting)
+    condition = said_condition(options.train_data_dir, options.condition_type, settings)
+    return partial(check_map, condition=condition) if condition else None
 
 
 def _request(options: CheckOptions) -> Request:

@@ -36,6 +36,18 @@ def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str,
     return condition_of(name, {**usual, **settings})
 
 
+def said_condition(
+    folder: Path | None, kind: str | None, settings: Mapping[str, Any]
+) -> Condition | None:
+    """Like `find_condition`; None where neither the data nor the request speak of maps.
+
+    Raises:
+        UserError: the two contradict each other, or there is no such kind or setting.
+    """
+    speaks = kind or settings or (folder and (folder / ABOUT).is_file())
+    return find_condition(folder, kind, settings) if speaks else None
+
+
 def check_map(example: Example, condition: Condition) -> None:
     """Refuse what is no map of this kind; an empty one says "nothing here", and is one.
 

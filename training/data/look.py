@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from orthodiff.pictures import open_layers
+from training.data.example import Example
 from training.data.examples import complete, picture_in
 from training.data.found import Record, Request
 from training.views import View, Views
@@ -37,14 +39,24 @@ class Look:
     has_condition: bool
 
 
-def look(record: Record, request: Request, views: Views) -> Look:
+def look(
+    record: Record,
+    request: Request,
+    views: Views,
+    *,
+    inspect: Callable[[Example], None] | None = None,
+) -> Look:
     """Open a picture with all that belongs to it, and measure it as `views` will show it.
+
+    `inspect` may refuse it.
 
     Raises:
         FileError: it cannot be used.
     """
     image, alpha = open_layers(picture_in(record), name=record.name)
     example = complete(record, request, image, alpha)
+    if inspect:
+        inspect(example)
     view = views.of(record.name, image.size)[0]
     red, green, blue = np.asarray(image.resize((1, 1), Image.Resampling.BOX)).reshape(3).tolist()
     return Look(
