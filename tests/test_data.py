@@ -288,13 +288,14 @@ def test_masks(tmp_path: Path) -> None:
         find(replace(asked, mask_dir=tmp_path / "nowhere"))
 
 
-def test_masks_of_any_kind_are_found_and_missing_ones_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".jpg", ".PNG"])
+def test_masks_of_any_kind_are_found_and_missing_ones_told(tmp_path: Path, ending: str) -> None:
     for number, name in enumerate("ab"):
         save(tmp_path / "photos" / f"{name}.png", number)
     (tmp_path / "masks").mkdir()
     half = Image.new("L", (96, 64), 0)
     half.paste(255, (0, 0, 48, 64))
-    half.save(tmp_path / "photos" / "a-masklabel.jpg")
+    half.save(tmp_path / "photos" / f"a-masklabel{ending}")
     found = find(replace(request(tmp_path / "photos"), mask_dir=tmp_path / "masks"))
     assert [record.mask is not None for record in found.records] == [True, False]
     assert "`b.png`: no mask such as `b.png`" in found.remarks[0]

@@ -14,6 +14,7 @@ from orthodiff.pictures import SUFFIXES, is_picture_name
 from training.data.files import inside
 
 LABEL = "-masklabel"
+ENDINGS = tuple(case for s in (".png", *sorted(SUFFIXES)) for case in (s, s.upper()))
 
 
 def is_mask_name(path: Path) -> bool:
@@ -27,14 +28,14 @@ def mask_of(picture: Path, root: Path, mask_dir: Path | None) -> Path | None:
     Raises:
         FileError: there is a mask, but it leads out of its folder.
     """
-    label, endings = f"{picture.stem}{LABEL}", (".png", *sorted(SUFFIXES))
-    for ending in endings:
+    label = f"{picture.stem}{LABEL}"
+    for ending in ENDINGS:
         beside = picture.with_name(f"{label}{ending}")
         if beside.is_file():
             return inside(root, os.path.relpath(beside, root), what="mask")
     if mask_dir is None:
         return None
-    names = [f"{stem}{ending}" for stem in (picture.stem, label) for ending in endings]
+    names = [f"{stem}{ending}" for stem in (picture.stem, label) for ending in ENDINGS]
     found = next((name for name in names if (mask_dir / name).is_file()), None)
     return inside(mask_dir, found, what="mask") if found else None
 
