@@ -37,7 +37,7 @@ def test_diffusers_flags_are_understood() -> None:
     config = read_config([*DIFFUSERS.split(), *prompts], DreamBoothConfig, prog="test")
     assert config.adam_weight_decay == 1e-2
     assert config.with_prior_preservation
-    assert config.use_8bit_adam
+    assert config.optimizer == "adamw8bit"
     assert config.validation_prompt == ("x",)
     assert config.settings == {"rank": "4"}
     assert config.adapter().rank == 4
@@ -75,6 +75,82 @@ def test_what_has_no_effect_is_told(flags: list[str], told: str) -> None:
     assert told in note
     assert not read("--lr_warmup_steps=5", "--optimizer=schedulefree").notes()
     assert not read("--num_crops=2", "--crop=random").notes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "needed"),
+    [
+        (["--class_prompt=a dog"], "--with_prior_preservation"),
+        (["--prior_loss_weight=0.5"], "--with_prior_preservation"),
+        (["--num_class_images=9"], "--with_prior_preservation"),
+        (["--ema_decay=0.9"], "--use_ema"),
+    ],
+)
+def test_what_needs_a_switch_says_which(flags: list[str], needed: str) -> None:
+    (note,) = read(*flags).notes()
+    name = flags[0][2:].split("=")[0]
+    assert f"`{name}` has no effect" in note
+    assert needed in note
+    switches = ["--with_prior_preservation", "--class_prompt=a dog", "--use_ema"]
+    assert not read(*switches, *flags).notes()
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([], ["--learning_rate=3e-3"]),
+        (["--optimizer=schedulefree"], ["--optimizer=schedulefree", "--learning_rate=0.003"]),
+        ([], ["--crop=center"]),
+        ([], ["--center_crop"]),
+        (["--crop=random"], ["--center_crop=false"]),
+        ([], ["--mixed_precision=no"]),
+        ([], ["--num_class_images=9", "--class_prompt=a dog", "--prior_loss_weight=2"]),
+        ([], ["--ema_decay=0.9"]),
+        ([], ["--num_crops=9", "--num_shuffles=3"]),
+        ([], ["--lr_warmup_steps=5", "--lr_num_cycles=2", "--lr_power=2"]),
+        (["--placeholder_token=sks"], ["--placeholder_token=sks", "--token_learning_rate=5e-3"]),
+        (["--use_8bit_adam"], ["--optimizer=adamw8bit"]),
+    ],
+)
+def test_what_comes_to_the_same_is_the_same_run(before: list[str], now: list[str]) -> None:
+    for one, other in ((before, now), (now, before)):
+        assert read(*one).difference(read(*other).resolved()) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "name"),
+    [
+        ([], ["--learning_rate=1e-3"], "learning_rate"),
+        ([], ["--optimizer=prodigy"], "optimizer"),
+        (["--learning_rate=3e-3"], ["--method=oft"], "method"),
+        ([], ["--center_crop=false"], "crop"),
+        (["--crop=random"], ["--crop=random", "--num_crops=9"], "num_crops"),
+        (["--color_jitter=0.1", "--num_crops=2"], [], "num_crops"),
+        ([], ["--mixed_precision=bf16"], "mixed_precision"),
+        ([], ["--with_prior_preservation", "--class_prompt=a dog"], "class_prompt"),
+        (["--use_ema"], ["--use_ema", "--ema_decay=0.9"], "ema_decay"),
+        (["--ema_decay=0.9"], ["--use_ema"], "use_ema"),
+        (
+            ["--lr_scheduler=constant_with_warmup"],
+            ["--lr_scheduler=constant_with_warmup", "--lr_warmup_steps=5"],
+            "lr_warmup_steps",
+        ),
+        (["--lr_power=2"], ["--lr_scheduler=polynomial"], "lr_scheduler"),
+        (["--rank=4"], ["--rank=8"], "rank"),
+        ([], ["--resolution=64"], "resolution"),
+        ([], ["--use_8bit_adam"], "optimizer"),
+    ],
+)
+def test_another_run_is_told_by_a_setting(before: list[str], now: list[str], name: str) -> None:
+    assert read(*now).difference(read(*before).resolved()) == name
+
+
+def test_a_checkpoint_that_holds_aliases_is_understood() -> None:
+    saved = {**read().resolved(), "use_8bit_adam": False, "crop": None, "center_crop": True}
+    assert read().difference(saved) is None
+    assert read().difference({**saved, "center_crop": False}) == "crop"
+    assert read("--crop=random").difference({**saved, "center_crop": False}) is None
+    assert read("--use_8bit_adam").difference({**saved, "optimizer": "adamw8bit"}) is None
 
 
 def test_a_run_from_before_an_option_was_there_is_the_same_run() -> None:
@@ -117,7 +193,7 @@ def test_every_recipe_loads_and_has_its_header(path: Path) -> None:
         (["--lerning_rate=1"], ["--lerning_rate", "--learning_rate"]),
         (["--method=haa"], ["`haa`", "hra"]),
         (["--method=boft", "--rank=4"], ["`rank`", "boft", "block_size"]),
-        (["--rank=four"], ["`rank`", "'four'", "int"]),
+        (["--rank=four"], ["`rank`", "'four'", "whole number"]),
         (["--max_train_steps=0"], ["`max_train_steps`", "greater than or equal to 1"]),
         (["--lr_scheduler=cosin"], ["`lr_scheduler`", "cosine"]),
         (["--with_prior_preservation"], ["--class_prompt"]),
@@ -141,7 +217,11 @@ def test_bad_flags_are_named_with_a_remedy(flags: list[str], words: list[str]) -
         ("lerning_rate: 1\n", ["`lerning_rate`", "`learning_rate`"]),
         ("a: [\n", ["not valid YAML"]),
         ("just words\n", ["name: value"]),
-        ("settings: {rank: 2}\n", ["`settings`"]),
+        ("settings: {rank: 2}\n", ["`settings`", "`rank: 8` on a line of its own"]),
+        ("settigns: 1\n", ["`settigns`", "not a setting"]),
+        ("seed: 1\nrank: 2\nseed: 2\n", ["`seed`", "twice", "lines 1 and 3"]),
+        ("validation_prompt: {a: 1, b: 2, a: 3}\n", ["`a`", "twice"]),
+        ("? [1]\n: 2\n", ["not valid YAML"]),
     ],
 )
 def test_bad_yaml_is_named_with_a_remedy(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -151,6 +231,12 @@ def test_bad_yaml_is_named_with_a_remedy(tmp_path: Path, text: str, words: list[
         read(f"--config={path}")
     for word in words:
         assert word in str(caught.value)
+    assert "Did you mean `settings`" not in str(caught.value)
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        read(f"--config={tmp_path}")
 
 
 def test_missing_settings_are_asked_for() -> None:

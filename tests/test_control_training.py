@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from orthodiff.bundle import Bundle
+from orthodiff.control import condition_of
+from orthodiff.errors import UserError
 from orthodiff.families import load_base
 from orthodiff.parts import parts_in
 from training.__main__ import main
+from training.config import read_config
 from training.events import read_events
 from training.history import read_history
 from training.pocket.pairs import write_pairs
+from training.tasks.control import ControlConfig
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +146,8 @@ def test_replacing_a_run_leaves_none_of_its_parts(tiny: Path, pairs: Path, tmp_p
         ({"condition_type": "edges"}, "Use --condition_type canny"),
         ({"condition_setting": "low"}, "NAME=VALUE"),
         ({"condition_setting": "hig=3"}, "no setting of canny"),
+        ({"condition_setting": "low=abc"}, "`low` is 'abc', but it must be a whole number"),
+        ({"condition_setting": "low=true"}, "`low` is True, but it must be a whole number"),
         ({"conditioning_image_column": "hint"}, "no column `hint`"),
         ({"validation_prompt": "a cat"}, "`validation_image`"),
         ({"method": "none"}, "`rank` is given"),
@@ -159,6 +166,64 @@ def test_what_does_not_fit_is_one_sentence(
     told = capsys.readouterr().err.strip().splitlines()
     assert sentence in told[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_map_of_a_prompt_is_named_with_its_flag(
+    tiny: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = pairs / "images" / "00000.png"
+    flags = {"validation_prompt": "a cat", "validation_image": photo}
+    assert run(tiny, pairs, tmp_path / "run", **flags) == 2
+    assert f"error: --validation_image {photo}: " in capsys.readouterr().err
+    drawn = Image.open(pairs / "maps" / "00000.png").convert("L")
+    clear = Image.new("RGBA", drawn.size, "white")
+    clear.putalpha(drawn)  # white lines on nothing
+    clear.save(tmp_path / "clear.png")
+    flags["validation_image"] = tmp_path / "clear.png"
+    assert run(tiny, pairs, tmp_path / "run", **flags) == 0
+
+
+def test_flags_of_empty_prompts_win_over_a_saved_run(tmp_path: Path) -> None:
+    base = ["--pretrained_model_name_or_path=x", "--train_data_dir=y"]
+
+    def read(*flags: str) -> ControlConfig:
+        return read_config([*base, *flags], ControlConfig, prog="test")
+
+    path = tmp_path / "config.yaml"
+    for name in ("proportion_empty_prompts", "caption_dropout_rate"):
+        path.write_text(read(f"--{name}=0.1").to_yaml())
+        assert read(f"--config={path}").caption_dropout_rate == 0.1
+        for other in ("proportion_empty_prompts", "caption_dropout_rate"):
+            assert read(f"--config={path}", f"--{other}=0.2").caption_dropout_rate == 0.2
+    path.write_text("proportion_empty_prompts: 0.0\ncaption_dropout_rate: 0.1\n")  # an older run's
+    assert read(f"--config={path}").caption_dropout_rate == 0.1
+    with pytest.raises(UserError, match="`proportion_empty_prompts` is 'few'"):
+        read("--proportion_empty_prompts=few")
+
+
+def test_the_usual_rate_of_hints_may_be_spelled_out() -> None:
+    base = ["--pretrained_model_name_or_path=x", "--train_data_dir=y"]
+    saved = read_config(base, ControlConfig, prog="test").resolved()
+    for rate, name in (("1e-3", None), ("1e-4", "hint_learning_rate")):
+        flags = [*base, f"--hint_learning_rate={rate}"]
+        assert read_config(flags, ControlConfig, prog="test").difference(saved) == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "told"),
+    [
+        ("segmentation", {"labels": 3.5}, "`labels` is 3.5, but it must be a whole number"),
+        ("segmentation", {"palette": 5}, "a word. Use for example ade20k"),
+        ("canny", {"low": "abc"}, "a whole number. Use for example 100"),
+        ("scribble", {"stroke": "bold"}, "a number. Use for example 0.02"),
+        ("depth", {"metric": "abc"}, "true or false. Use for example false"),
+    ],
+)
+def test_settings_of_maps_are_of_their_kind(
+    kind: str, settings: dict[str, object], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        condition_of(kind, settings)
 
 
 def test_a_photo_is_no_map(

@@ -197,6 +197,55 @@ def test_validation_epochs_become_steps() -> None:
     assert config.counted(examples=10, processes=2).validation_steps == 15
 
 
+@pytest.mark.parametrize(
+    ("saved", "flags", "name", "value"),
+    [
+        (["--use_8bit_adam"], [], "optimizer", "adamw8bit"),
+        (["--use_8bit_adam"], ["--optimizer=adamw"], "optimizer", "adamw"),
+        (["--use_8bit_adam"], ["--use_8bit_adam=false"], "optimizer", "adamw"),
+        (["--optimizer=prodigy"], ["--use_8bit_adam=false"], "optimizer", "prodigy"),
+        (["--optimizer=prodigy"], ["--use_8bit_adam"], "optimizer", "adamw8bit"),
+        (["--optimizer=adamw8bit"], [], "optimizer", "adamw8bit"),
+        (
+            ["--enable_xformers_memory_efficient_attention"],
+            ["--attention=sdpa"],
+            "attention",
+            "sdpa",
+        ),
+        (
+            ["--attention=xformers"],
+            ["--enable_xformers_memory_efficient_attention=false"],
+            "attention",
+            "sdpa",
+        ),
+        (["--center_crop"], ["--crop=random"], "crop", "random"),
+        (["--crop=none"], ["--center_crop"], "crop", "center"),
+    ],
+)
+def test_flags_win_over_a_saved_run_by_either_name(
+    tmp_path: Path, saved: list[str], flags: list[str], name: str, value: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(read(*saved).to_yaml())
+    again = read_config([f"--config={path}", *flags], DreamBoothConfig, prog="test")
+    assert getattr(again, name) == value
+    path.write_text(again.to_yaml())
+    assert read_config([f"--config={path}"], DreamBoothConfig, prog="test") == again
+
+
+def test_older_saved_runs_hold_aliases_that_say_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "use_8bit_adam: false\noptimizer: adamw8bit\nattention: xformers\n"
+        "enable_xformers_memory_efficient_attention: true\ncrop: null\ncenter_crop: true\n"
+    )
+    config = read(f"--config={path}")
+    assert (config.optimizer, config.attention, config.cut) == ("adamw8bit", "xformers", "center")
+    path.write_text("use_8bit_adam: true\noptimizer: prodigy\n")
+    with pytest.raises(UserError, match="contradict each other"):
+        read(f"--config={path}", "--optimizer=adamw")
+
+
 def test_the_hub_s_token_is_never_written(tmp_path: Path) -> None:
     config = read("--push_to_hub", "--hub_token=hf_secret", "--hub_model_id=me/dog")
     assert "hf_secret" not in config.to_yaml() + repr(config)
@@ -231,6 +280,11 @@ def test_reading_prompts_another_way_changes_embeddings_and_their_name(tiny: Pat
         (["--lora_dropout=0.1"], ["`lora_dropout`", "hra"]),
         (["--method=lora", "--lora_dropout=1.5"], ["from 0 to below 1"]),
         (["--center_corp"], ["--center_crop"]),
+        (["--max_train_samples=9"], ["`max_train_samples`", "a folder that holds only so many"]),
+        (["--use_8bit_adam", "--optimizer=adamw"], ["use_8bit_adam", "adamw", "contradict"]),
+        (["--use_8bit_adam=false", "--optimizer=adamw8bit"], ["use_8bit_adam", "contradict"]),
+        (["--use_8bit_adam=maybe"], ["`use_8bit_adam` is 'maybe'"]),
+        (["--center_crop", "--crop=random"], ["center_crop", "random", "contradict"]),
     ],
 )
 def test_flags_without_meaning_here_are_refused(flags: list[str], words: list[str]) -> None:

@@ -30,6 +30,8 @@ from training.options import (
     OptimiseOptions,
     ValidationOptions,
     harmful_fields,
+    merged,
+    spelled_out_file,
 )
 
 OWN_KEYS = ("settings",)
@@ -62,8 +64,8 @@ class RunConfig(
         """The peak learning rate before scaling of one part of what is learned."""
         return self.rate
 
-    def notes(self) -> list[str]:
-        return [*super().notes(), *self.idle_rates()]
+    def in_effect(self) -> dict[str, Any]:
+        return {**super().in_effect(), "learning_rate": self.rate}
 
     def counted(self, *, examples: int, processes: int) -> Self:
         """The same with epochs in steps, an epoch seeing each of the `examples` once.
@@ -89,17 +91,25 @@ class RunConfig(
         return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
 
     def difference(self, saved: Mapping[str, Any]) -> str | None:
-        """The first setting whose change makes another run of the one `resolved` to `saved`."""
-        now, fields = self.resolved(), type(self).model_fields
+        """The first setting whose change makes another run of the one `resolved` to `saved`.
+
+        What is only written in another way, or has no effect, makes none.
+        """
+        now, before = self.resolved(), self._with_new_options(saved)
+        then = type(self).model_construct(**before)  # today's checks are not those of its day
+        here, there = {**now, **self.in_effect()}, {**before, **then.in_effect()}
         names = [name for name in harmful_fields(type(self)) if name not in OWN_KEYS]
         for name in (*names, *self.method_settings()):
-            if name in saved:
-                before = saved[name]
-            else:  # an option that there was not yet
-                before = fields[name].get_default() if name in fields else None
-            if now[name] != to_jsonable_python(before, fallback=str):
+            if now[name] != before.get(name) and here[name] != there.get(name):
                 return name
         return None
+
+    def _with_new_options(self, saved: Mapping[str, Any]) -> dict[str, Any]:
+        """What was saved, aliases spelled out, with the default of options not there yet."""
+        fields = type(self).model_fields.items()
+        usual = {name: field.get_default() for name, field in fields if not field.is_required()}
+        plain: dict[str, Any] = to_jsonable_python(usual, fallback=str)
+        return {**plain, **spelled_out_file(type(self), saved)}
 
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -126,26 +136,55 @@ def read_config(arguments: Sequence[str], kind: type[Config], *, prog: str) -> C
     for epochs, steps in IN_EPOCHS.items():
         if epochs in given:
             written.pop(steps, None)
-    return validate(kind, {**written, **given})
+    return validate(kind, merged(kind, written, given))
 
 
 def read_yaml(path: Path, kind: type[RunConfig]) -> dict[str, Any]:
     """A YAML file of settings for this `kind` of run.
 
     Raises:
-        UserError: no such file, not YAML, or a key nobody knows (the nearest one is named).
+        UserError: no such file, not YAML, or a key that is there twice or that nobody knows (the
+            nearest one is named).
     """
+    if path.is_dir():
+        raise UserError(f"`{path}` is a folder. Give a YAML file with --config.")
     if not path.is_file():
         raise UserError(f"The configuration file `{path}` does not exist. Check --config.")
     try:
-        values = yaml.safe_load(path.read_text("utf-8")) or {}
+        text = path.read_text("utf-8")
+        _refuse_repeated(yaml.compose(text, yaml.SafeLoader), path)
+        values = yaml.safe_load(text) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = str(error).replace("\n", " ")
         raise UserError(f"`{path}` is not valid YAML: {where}. Correct it there.") from error
     if not isinstance(values, Mapping):
         raise UserError(f"`{path}` must hold `name: value` lines. Compare it with configs/.")
-    known = [*kind.model_fields, *setting_flags()]
+    known = [name for name in (*kind.model_fields, *setting_flags()) if name not in OWN_KEYS]
     for name in values:
-        if name not in known or name in OWN_KEYS:
+        if name in OWN_KEYS:
+            raise UserError(
+                f"`{name}` in `{path}` cannot be given as one: what a method can be set to stands "
+                "beside everything else. Write for example `rank: 8` on a line of its own."
+            )
+        if name not in known:
             raise UserError(f"`{name}` in `{path}` is not a setting.{nearest(str(name), known)}")
     return dict(values)
+
+
+def _refuse_repeated(root: yaml.Node | None, path: Path) -> None:
+    """YAML would keep the last of several values, without a word.
+
+    Raises:
+        UserError: a key is there twice, in the file or in a setting.
+    """
+    inner = [value for _, value in root.value] if isinstance(root, yaml.MappingNode) else []
+    for node in (root, *inner):
+        lines: dict[str, int] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise UserError(
+                    f"`{name}` is in `{path}` twice, on lines {lines[name]} and {line}. "
+                    "Keep one of them."
+                )
+            lines[name] = line

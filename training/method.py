@@ -6,11 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
 from orthodiff.adapters import ADAPTERS, Method
 from orthodiff.errors import UserError
-from orthodiff.flags import Flag, nearest
+from orthodiff.flags import Flag, nearest, typed
 
 USUAL_RATES = {"hra": 3e-3, "oft": 1e-3, "boft": 1e-3, "lora": 1e-3}
 
@@ -48,18 +46,7 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method:
             raise UserError(f"`{setting}` is not a setting of {name}. It has {known}.")
     return method(
         **{
-            setting: _typed(setting, kinds[setting], value, example=defaults[setting])
+            setting: typed(setting, kinds[setting], value, example=defaults[setting])
             for setting, value in settings.items()
         }
     )
-
-
-def _typed(name: str, kind: Any, value: Any, *, example: Any) -> Any:
-    """Raises UserError where `value` is not, and does not read as, a `kind`."""
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        names = getattr(kind, "__name__", str(kind))
-        raise UserError(
-            f"`{name}` is {value!r}, but it must be of type {names}. Use for example {example}."
-        ) from error

@@ -7,13 +7,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from orthodiff.errors import UserError
+from orthodiff.flags import typed
 
 COLOURFUL = 24
 """Channels further apart than this (of 255) are colour: JPEG tints grey by less."""
@@ -84,16 +85,19 @@ class Condition(ABC):
         Raises:
             UserError: naming the first setting that does not fit.
         """
-        known = [field.name for field in dataclasses.fields(cls) if field.name != LOCAL]
+        known = {f.name: f.default for f in dataclasses.fields(cls) if f.name != LOCAL}
         for name in settings:
             if name not in known:
                 raise UserError(
                     f"`{name}` is no setting of {cls.name}. Known are {', '.join(known)}."
                 )
-        try:
-            return cls(**settings)
-        except TypeError as error:
-            raise UserError(f"The settings of {cls.name} do not fit ({error}).") from None
+        kinds = get_type_hints(cls)
+        return cls(
+            **{
+                name: typed(name, kinds[name], value, example=known[name])
+                for name, value in settings.items()
+            }
+        )
 
 
 class Lines(Condition):

@@ -6,6 +6,7 @@ one of the same name would replace the earlier.
 """
 
 from training.options.adapter import AdapterOptions
+from training.options.alias import merged, spelled_out_file
 from training.options.base import Harmless, Options, harmful_fields
 from training.options.checkpoints import CheckpointOptions
 from training.options.compatible import CompatibleOptions
@@ -42,4 +43,6 @@ __all__ = [
     "TextOptions",
     "ValidationOptions",
     "harmful_fields",
+    "merged",
+    "spelled_out_file",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+
+from training.options.alias import spelled_out
 
 
 class Options(BaseModel):
@@ -16,6 +18,15 @@ class Options(BaseModel):
     def notes(self) -> list[str]:
         """What was asked for and has no effect, one sentence each."""
         return []
+
+    def in_effect(self) -> dict[str, Any]:
+        """What settings come to that may be written in several ways; None where one is idle."""
+        return {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out_aliases(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return spelled_out(cls, values)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -32,11 +43,6 @@ class _Harmless:
 
 
 Harmless = _Harmless()
-
-
-def is_on(value: Any) -> bool:
-    """Whether a switch not yet read as a boolean is on."""
-    return str(value).lower() in ("true", "1", "yes", "on", "t", "y")
 
 
 def harmful_fields(options: type[Options]) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from orthodiff.control_options import read_settings
+from training.options.alias import Alias
 from training.options.base import Harmless, Options
 
 USUAL_HINT_RATE = 1e-3
@@ -31,8 +32,8 @@ class ControlOptions(Options):
     validation_image: Annotated[tuple[Path, ...], Harmless] = Field(
         (), description="map for each validation prompt, or one for all; may be repeated"
     )
-    proportion_empty_prompts: Annotated[float, Harmless] = Field(
-        0.0, ge=0, le=1, description="the same as --caption_dropout_rate"
+    proportion_empty_prompts: Annotated[float, Harmless, Alias("caption_dropout_rate")] = Field(
+        0.0, ge=0, le=1, exclude=True, description="the same as --caption_dropout_rate"
     )
 
     @field_validator("condition_setting", mode="before")
@@ -48,21 +49,6 @@ class ControlOptions(Options):
     def _one_or_many_images(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str | Path) else value
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_dropout(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`proportion_empty_prompts` names a caption dropout too."""
-        share = values.get("proportion_empty_prompts")
-        if not _number(share):
-            return values
-        also = values.get("caption_dropout_rate", share)
-        if _number(also) != _number(share):
-            raise ValueError(
-                f"`proportion_empty_prompts` is {share}, but `caption_dropout_rate`, which means "
-                f"the same, is {also}. Leave one of them out."
-            )
-        return {**values, "caption_dropout_rate": share}
-
     @model_validator(mode="after")
     def _check_condition_settings(self) -> Self:
         self.condition_settings()
@@ -71,11 +57,3 @@ class ControlOptions(Options):
     def condition_settings(self) -> dict[str, Any]:
         """The given settings of the maps by name."""
         return read_settings(self.condition_setting)
-
-
-def _number(value: Any) -> float | None:
-    """What is not a number yet; None for what is none, which its field refuses."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from training.buckets import Size, make_buckets, parse_buckets
 from training.captions import CaptionRules
+from training.options.alias import Alias
 from training.options.base import Harmless, Options
 from training.views import INTERPOLATIONS, Crop, Interpolation, Views
 
@@ -25,8 +26,10 @@ class DataOptions(Options):
         description="cut pictures to shape in the middle (center), anywhere (random, --num_crops "
         "of each), or not at all (none: each keeps its own shape) [center]",
     )
-    center_crop: bool | None = Field(
-        None, description="diffusers' switch: true is --crop center, false is --crop random"
+    center_crop: Annotated[bool | None, Harmless, Alias("crop", on="center", off="random")] = Field(
+        None,
+        exclude=True,
+        description="diffusers' switch: true is --crop center, false is --crop random",
     )
     num_crops: int = Field(
         USUAL_CROPS,
@@ -77,13 +80,6 @@ class DataOptions(Options):
 
     @model_validator(mode="after")
     def _check_crops(self) -> Self:
-        if None not in (self.crop, self.center_crop) and self.center_crop != (
-            self.crop == "center"
-        ):
-            raise ValueError(
-                f"`crop` is {self.crop}, but `center_crop` is {str(self.center_crop).lower()}. "
-                "Leave one of them out."
-            )
         if self.crop == "none" and self.bucketed:
             raise ValueError(
                 "`crop` is none, so that every picture keeps its own shape, but buckets are asked "
@@ -117,15 +113,27 @@ class DataOptions(Options):
         return self
 
     def notes(self) -> list[str]:
-        by_chance = self.cut == "random" or self.color_jitter
-        idle = self.num_crops != USUAL_CROPS and not by_chance
+        idle = self.num_crops != USUAL_CROPS and not self._has_chance
         said = "`num_crops` has no effect: pictures are neither cut at random nor tinted."
         return [*super().notes(), *([said] if idle else [])]
 
+    def in_effect(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"crop": self.cut}
+        if not self._has_chance:
+            found["num_crops"] = None
+        if not self.shuffle_caption:
+            found["num_shuffles"] = None
+        return {**super().in_effect(), **found}
+
     @property
     def cut(self) -> Crop:
-        """How pictures are cut to shape, by either name."""
-        return self.crop or ("random" if self.center_crop is False else "center")
+        """How pictures are cut to shape."""
+        return self.crop or "center"
+
+    @property
+    def _has_chance(self) -> bool:
+        """Whether chance decides how pictures are seen."""
+        return self.cut == "random" or self.color_jitter > 0
 
     @property
     def bucketed(self) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from training.options.base import Harmless, Options, is_on
+from training.options.alias import Alias
+from training.options.base import Harmless, Options
 
 
 class MemoryOptions(Options):
@@ -22,9 +23,9 @@ class MemoryOptions(Options):
     attention: Annotated[Literal["sdpa", "xformers", "flash", "math"], Harmless] = Field(
         "sdpa", description="sdpa (torch chooses), flash, math, or xformers (an extra)"
     )
-    enable_xformers_memory_efficient_attention: Annotated[bool, Harmless] = Field(
-        False, description="the same as --attention xformers"
-    )
+    enable_xformers_memory_efficient_attention: Annotated[
+        bool, Harmless, Alias("attention", on="xformers")
+    ] = Field(False, exclude=True, description="the same as --attention xformers")
     channels_last: Annotated[bool, Harmless] = Field(
         False, description="keep pictures channel by channel within a pixel: may be faster"
     )
@@ -38,15 +39,6 @@ class MemoryOptions(Options):
         description="only say what the run would take, from three steps of it; nothing is kept",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_attention(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`enable_xformers_memory_efficient_attention` names an attention too."""
-        if not is_on(values.get("enable_xformers_memory_efficient_attention")):
-            return values
-        if values.get("attention", "xformers") != "xformers":
-            raise ValueError(
-                "`enable_xformers_memory_efficient_attention` and `attention` "
-                f"{values['attention']} contradict each other. Leave one of them out."
-            )
-        return {**values, "attention": "xformers"}
+    def in_effect(self) -> dict[str, Any]:
+        """Of accelerate's setting only the usual one; a run compares what it made of it besides."""
+        return {**super().in_effect(), "mixed_precision": self.mixed_precision or "no"}

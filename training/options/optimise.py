@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from training.options.base import Harmless, Options, is_on
+from training.options.alias import Alias
+from training.options.base import Harmless, Options
+
+USUAL_DECAY = 0.999
 
 
 class OptimiseOptions(Options):
@@ -37,8 +40,8 @@ class OptimiseOptions(Options):
     optimizer: Literal["adamw", "adamw8bit", "prodigy", "schedulefree"] = Field(
         "adamw", description="adamw, adamw8bit, prodigy (finds its rate) or schedulefree (extras)"
     )
-    use_8bit_adam: Annotated[bool, Harmless] = Field(
-        False, description="the same as --optimizer adamw8bit"
+    use_8bit_adam: Annotated[bool, Harmless, Alias("optimizer", on="adamw8bit")] = Field(
+        False, exclude=True, description="the same as --optimizer adamw8bit"
     )
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first decay")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's second decay")
@@ -46,34 +49,38 @@ class OptimiseOptions(Options):
     adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon")
     max_grad_norm: float = Field(1.0, ge=0, description="clip the gradient to this norm; 0: never")
     use_ema: bool = Field(False, description="show and save a moving average of the adapter")
-    ema_decay: float = Field(0.999, gt=0, lt=1, description="how much of the average a step keeps")
+    ema_decay: float = Field(
+        USUAL_DECAY, gt=0, lt=1, description="how much of the average a step keeps"
+    )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_optimizer(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`use_8bit_adam` names an optimizer too."""
-        if not is_on(values.get("use_8bit_adam")):
-            return values
-        if values.get("optimizer", "adamw8bit") not in ("adamw", "adamw8bit"):
-            raise ValueError(
-                f"`use_8bit_adam` and `optimizer` {values['optimizer']} contradict each other. "
-                "Leave one of them out."
-            )
-        return {**values, "optimizer": "adamw8bit"}
+    def notes(self) -> list[str]:
+        idle = not self.use_ema and self.ema_decay != USUAL_DECAY
+        said = "`ema_decay` has no effect: no average is kept; add --use_ema."
+        return [*super().notes(), *self._idle_rates(), *([said] if idle else [])]
 
-    def idle_rates(self) -> list[str]:
+    def in_effect(self) -> dict[str, Any]:
+        idle = [*self._idle_settings_of_the_course(), *([] if self.use_ema else ["ema_decay"])]
+        return {**super().in_effect(), **dict.fromkeys(idle)}
+
+    def _idle_rates(self) -> list[str]:
         """What was said of the rate's course and does not count, one sentence each."""
-        course, found = self.lr_scheduler, {}
-        if self.lr_warmup_steps and course == "constant" and self.optimizer != "schedulefree":
-            found["lr_warmup_steps"] = "use --lr_scheduler constant_with_warmup"
-        if self.lr_num_cycles != 1 and course != "cosine_with_restarts":
-            found["lr_num_cycles"] = "use --lr_scheduler cosine_with_restarts"
-        if self.lr_power != 1 and course != "polynomial":
-            found["lr_power"] = "use --lr_scheduler polynomial"
+        fields = type(self).model_fields
         return [
-            f"`{name}` has no effect: `lr_scheduler` is {course}; {remedy}."
-            for name, remedy in found.items()
+            f"`{name}` has no effect: `lr_scheduler` is {self.lr_scheduler}; {remedy}."
+            for name, remedy in self._idle_settings_of_the_course().items()
+            if getattr(self, name) != fields[name].default
         ]
+
+    def _idle_settings_of_the_course(self) -> dict[str, str]:
+        """Those that do not count, each with what would make it count."""
+        course, found = self.lr_scheduler, {}
+        if course == "constant" and self.optimizer != "schedulefree":
+            found["lr_warmup_steps"] = "use --lr_scheduler constant_with_warmup"
+        if course != "cosine_with_restarts":
+            found["lr_num_cycles"] = "use --lr_scheduler cosine_with_restarts"
+        if course != "polynomial":
+            found["lr_power"] = "use --lr_scheduler polynomial"
+        return found
 
     @model_validator(mode="after")
     def _check_schedule_free(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -45,6 +45,12 @@ class SubjectOptions(SourceOptions):
         return self.request(folder, caption=self.instance_prompt)
 
 
+OF_THE_CLASS = (
+    "class_prompt", "prior_loss_weight", "num_class_images", "prior_generation_precision",
+)  # fmt: skip
+"""Options that change a run with prior preservation only."""
+
+
 class PriorOptions(Options):
     class_data_dir: Annotated[Path | None, Harmless] = Field(
         None, description="folder with pictures of the class (prior preservation)"
@@ -77,3 +83,14 @@ class PriorOptions(Options):
                 "Add --with_prior_preservation or leave the folder out."
             )
         return self
+
+    def notes(self) -> list[str]:
+        fields = type(self).model_fields
+        idle = [name for name in OF_THE_CLASS if getattr(self, name) != fields[name].default]
+        reason = "no pictures of the class are learned from; add --with_prior_preservation"
+        said = [f"`{name}` has no effect: {reason}." for name in idle]
+        return [*super().notes(), *([] if self.with_prior_preservation else said)]
+
+    def in_effect(self) -> dict[str, Any]:
+        idle = () if self.with_prior_preservation else OF_THE_CLASS
+        return {**super().in_effect(), **dict.fromkeys(idle)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -55,6 +55,9 @@ class TextOptions(Options):
                     f"Add --{needed}, or leave it out."
                 )
         return self
+
+    def in_effect(self) -> dict[str, Any]:
+        return {**super().in_effect(), "token_learning_rate": self.text_rate("tokens")}
 
     def text_rate(self, part: str) -> float | None:
         """The peak rate of a part that reads prompts, where it has its own."""

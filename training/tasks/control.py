@@ -19,9 +19,10 @@ import orthodiff
 from orthodiff import control
 from orthodiff.bundle import Bundle
 from orthodiff.control import Condition, Control, Steering
+from orthodiff.errors import UserError
 from orthodiff.generate import GenerateRequest
 from orthodiff.parts import Part
-from orthodiff.pictures import open_picture
+from orthodiff.pictures import open_map
 from training.config import RunConfig
 from training.data.check import usable_examples
 from training.data.conditions import check_map, find_condition
@@ -70,6 +71,9 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
         said = "`target_modules` has no effect: a hint encoder alone changes no layers."
         return [*super().notes(), *([said] if idle else [])]
 
+    def in_effect(self) -> dict[str, Any]:
+        return {**super().in_effect(), "hint_learning_rate": self.rate_for("hint_encoder")}
+
     def rate_for(self, part: str) -> float:
         """Prodigy finds one rate for all."""
         if part != "hint_encoder" or self.optimizer == "prodigy":
@@ -114,7 +118,10 @@ class ControlTask(Task):
     def check(self, config: ControlConfig) -> None:
         condition = config.condition
         for path in config.validation_image:
-            condition.check(open_picture(path))
+            try:
+                condition.check(open_map(path))
+            except UserError as error:
+                raise UserError(f"--validation_image {path}: {error}") from error
 
     def examples(self, config: ControlConfig) -> Examples:
         return self._examples(config, config.condition)
@@ -167,9 +174,7 @@ class ControlTask(Task):
         self, config: ControlConfig, learned: Bundle, request: GenerateRequest
     ) -> Steering | None:
         size, condition = (request.width or 0, request.height or 0), config.condition
-        maps = [
-            control.fit(open_picture(path), size, condition)[0] for path in config.validation_image
-        ]
+        maps = [control.fit(open_map(path), size, condition)[0] for path in config.validation_image]
         each = config.num_validation_images
         return Steering(_control(learned), [one for one in maps for _ in range(each)])
 
