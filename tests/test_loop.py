@@ -1,5 +1,6 @@
 """One loop for all methods: it learns, repeats itself bit for bit, and goes on where it stopped."""
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ from orthodiff.families import load_base
 from tests.runs import arguments, make_pictures, start, train, weights
 from training.__main__ import main
 from training.events import read_events
+from training.history import read_history
+from training.loop import Trainer
 
 
 @pytest.fixture
@@ -180,6 +183,24 @@ def test_sigterm_saves_and_says_so(tiny: Path, pictures: Path, tmp_path: Path) -
     last = read_events(out / "events.jsonl")[-1]
     assert last["event"] == "Failed"
     assert (out / f"checkpoint-{last['step']}").is_dir()
+
+
+def test_a_run_asked_while_it_measures_takes_no_other_step(
+    tiny: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Trainer.measure
+
+    def interrupted(self: Trainer, step: int) -> None:
+        measure(self, step)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "measure", interrupted)
+    out, flags = tmp_path / "run", {"checkpointing_steps": 2, "validation_steps": 2}
+    assert train(tiny, pictures, out, **flags) == 128 + signal.SIGTERM
+    assert read_history(out).step == 2
+    assert len(read_history(out).scores) == 2
+    assert (out / "checkpoint-2").is_dir()
 
 
 def test_a_second_signal_ends_a_run_at_once(tiny: Path, pictures: Path, tmp_path: Path) -> None:

@@ -80,12 +80,15 @@ class Trainer:
             left = pace * (config.max_train_steps - step)
             self.report(Step(step, loss, rate, pace, left))
             paused, asked = time.monotonic(), stop.agreed(self.accelerator)
-            if asked or is_kept(config, step, last=config.max_train_steps):
+            saves = asked or is_kept(config, step, last=config.max_train_steps)
+            if saves:
                 self.save(step)
+            if not asked or step == config.max_train_steps:
+                self.measure(step)
+                asked = stop.agreed(self.accelerator) if saves else None
             if asked and step < config.max_train_steps:
                 self.accelerator.wait_for_everyone()  # or a launcher ends the one that still saves
                 raise Interrupted(asked, f"after step {step}; {GO_ON}")
-            self.measure(step)
             away += time.monotonic() - paused
         return step_size(self.parts) / pace if pace else None
 
