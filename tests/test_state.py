@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from orthodiff.bundle import Bundle
 from orthodiff.errors import UserError
 from orthodiff.families import load_base
 from orthodiff.parts import UNSETTLED, parts_in
+from training.aside import aside, replacing
 from training.folder import check_output, open_run
 from training.state import (
     damage,
@@ -98,6 +100,52 @@ def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
         assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "notes.txt"]
 
 
+def write_beside(place: Path) -> None:
+    with replacing(place) as new:
+        (new / "file").write_text(place.name)
+
+
+def test_folders_written_side_by_side_leave_each_other_alone(tmp_path: Path) -> None:
+    with replacing(tmp_path / "one") as new:
+        write_beside(tmp_path / "two")
+        (new / "file").write_text("one")
+    assert {path.name: (path / "file").read_text() for path in tmp_path.iterdir()} == {
+        "one": "one",
+        "two": "two",
+    }
+
+
+def test_many_folders_are_written_at_once(tmp_path: Path) -> None:
+    def write_often(name: str) -> None:
+        for _ in range(300):
+            with aside(tmp_path, name) as new:
+                (new / "file").write_text(name)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write_often, "abcd"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("moved_back", [False, True])
+def test_what_was_killed_is_cleared_when_its_name_is_written_again(
+    tmp_path: Path, moved_back: bool
+) -> None:
+    place, beside = tmp_path / "set", tmp_path / ".aside" / "other"
+    for name in ("set", "set.before", "other"):
+        (tmp_path / ".aside" / name).mkdir(parents=True)
+        (tmp_path / ".aside" / name / "file").write_text(name)
+    if not moved_back:
+        write_beside(tmp_path / "unrelated")
+        assert (beside / "file").exists()
+        place.mkdir()
+    with pytest.raises(RuntimeError), replacing(place):
+        raise RuntimeError
+    assert (place / "file").exists() == moved_back
+    write_beside(place)
+    assert [path.name for path in place.iterdir()] == ["file"]
+    assert list((tmp_path / ".aside").iterdir()) == [beside]
+
+
 def test_a_second_run_is_locked_out(tmp_path: Path) -> None:
     with (
         open_run(tmp_path, resume=False, overwrite=False),
@@ -143,6 +191,16 @@ def fills(folder: Path) -> set[float]:
     files = [*folder.glob("*.safetensors"), *folder.glob("text_encoder/*.safetensors")]
     tensors = [tensor for file in files for tensor in load_file(file).values()]
     return {value for tensor in tensors for value in tensor.unique().tolist()}
+
+
+def test_parts_that_cannot_be_exchanged_are_withdrawn(tiny: Path, tmp_path: Path) -> None:
+    checkpoint = bundle(tmp_path, tiny, 1.0)
+    (tmp_path / "adapter_model.safetensors").mkdir()
+    with pytest.raises(OSError, match="adapter_model"):
+        spread_adapter(checkpoint, tmp_path)
+    assert not (tmp_path / ".aside").exists()
+    with pytest.raises(UserError, match="has no adapter_config"):
+        parts_in(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")

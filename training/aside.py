@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ASIDE, BEFORE = ".aside", ".before"
-"""What is being written lies in `.aside`, what it replaces in `.aside/NAME.before`."""
+"""What is being written lies in `.aside/NAME`, what it replaces in `.aside/NAME.before`."""
+_TRIES = 20
 
 
 @contextmanager
 def aside(parent: Path, name: str) -> Iterator[Path]:
-    """An empty folder on the disk of `parent`, gone after the block."""
+    """An empty folder on the disk of `parent`, gone after the block.
+
+    Other processes may write other names into the same `parent`.
+    """
     folder = parent / ASIDE / name
-    shutil.rmtree(folder, ignore_errors=True)
+    settle(parent, name)
     try:
-        folder.mkdir(parents=True)
+        _make(folder)
         yield folder
     finally:
-        repair(parent)
+        settle(parent, name)
 
 
 @contextmanager
@@ -41,19 +45,49 @@ def replacing(place: Path) -> Iterator[Path]:
 
 def remove(folder: Path) -> None:
     """Remove a folder so that no part of it is ever seen in its place."""
-    gone = folder.parent / ASIDE / folder.name
-    gone.parent.mkdir(exist_ok=True)
-    folder.rename(gone)
-    repair(folder.parent)
+    with aside(folder.parent, folder.name) as gone:
+        folder.rename(gone)
 
 
 def repair(parent: Path) -> None:
-    """Clear what was left aside in `parent`; what was only moved there comes back."""
-    for moved in (parent / ASIDE).glob(f"*{BEFORE}"):
-        place = parent / moved.name.removesuffix(BEFORE)
-        if not place.exists():
-            moved.rename(place)
-    shutil.rmtree(parent / ASIDE, ignore_errors=True)
+    """Settle every name in `parent`, where no other process may be writing."""
+    for left in sorted((parent / ASIDE).glob("*")):
+        settle(parent, left.name.removesuffix(BEFORE))
+    _drop_empty(parent / ASIDE)
+
+
+def settle(parent: Path, name: str) -> None:
+    """Clear what was left aside under one name; what was only moved there comes back."""
+    new, moved = parent / ASIDE / name, parent / ASIDE / (name + BEFORE)
+    if os.path.lexists(moved) and not (parent / name).exists():
+        moved.rename(parent / name)
+    for left in (new, moved):
+        _discard(left)
+    _drop_empty(parent / ASIDE)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder in `.aside`, which another process may be dropping at this moment."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            folder.mkdir(parents=True)
+            return
+        except OSError:
+            if not tries_left:
+                raise
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _drop_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -167,15 +167,18 @@ def spread_adapter(checkpoint: Path, output_dir: Path) -> None:
         names = _copy_learned(checkpoint, new)
         sync_tree(new)
         new = new.rename(output_dir / UNSETTLED)
-        withdraw(output_dir)
         try:
+            withdraw(output_dir)
             for name in sorted(names, key=lambda name: name in ANNOUNCING):
                 (output_dir / name).parent.mkdir(exist_ok=True)
                 (new / name).replace(output_dir / name)
         except BaseException:
             withdraw(output_dir)
             raise
-        sync(output_dir)
+        else:
+            sync(output_dir)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def _copy_learned(checkpoint: Path, place: Path) -> list[str]:
