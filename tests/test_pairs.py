@@ -123,6 +123,38 @@ def test_other_folders_are_never_replaced(tmp_path):
 
 
 @needs_font
+def test_pairs_are_replaced_only_when_asked_to(tmp_path):
+    out = tmp_path / "pairs"
+    write_pairs("canny", 3, out, size=16)
+    with pytest.raises(UserError, match=r"holds pairs already.*--overwrite"):
+        write_pairs("canny", 1, out, size=16)
+    assert len(list((out / "maps").iterdir())) == 3
+    write_pairs("canny", 1, out, size=16, overwrite=True)
+    assert len(list((out / "maps").iterdir())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs"]
+
+
+@needs_font
+@pytest.mark.parametrize("theirs", ["only condition.json", "a file more", "other columns"])
+def test_overwriting_spares_folders_of_others(tmp_path, theirs):
+    out = tmp_path / "pairs"
+    write_pairs("canny", 2, out, size=16)
+    if theirs == "only condition.json":
+        for name in ("images", "maps", "metadata.jsonl"):
+            (out / name).rename(tmp_path / name)
+    elif theirs == "a file more":
+        (out / "images" / "thesis.txt").write_text("mine")
+    else:
+        listed = (out / "metadata.jsonl").read_text("utf-8")
+        (out / "metadata.jsonl").write_text(listed.replace('"context"', '"place"'), "utf-8")
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds something else"):
+            write_pairs("canny", 1, out, size=16, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+
+
+@needs_font
 def test_pairs_command_line(tmp_path):
     command = [sys.executable, "-m", "training.pocket.world", "--pairs", "scribble", "--split",
                "held-out", "--count", "2", "--out", str(tmp_path / "s")]  # fmt: skip
@@ -131,6 +163,8 @@ def test_pairs_command_line(tmp_path):
     rows = [json.loads(row) for row in listed.splitlines()]
     assert [row["file_name"] for row in rows] == ["images/00000.png", "images/00001.png"]
     assert all(row["class"] in HELD_OUT_CLASSES for row in rows)
-    again = subprocess.run([*command[:-4], "--count", "0", "--out", "x"], capture_output=True)
+    again = subprocess.run(command, capture_output=True)
     assert again.returncode == 2
-    assert b"error: Use a `count`" in again.stderr
+    assert b"--overwrite" in again.stderr
+    subprocess.run([*command, "--overwrite"], check=True, capture_output=True)
+    assert (tmp_path / "s" / "metadata.jsonl").read_text("utf-8") == listed

@@ -15,6 +15,7 @@ from training.pocket.grounds import GROUNDS
 from training.pocket.looks import ACCESSORIES, COLOURS, PATTERNS, Look, sprite
 from training.pocket.world import (
     compose,
+    main,
     paint,
     paint_subject,
     random_pose,
@@ -151,6 +152,30 @@ def test_subject_command_line(tmp_path):
     with Image.open(tmp_path / "s" / "01.png") as picture:
         assert picture.size == (96, 96)
     assert "caption" in json.loads((tmp_path / "s" / "subject.json").read_text())
+
+
+@needs_font
+@pytest.mark.parametrize(("words", "sentence"), [
+    ("--subject -1 --out x", "Use a `subject` of 0 to 4294967295, not -1."),
+    ("--pairs segmentation --size 1 --out x", "Use a `size` of 16 to 2048, not 1."),
+    ("--pairs canny --size 9999 --out x", "Use a `size` of 16 to 2048, not 9999."),
+    ("--pairs canny --count 0 --out x", "Use a `count` of 1 to 1000000, not 0."),
+    ("--pairs canny --seed -1 --out x", "Use a `seed` of 0 to 4294967295, not -1."),
+    ("--pairs canny --out /proc/x", "The folder `/proc/x` cannot be written (No such file or "
+                                    "directory). Choose another --out."),
+    ("--subject 1 --out /proc/x", "The folder `/proc/x` cannot be written (No such file or "
+                                  "directory). Choose another --out."),
+])  # fmt: skip
+def test_what_cannot_be_painted_is_told_in_one_sentence(
+    words, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["world", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+    assert not list(tmp_path.iterdir())
 
 
 @needs_font

@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +32,8 @@ Drawn = TypeVar("Drawn")
 
 SPLITS = ("train", "held-out")
 HELD_OUT_CLASSES = frozenset(name for name in CLASSES if zlib.crc32(name.encode()) % 8 == 0)
-ABOUT = "condition.json"
+ABOUT, LISTED, FOLDERS = "condition.json", "metadata.jsonl", ("images", "maps")
+COLUMNS = ("file_name", "conditioning_image_file_name", "text", "class", "context")
 CONDITIONS: dict[str, Canny | Scribble | Segmentation] = {
     "canny": Canny(),
     "scribble": Scribble(),
@@ -79,42 +81,71 @@ def map_of(pair: Pair, kind: str) -> Image.Image:
 
 
 def write_pairs(
-    kind: str, count: int, out: Path, *, seed: int = 0, split: str = "train", size: int = 64
+    kind: str,
+    count: int,
+    out: Path,
+    *,
+    seed: int = 0,
+    split: str = "train",
+    size: int = 64,
+    overwrite: bool = False,
 ) -> None:
     """Write an imagefolder: `images/`, `maps/`, `metadata.jsonl`, and `condition.json` about maps.
 
-    The columns are `file_name`, `conditioning_image_file_name`, `text`, `class` and `context`. The
-    folder appears complete or not at all.
+    The list has the columns `COLUMNS`. The folder appears complete or not at all; with `overwrite`
+    it may take the place of another such folder.
 
     Raises:
-        UserError: `out` holds something that is no such folder.
+        UserError: `out` holds anything else, or such a folder and `overwrite` is not given.
     """
-    if out.exists() and not (out / ABOUT).is_file() and (out.is_file() or any(out.iterdir())):
-        raise UserError(f"`{out}` holds something else already. Choose a new folder.")
-    with replacing(out) as new:
-        for folder in ("images", "maps"):
+    _check_place(out, overwrite=overwrite)
+    with replacing(out.resolve()) as new:
+        for folder in FOLDERS:
             (new / folder).mkdir()
-        with (new / "metadata.jsonl").open("w", encoding="utf-8") as listed:
+        with (new / LISTED).open("w", encoding="utf-8") as listed:
             for index in range(count):
                 pair = paint_pair(seed, index, split=split, size=size)
-                row = _write_pair(pair, kind, new, f"{index:05d}.png")
+                row = _write_pair(pair, kind, new, _name(index))
                 listed.write(json.dumps(row, ensure_ascii=False) + "\n")
         about = {"condition_type": kind, "settings": CONDITIONS[kind].settings()}
         about |= {"labels": list(LABELS)} if kind == "segmentation" else {}
         (new / ABOUT).write_text(json.dumps(about, indent=1) + "\n", "utf-8")
 
 
+def _check_place(out: Path, *, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not _is_ours(out):
+        raise UserError(f"`{out}` holds something else already. Choose a new folder.")
+    if not overwrite:
+        raise UserError(
+            f"`{out}` holds pairs already. Choose a new folder or replace them with --overwrite."
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds all that `write_pairs` lists there, and nothing else."""
+    try:
+        rows = [json.loads(line) for line in (folder / LISTED).read_text("utf-8").splitlines()]
+        listed = [(*row, row["file_name"], row["conditioning_image_file_name"]) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    names = [[f"{part}/{_name(index)}" for part in FOLDERS] for index in range(len(rows))]
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    whole = found == {ABOUT, LISTED, *FOLDERS, *chain.from_iterable(names)}
+    return whole and listed == [(*COLUMNS, *pair) for pair in names]
+
+
+def _name(index: int) -> str:
+    return f"{index:05d}.png"
+
+
 def _write_pair(pair: Pair, kind: str, folder: Path, name: str) -> dict[str, str]:
     painting = pair.painting
     Image.fromarray(painting.image).save(folder / "images" / name)
     map_of(pair, kind).save(folder / "maps" / name)
-    return {
-        "file_name": f"images/{name}",
-        "conditioning_image_file_name": f"maps/{name}",
-        "text": painting.caption,
-        "class": painting.look.name,
-        "context": painting.context,
-    }
+    values = (f"images/{name}", f"maps/{name}", painting.caption, painting.look.name)
+    return dict(zip(COLUMNS, (*values, painting.context), strict=True))
 
 
 def _shows(look: Look, held_out: bool) -> bool:

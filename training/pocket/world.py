@@ -25,6 +25,13 @@ from training.pocket.looks import Look, random_look, sprite
 
 RARE_TOKENS = ("sks", "zwx", "ohwx")
 """Words without a meaning of their own: pretraining sprinkles them, personalisation uses them."""
+BOUNDS = {
+    "count": (1, 1_000_000),
+    "size": (16, 2048),
+    "seed": (0, 2**32 - 1),
+    "subject": (0, 2**32 - 1),
+}
+"""The least and the most that the command line takes."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,9 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=64, help="side in pixels")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the pairs that --out holds already"
+    )
     try:
         print(_write(parser.parse_args()))
     except UserError as error:
@@ -198,10 +208,23 @@ def main() -> None:
 
 
 def _write(options: argparse.Namespace) -> str:
+    """Check the options, paint, and say what was painted."""
+    for name, (least, most) in BOUNDS.items():
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise UserError(f"Use a `{name}` of {least} to {most}, not {value}.")
+    try:
+        return _paint(options)
+    except OSError as error:
+        raise UserError(
+            f"The folder `{options.out}` cannot be written ({error.strerror or error}). "
+            "Choose another --out."
+        ) from error
+
+
+def _paint(options: argparse.Namespace) -> str:
     from training.pocket.pairs import write_pairs
 
-    if min(options.count, options.size, options.seed + 1) < 1:
-        raise UserError("Use a `count` and a `size` of at least 1, and a `seed` of at least 0.")
     if options.pairs is None:
         card = write_subject(options.subject, options.count, options.out, size=options.size)
         return f"{options.count} pictures of {card['caption']} in {options.out}"
@@ -212,6 +235,7 @@ def _write(options: argparse.Namespace) -> str:
         seed=options.seed,
         split=options.split,
         size=options.size,
+        overwrite=options.overwrite,
     )
     return f"{options.count} {options.split} pairs with {options.pairs} maps in {options.out}"
 
