@@ -48,7 +48,7 @@ def test_world_is_as_wide_as_promised():
 
 
 @pytest.mark.parametrize("phrase", GROUNDS)
-@pytest.mark.parametrize("size", [33, 64, 192])
+@pytest.mark.parametrize("size", [33, 41, 64, 192])
 def test_grounds_fill_any_size(phrase, size):
     picture = GROUNDS[phrase](np.random.default_rng(0), size)
     assert picture.shape == (size, size, 3)

@@ -211,7 +211,7 @@ def purple_rug(rng: np.random.Generator, size: int) -> Picture:
 @ground("with a wheat field in the background", "sky", "field")
 def wheat(rng: np.random.Generator, size: int) -> Picture:
     picture, row = horizon(rng, size, SKY, ((200, 150, 50), (235, 190, 85)), level=(0.38, 0.48))
-    for x in np.arange(0, size, size / 14) + rng.uniform(0, size / 14, 14):
+    for x in np.arange(14) * (size / 14) + rng.uniform(0, size / 14, 14):
         base, top = row + size * rng.uniform(0.25, 0.6), row - size * rng.uniform(0, 0.06)
         cv2.line(
             picture,
