@@ -13,6 +13,7 @@ from orthodiff.control import condition_of
 from orthodiff.errors import UserError
 from orthodiff.families import load_base
 from orthodiff.parts import parts_in
+from tests.runs import ROOT
 from training.__main__ import main
 from training.config import read_config
 from training.events import read_events
@@ -112,6 +113,19 @@ def test_held_out_pairs_are_measured(tiny: Path, pairs: Path, tmp_path: Path) ->
     assert {score["loss_of"] for score in history.scores} == {"held-out pictures"}
     assert history.end
     assert "held-out pictures" in history.end["best_reason"]
+
+
+def test_pictures_need_not_look_like_those_learned_from(
+    tiny: Path, pairs: Path, tmp_path: Path
+) -> None:
+    shown = {"validation_prompt": "a dog", "validation_image": pairs / "maps" / "00000.png"}
+    scorer = ROOT / "assets" / "pocket" / "scorer"
+    assert run(tiny, pairs, tmp_path / "run", scorer=scorer, **shown) == 0
+    history = read_history(tmp_path / "run")
+    assert {score["subject_similarity"] for score in history.scores} == {None}
+    assert all(-1 <= score["prompt_similarity"] <= 1 for score in history.scores)
+    assert history.end
+    assert "lowest loss" in history.end["best_reason"]
 
 
 def test_held_out_maps_are_of_the_kind_that_is_learned(

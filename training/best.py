@@ -20,12 +20,14 @@ class Best:
 def choose_best(scores: Sequence[Score], kept: Collection[int]) -> Best | None:
     """The best of the `kept` steps that were measured; None if none was.
 
-    With a scorer it is the one with the highest product of subject and prompt similarity: a gain
-    of one part in a hundred in one makes up for such a loss in the other, whatever their ranges.
-    Without, it is the one with the lowest validation loss. Equals: the earlier.
+    With a scorer and a subject it is the one with the highest product of subject and prompt
+    similarity: a gain of one part in a hundred in one makes up for such a loss in the other,
+    whatever their ranges. Without, it is the one with the lowest validation loss. Equals: the
+    earlier.
     """
     measured = [score for score in scores if score["step"] in kept]
-    return _highest(_alike(measured, "scorer"), _product, _tell_product) or _highest(
+    of_subject = [score for score in measured if score.get("subject_similarity") is not None]
+    return _highest(_alike(of_subject, "scorer"), _product, _tell_product) or _highest(
         _alike(measured, "loss_of"), _negative_loss, _tell_loss
     )
 

@@ -23,7 +23,7 @@ PHOTOS = 16
 
 
 class Judge:
-    """Scores pictures against photos of the subject and against their prompts."""
+    """Scores pictures against photos of the subject, if there is one, and their prompts."""
 
     def __init__(
         self, scorer: Scorer, photos: Sequence[Image.Image], *, instance_prompt: str
@@ -33,12 +33,12 @@ class Judge:
 
     def similarities(
         self, pictures: Sequence[Image.Image], prompts: Sequence[str]
-    ) -> tuple[float, float]:
+    ) -> tuple[float | None, float]:
         """Subject and prompt similarity, each in [-1, 1]; photos are seen at the pictures' size."""
         photos = [square(photo, min(pictures[0].size)) for photo in self.photos[:PHOTOS]]
         words = [self._in_class_words(prompt) for prompt in prompts]
         return (
-            subject_similarity(self.scorer, pictures, photos),
+            subject_similarity(self.scorer, pictures, photos) if photos else None,
             prompt_similarity(self.scorer, pictures, words),
         )
 

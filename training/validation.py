@@ -57,7 +57,7 @@ def make_validator(parts: Parts, trained: Stream, schedule: NoiseSchedule) -> Va
         base.embed(prompt)
     source = make_stream(parts, "held-out", parts.held_out) if parts.held_out else trained
     described = parts.task.describe(config).get("instance_prompt", "")
-    seen = parts.examples[:PHOTOS] if parts.scorer else []
+    seen = parts.examples[:PHOTOS] if parts.scorer and parts.task.has_subject else []
     photos = [square(example.image, parts.resolution) for example in seen]
     return Validator(
         config,

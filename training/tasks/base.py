@@ -31,6 +31,8 @@ class Task(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     config: ClassVar[type[RunConfig]]
+    has_subject: ClassVar[bool] = True
+    """Whether pictures are to look like those that are learned from."""
 
     def check(self, config: Any) -> None:
         """Look at what else the run needs than its `examples`.

@@ -114,6 +114,7 @@ class ControlTask(Task):
     name = "control"
     summary = "teach a base model to follow maps: edges, scribbles, segmentation, ..."
     config = ControlConfig
+    has_subject = False
 
     def check(self, config: ControlConfig) -> None:
         condition = config.condition
