@@ -175,7 +175,7 @@ def test_without_a_map_nothing_steers_and_that_is_said(call, folders):
         (["--condition_from", "photo.png", "--condition_setting", "low=["], "NAME=VALUE is due"),
         (["--condition_from", "photo.png", "--condition_setting", "lo=5"], "no setting of canny"),
         (["--condition_from", "photo.png", "--condition_setting", "low=900"], "low <= high"),
-        (["--condition_from", "photo.png", "--condition_setting", "low=x"], "must be a whole number"),
+        (["--condition_from", "photo.png", "--condition_setting", "low=x"], "whole number"),
         (["--condition", "edges.png", "--condition_setting", "low=5"], "none is"),
     ],
 )
