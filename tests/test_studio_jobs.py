@@ -1,5 +1,6 @@
 """Runs as processes: what the page says of them is what became of them."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gradio as gr
 import psutil
 import pytest
 from PIL import Image
@@ -17,7 +19,9 @@ from orthodiff.errors import UserError
 from studio.jobs.local import LocalRunner, can_resume
 from studio.jobs.status import Status, process_of, read_status
 from studio.jobs.store import RunStore, write_record
+from studio.pages.runs import Runs
 from studio.request import TrainForm, make_config
+from studio.studio import Studio
 
 PATIENCE = 120.0
 
@@ -183,3 +187,25 @@ def test_free_names_are_valid_and_free(tmp_path: Path) -> None:
     assert store.free_name("../") == "run"
     with pytest.raises(UserError, match="exists already"):
         store.claim("toy-duck-hra")
+
+
+def test_a_run_that_appears_is_chosen_whatever_was_chosen_before(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """A look at the folder may be on its way with the old choice while a run is started."""
+
+    async def build() -> Runs:
+        with gr.Blocks():
+            return Runs(Studio.open(bases=(str(tiny),), runs=tmp_path))
+
+    runs = asyncio.run(build())
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "events.jsonl").write_text("")
+        if name == "old":
+            *_, seen = runs.refresh(None, {})
+            assert seen["run"] == ("old", ["old"])
+            assert runs.refresh("old", seen)[0] == gr.skip()
+    shown, *_, seen = runs.refresh("old", seen)
+    assert shown.value == seen["run"][0] == "new"
+    assert runs.refresh("old", seen)[-1]["run"][0] == "old"  # now it is the visitor's choice

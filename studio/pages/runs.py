@@ -53,8 +53,14 @@ class Runs:
         return gr.Dropdown(choices=names, value=chosen, visible=bool(names))
 
     def refresh(self, chosen: str | None, before: Mapping[str, Any]) -> list[Any]:
-        """What the runs folder shows now; what has not changed is left alone."""
+        """What the runs folder shows now; what has not changed is left alone.
+
+        A run that has appeared since is chosen: this may be on its way while one is started, and
+        must not choose the one before it again.
+        """
         names = self.studio.store.names()
+        _, known = before.get("run", (None, names))
+        chosen = next((name for name in names if name not in known), chosen)
         if chosen not in names:
             chosen = self.studio.runner.active() or next(iter(names), None)
         status = read_status(self.studio.store.folder(chosen)) if chosen else None
