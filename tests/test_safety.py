@@ -1,6 +1,7 @@
 """What happens to machines: full disks, lost processes, signals, locks. No run is lost by it."""
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -93,6 +94,15 @@ def test_a_folder_that_cannot_be_written_is_refused(
 ) -> None:
     assert train(tiny, pictures, Path("/proc/run"), cache_dir=tmp_path / "cache") == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_the_base_is_loaded(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert train(Path("nobody/here"), pictures, tmp_path / "run", cache_dir=tmp_path / "file") == 2
+    assert re.search("cache folder.*file` cannot be written.*--cache_dir", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_second_run_is_refused_while_the_first_lives(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
+
+from orthodiff.errors import UserError
 
 _SUM = "sha256"
 
@@ -41,6 +44,23 @@ def content_key(*parts: str | bytes) -> str:
         content = part.encode() if isinstance(part, str) else part
         digest.update(f"{len(content)}:".encode() + content)
     return digest.hexdigest()
+
+
+def check_cache(folder: Path) -> None:
+    """Refuse early a folder that could not be written.
+
+    Raises:
+        UserError: naming it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"The cache folder `{folder}` cannot be written ({error.strerror}). "
+            "Choose another --cache_dir."
+        ) from error
 
 
 def default_cache() -> Path:

@@ -14,6 +14,7 @@ import torch
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from orthodiff.metrics import Scorer
+from training.cache import check_cache, default_cache
 from training.config import RunConfig
 from training.data.example import Example
 from training.folder import check_output
@@ -85,6 +86,7 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     task.check(config)
     examples, held_out = task.examples(config), task.held_out(config)
     check_extras(config)
+    check_cache(config.cache_dir or default_cache())
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         cpu=_share_the_cpu(),
