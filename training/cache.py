@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -47,20 +46,16 @@ def content_key(*parts: str | bytes) -> str:
 
 
 def check_cache(folder: Path) -> None:
-    """Refuse early a folder that could not be written.
+    """Refuse early a folder that could not be written or made; nothing is written.
 
     Raises:
         UserError: naming it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if not there.is_dir() or not os.access(there, os.W_OK):
         raise UserError(
-            f"The cache folder `{folder}` cannot be written ({error.strerror}). "
-            "Choose another --cache_dir."
-        ) from error
+            f"The cache folder `{folder}` cannot be written. Choose another --cache_dir."
+        )
 
 
 def default_cache() -> Path:
