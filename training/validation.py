@@ -138,7 +138,7 @@ class Validator:
             t for batch in self.batches for t in (batch.latents, batch.noise, batch.timesteps)
         )
         prompts = (prompt for batch in self.batches for prompt in batch.prompts)
-        return [*prompts, *(t.double().cpu().numpy().tobytes() for t in tensors)]
+        return [*prompts, *(t.cpu().double().numpy().tobytes() for t in tensors)]
 
     def _keep(self, step: int, pictures: Sequence[Image.Image]) -> Sample:
         """Write `samples/step-NNNNNN/NN.png`, one per validation prompt and seed."""
