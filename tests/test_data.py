@@ -343,6 +343,19 @@ def test_examples_are_opened_when_asked_for(tmp_path: Path) -> None:
         examples[1]
 
 
+def test_some_are_drawn_as_datasets_draws_them(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    for number in range(12):
+        save(tmp_path / f"{number:02}.png", number)
+    examples = usable_examples(Request(folder=tmp_path))
+    names = [record.name for record in examples.records]
+    theirs = datasets.Dataset.from_dict({"name": names}).shuffle(seed=7).select(range(5))["name"]
+    drawn = examples.drawn(5, seed=7)
+    assert [record.name for record in drawn.records] == sorted(theirs)
+    assert drawn.samples_per_epoch == 5
+    assert examples.drawn(12, seed=7) is examples.drawn(None, seed=7) is examples
+
+
 def test_the_order_of_layouts_is_from_special_to_general() -> None:
     assert list(LAYOUTS) == ["imagefolder", "datasets", "kohya", "folder"]
 

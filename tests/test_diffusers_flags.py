@@ -280,7 +280,6 @@ def test_reading_prompts_another_way_changes_embeddings_and_their_name(tiny: Pat
         (["--lora_dropout=0.1"], ["`lora_dropout`", "hra"]),
         (["--method=lora", "--lora_dropout=1.5"], ["from 0 to below 1"]),
         (["--center_corp"], ["--center_crop"]),
-        (["--max_train_samples=9"], ["`max_train_samples`", "a folder that holds only so many"]),
         (["--use_8bit_adam", "--optimizer=adamw"], ["use_8bit_adam", "adamw", "contradict"]),
         (["--use_8bit_adam=false", "--optimizer=adamw8bit"], ["use_8bit_adam", "contradict"]),
         (["--use_8bit_adam=maybe"], ["`use_8bit_adam` is 'maybe'"]),

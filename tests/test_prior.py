@@ -8,7 +8,7 @@ from PIL import Image
 
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
-from training.prior import class_examples
+from training.prior import check_class_folder, class_examples
 from training.tasks.dreambooth import DreamBoothConfig
 
 
@@ -97,3 +97,16 @@ def test_given_pictures_are_used_first_and_only_the_rest_is_made(
     names = [example.name for example in class_examples(fewer, base, resolution=32)]
     assert names == ["dog 0.png", "dog 1.png"]
     assert len(list(given.iterdir())) == 5
+
+
+def test_a_folder_that_lacks_pictures_and_cannot_be_written_is_told_early(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    elsewhere = tmp_path / "file" / "class"  # not even root can make that
+    with pytest.raises(UserError) as caught:
+        check_class_folder(config(tmp_path, class_data_dir=elsewhere))
+    assert str(caught.value) == (
+        f"5 of 5 class pictures have to be made, but `{elsewhere}` cannot be written. "
+        "Choose another --class_data_dir, or lower --num_class_images."
+    )
+    check_class_folder(config(tmp_path, class_data_dir=tmp_path / "new"))
+    assert not (tmp_path / "new").exists()

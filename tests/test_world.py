@@ -155,6 +155,25 @@ def test_subject_command_line(tmp_path):
 
 
 @needs_font
+def test_a_subject_is_not_painted_among_other_files(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    words = ["world", "--subject", "1", "--count", "1", "--out", "."]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: `.` is not empty. Choose a new folder, or add --overwrite to write the pictures "
+        "beside what is there.\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    monkeypatch.setattr(sys, "argv", [*words, "--overwrite"])
+    main()
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.txt", "00.png", "subject.json"}
+
+
+@needs_font
 @pytest.mark.parametrize(("words", "sentence"), [
     ("--subject -1 --out x", "Use a `subject` of 0 to 4294967295, not -1."),
     ("--pairs segmentation --size 1 --out x", "Use a `size` of 16 to 2048, not 1."),

@@ -72,7 +72,7 @@ def _make(folder: Path) -> None:
         try:
             folder.mkdir(parents=True)
             return
-        except OSError:
+        except FileNotFoundError:
             if not tries_left:
                 raise
 

@@ -51,11 +51,16 @@ def check_cache(folder: Path) -> None:
     Raises:
         UserError: naming it.
     """
-    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    if not can_be_written(folder):
         raise UserError(
             f"The cache folder `{folder}` cannot be written. Choose another --cache_dir."
         )
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether files can be put into a folder, which may still have to be made."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def default_cache() -> Path:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from orthodiff.families import Base
     from training.config import RunConfig
-    from training.data.example import Example
     from training.data.found import Record, Source
 
 OR_AFRESH = "or start afresh in another --output_dir"
@@ -27,7 +26,7 @@ def origin_of(
     config: RunConfig,
     accelerator: Accelerator,
     base: Base,
-    examples: Sequence[Example],
+    examples: Examples,
     prior: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Sums over the base's weights and every picture, samples a step, and the precision."""
@@ -82,10 +81,9 @@ def _parts(base: Base) -> tuple[str, ...]:
     return ("unet", "vae", *(text.name for text in base.texts))
 
 
-def _pictures(examples: Sequence[Example]) -> list[list[str]]:
+def _pictures(examples: Examples) -> list[list[str]]:
     """Name and sum of every picture, in the order that the run's chance counts them."""
-    records = examples.records if isinstance(examples, Examples) else ()
-    return [[record.name, _sum(record)] for record in records]
+    return [[record.name, _sum(record)] for record in examples.records]
 
 
 def _sum(record: Record) -> str:

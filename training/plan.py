@@ -100,14 +100,14 @@ def _small(parts: Parts, scratch: Path) -> Parts:
     return replace(
         parts,
         config=parts.config.model_copy(update=places),
-        examples=_some(parts.examples),
-        held_out=_some(parts.held_out),
+        examples=parts.examples[:: _every(parts.examples)],
+        held_out=parts.held_out[:: _every(parts.held_out)],
     )
 
 
-def _some(examples: Sequence[Example]) -> Sequence[Example]:
-    """At most `PICTURES` of them, from the first to the last."""
-    return examples[:: math.ceil(len(examples) / PICTURES) or 1]
+def _every(examples: Sequence[Example]) -> int:
+    """The distance at which `PICTURES` or fewer reach from the first to the last of them."""
+    return math.ceil(len(examples) / PICTURES) or 1
 
 
 def _timed(work: Callable[..., T], *arguments: object) -> tuple[T, float]:

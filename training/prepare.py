@@ -17,6 +17,7 @@ from orthodiff.metrics import Scorer
 from training.cache import check_cache, default_cache
 from training.config import RunConfig
 from training.data.example import Example
+from training.data.examples import Examples
 from training.folder import check_output
 from training.hardware import check_hardware
 from training.hub import open_repository
@@ -50,7 +51,7 @@ class Parts:
     accelerator: Accelerator
     base: Base
     num_parameters: int
-    examples: Sequence[Example]
+    examples: Examples
     held_out: Sequence[Example]
     scorer: Scorer | None
     checkpoint: Mapping[str, Any] | None
@@ -84,7 +85,8 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     goes_on = _is_of_run(config, checkpoint)
     check_output(config.output_dir, resume=goes_on, overwrite=config.overwrite_output_dir)
     task.check(config)
-    examples, held_out = task.examples(config), task.held_out(config)
+    examples = task.examples(config).drawn(config.max_train_samples, seed=config.seed)
+    held_out = task.held_out(config)
     check_extras(config)
     check_cache(config.cache_dir or default_cache())
     accelerator = Accelerator(

@@ -16,7 +16,7 @@ from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.pictures import open_picture, pictures_in
-from training.cache import default_cache
+from training.cache import can_be_written, default_cache
 from training.data.examples import Examples
 from training.data.found import Record, Request
 from training.failures import is_out_of_memory
@@ -37,8 +37,7 @@ def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> 
     """
     folder = config.class_data_dir or _kept_at(config, base, resolution)
     folder.mkdir(parents=True, exist_ok=True)
-    given = given_pictures(config)
-    made = [folder / _name(n) for n in range(config.num_class_images - len(given))]
+    given, made = given_pictures(config), _own_pictures(config, folder)
     missing = [number for number, path in enumerate(made) if not _is_whole(path)]
     _make(missing, folder, base, config, resolution)
     caption = config.class_prompt or ""
@@ -53,19 +52,33 @@ def given_pictures(config: DreamBoothConfig) -> list[Path]:
     return [path for path in found if not _MADE.fullmatch(path.name)][: config.num_class_images]
 
 
+def _own_pictures(config: DreamBoothConfig, folder: Path) -> list[Path]:
+    """The files of the pictures that the base makes, whether they are there or not."""
+    count = config.num_class_images - len(given_pictures(config))
+    return [folder / _name(number) for number in range(count)]
+
+
 def check_class_folder(config: DreamBoothConfig) -> None:
     """Refuse class pictures that could not be used; they may still be missing.
 
     Raises:
-        UserError: the folder is a file, or holds a picture that cannot be read (named).
+        UserError: the folder is a file, holds a picture that cannot be read (named), or lacks some
+            and cannot be written.
     """
     folder = config.class_data_dir
-    if folder is None or not folder.exists():
+    if folder is None:
         return
-    if not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
         raise UserError(f"`class_data_dir` is `{folder}`, which is a file. Give a folder.")
-    for path in pictures_in(folder):
+    for path in pictures_in(folder) if folder.exists() else ():
         open_picture(path)
+    missing = sum(not path.exists() for path in _own_pictures(config, folder))
+    if missing and not can_be_written(folder):
+        raise UserError(
+            f"{missing} of {config.num_class_images} class pictures have to be made, but "
+            f"`{folder}` cannot be written. Choose another --class_data_dir, or lower "
+            "--num_class_images."
+        )
 
 
 def _make(

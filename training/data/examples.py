@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
+import numpy as np
 from PIL import Image
 
 from orthodiff.errors import FileError
@@ -45,6 +46,14 @@ class Examples(Sequence[Example]):
     def samples_per_epoch(self) -> int:
         """How many an epoch sees, repeats counted."""
         return sum(record.repeats for record in self.records)
+
+    def drawn(self, count: int | None, *, seed: int) -> Examples:
+        """At most `count` of them in their order, those that `datasets` draws with this seed."""
+        if count is None or count >= len(self):
+            return self
+        chosen = np.random.default_rng(seed).permutation(len(self))[:count]
+        records = [self.records[index] for index in sorted(chosen)]
+        return Examples(records, self.request, is_prior=self.is_prior, remarks=self.remarks)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...

@@ -20,9 +20,6 @@ class CompatibleOptions(Options):
     validation_images: Annotated[tuple[str, ...], Harmless] = Field(
         (), description="diffusers' flag; refused: no base here starts from a picture"
     )
-    max_train_samples: Annotated[int | None, Harmless] = Field(
-        None, description="diffusers' flag; refused: every picture that is there is learned from"
-    )
     class_labels_conditioning: Annotated[Literal["timesteps"] | None, Harmless] = Field(
         None, description="diffusers' flag; refused: no base here takes class labels"
     )
@@ -33,11 +30,6 @@ class CompatibleOptions(Options):
             raise ValueError(
                 "`validation_images` are for bases that start from a picture, which are not "
                 "supported. Leave the flag out."
-            )
-        if self.max_train_samples is not None:
-            raise ValueError(
-                "`max_train_samples` is not supported: every picture that is there is learned "
-                "from. Leave the flag out, and give a folder that holds only so many."
             )
         if self.class_labels_conditioning:
             raise ValueError(

@@ -18,6 +18,9 @@ USUAL_BUCKET_STEP, USUAL_CROPS = 64, 4
 
 
 class DataOptions(Options):
+    max_train_samples: int | None = Field(
+        None, ge=1, description="learn from this many pictures only, drawn by the seed [all]"
+    )
     resolution: int | None = Field(
         None, ge=8, description="side of the square pictures in pixels [the base's own]"
     )

@@ -198,7 +198,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side in pixels")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace the pairs that --out holds already"
+        "--overwrite",
+        action="store_true",
+        help="replace the pairs, or pictures of these names, that --out holds already",
     )
     try:
         print(_write(parser.parse_args()))
@@ -226,6 +228,7 @@ def _paint(options: argparse.Namespace) -> str:
     from training.pocket.pairs import write_pairs
 
     if options.pairs is None:
+        _check_empty(options.out, overwrite=options.overwrite)
         card = write_subject(options.subject, options.count, options.out, size=options.size)
         return f"{options.count} pictures of {card['caption']} in {options.out}"
     write_pairs(
@@ -238,6 +241,14 @@ def _paint(options: argparse.Namespace) -> str:
         overwrite=options.overwrite,
     )
     return f"{options.count} {options.split} pairs with {options.pairs} maps in {options.out}"
+
+
+def _check_empty(out: Path, *, overwrite: bool) -> None:
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise UserError(
+            f"`{out}` is not empty. Choose a new folder, or add --overwrite to write the pictures "
+            "beside what is there."
+        )
 
 
 if __name__ == "__main__":

@@ -43,16 +43,16 @@ class Task(ABC):
         return
 
     @abstractmethod
-    def examples(self, config: Any) -> Sequence[Example]:
+    def examples(self, config: Any) -> Examples:
         """What the run learns from, looked at before the base is loaded.
 
         Raises:
             UserError: there is nothing, or some cannot be used (named).
         """
 
-    def samples_per_epoch(self, config: Any, examples: Sequence[Example]) -> int:
+    def samples_per_epoch(self, config: Any, examples: Examples) -> int:
         """How many samples one pass over the `examples` sees."""
-        return examples.samples_per_epoch if isinstance(examples, Examples) else len(examples)
+        return examples.samples_per_epoch
 
     def held_out(self, config: Any) -> Sequence[Example]:
         """The pictures of `validation_data_dir`, read as the training's are.

@@ -119,8 +119,9 @@ class ControlTask(Task):
     def check(self, config: ControlConfig) -> None:
         condition = config.condition
         for path in config.validation_image:
+            chosen = open_map(path)
             try:
-                condition.check(open_map(path))
+                condition.check(chosen)
             except UserError as error:
                 raise UserError(f"--validation_image {path}: {error}") from error
 

@@ -16,6 +16,7 @@ from orthodiff.bundle import Bundle
 from training.config import RunConfig
 from training.data.check import usable_examples
 from training.data.example import Example
+from training.data.examples import Examples
 from training.options import ModelOptions, PriorOptions, SubjectOptions, TextOptions
 from training.tasks.base import Task
 from training.words import attach_text
@@ -64,10 +65,10 @@ class DreamBooth(Task):
 
         check_class_folder(config)
 
-    def examples(self, config: DreamBoothConfig) -> Sequence[Example]:
+    def examples(self, config: DreamBoothConfig) -> Examples:
         return usable_examples(config.source, skip_bad_files=config.skip_bad_files)
 
-    def samples_per_epoch(self, config: DreamBoothConfig, examples: Sequence[Example]) -> int:
+    def samples_per_epoch(self, config: DreamBoothConfig, examples: Examples) -> int:
         """Of the subject or of the class, whatever there is more of, as diffusers counts."""
         of_class = config.num_class_images if config.with_prior_preservation else 0
         return max(super().samples_per_epoch(config, examples), of_class)
