@@ -13,9 +13,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from orthodiff.errors import UserError
 from training.config import RunConfig
+from training.muon import Muon
 
+OF_ADAMW = ("tokens", "hint_encoder")
+"""Parts that muon leaves to AdamW: words are no matrices, and hints learn no faster by it."""
 Groups = list[dict[str, Any]]
-"""What torch's optimizers take: `params` with the rate `lr` of their own."""
+"""What torch's optimizers take: the `params` of a `part` with the rate `lr` of their own."""
 
 
 def make_optimizer(
@@ -28,7 +31,11 @@ def make_optimizer(
     """
     times = config.gradient_accumulation_steps * config.train_batch_size * processes
     groups = [
-        {"params": list(own), "lr": config.rate_for(part) * (times if config.scale_lr else 1)}
+        {
+            "part": part,
+            "params": list(own),
+            "lr": config.rate_for(part) * (times if config.scale_lr else 1),
+        }
         for part, own in parameters.items()
     ]
     return OPTIMIZERS[config.optimizer](config, groups)
@@ -81,6 +88,21 @@ def _adamw(config: RunConfig, groups: Groups) -> Optimizer:
     return torch.optim.AdamW(groups, fused=fused, **_adam_settings(config))
 
 
+def _muon(config: RunConfig, groups: Groups) -> Optimizer:
+    """Muon for the matrices of adapters, AdamW for words, hint encoders and scales."""
+    divided = [
+        {**group, "params": params, "is_matrices": is_matrices}
+        for group in groups
+        for is_matrices in (True, False)
+        if (params := [p for p in group["params"] if _is_matrix(p, group) == is_matrices])
+    ]
+    return Muon(divided, **_adam_settings(config))
+
+
+def _is_matrix(parameter: nn.Parameter, group: Mapping[str, Any]) -> bool:
+    return parameter.ndim > 1 and group["part"] not in OF_ADAMW
+
+
 def _adamw_8bit(config: RunConfig, groups: Groups) -> Optimizer:
     return _package("adamw8bit").optim.AdamW8bit(groups, **_adam_settings(config))
 
@@ -113,6 +135,7 @@ def _adam_settings(config: RunConfig) -> dict[str, Any]:
 
 OPTIMIZERS: dict[str, Callable[[RunConfig, Groups], Optimizer]] = {
     "adamw": _adamw,
+    "muon": _muon,
     "adamw8bit": _adamw_8bit,
     "prodigy": _prodigy,
     "schedulefree": _schedule_free,

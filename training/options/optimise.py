@@ -37,8 +37,10 @@ class OptimiseOptions(Options):
     lr_warmup_steps: int = Field(0, ge=0, description="steps of rising rate at the start")
     lr_num_cycles: int = Field(1, ge=1, description="restarts of cosine_with_restarts")
     lr_power: float = Field(1.0, gt=0, description="power of polynomial")
-    optimizer: Literal["adamw", "adamw8bit", "prodigy", "schedulefree"] = Field(
-        "adamw", description="adamw, adamw8bit, prodigy (finds its rate) or schedulefree (extras)"
+    optimizer: Literal["adamw", "muon", "adamw8bit", "prodigy", "schedulefree"] = Field(
+        "adamw",
+        description="adamw, muon (learns more a step at a higher rate), or, as extras, adamw8bit, "
+        "prodigy (finds its rate) or schedulefree",
     )
     use_8bit_adam: Annotated[bool, Harmless, Alias("optimizer", on="adamw8bit")] = Field(
         False, exclude=True, description="the same as --optimizer adamw8bit"

@@ -1,0 +1,72 @@
+"""Muon: matrices step along the orthogonal factor of their momentum (Jordan et al., 2024)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM = 0.95
+RMS = 0.2
+"""Root mean square of a full step at rate 1; AdamW's steps are about as large (2502.16982)."""
+RANK_TOLERANCE = 1e-6
+"""Share of the largest singular value below which a direction is rounding, and stands still."""
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for groups with `is_matrices`, AdamW for the others.
+
+    A step is `rate * 0.2 sqrt(max(m, n)) U V^T` for a momentum `U S V^T` (m, n), Nesterov's. The
+    factor is exact, from the smaller Gram matrix in float64, and that of all matrices of one shape
+    is found in one call. Kernels (out, in, h, w) count as matrices (out, in h w).
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Take one step; the gradients of matrices are used up."""
+        for group in self.param_groups:
+            if group.get("is_matrices"):
+                self._step_matrices(group)
+        return super().step(closure)  # passes over what has no gradient
+
+    def _step_matrices(self, group: dict[str, Any]) -> None:
+        rate = group["lr"]
+        for matrices in _by_shape(group["params"]):
+            directions = torch.stack([self._direction(matrix) for matrix in matrices])
+            size = rate * RMS * max(directions.shape[1:]) ** 0.5
+            for matrix, factor in zip(matrices, orthogonal_factor(directions), strict=True):
+                matrix.mul_(1 - rate * group["weight_decay"])
+                matrix.add_(factor.view_as(matrix), alpha=-size)
+                matrix.grad = None
+
+    def _direction(self, matrix: nn.Parameter) -> Tensor:
+        """Return the gradient mixed with its momentum, (m, n)."""
+        state, gradient = self.state[matrix], matrix.grad
+        assert gradient is not None
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(gradient)
+            state["step"] = torch.tensor(0.0)  # as torch's AdamW looks for one when it is loaded
+        state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp(state["momentum"], MOMENTUM).flatten(1)
+
+
+def _by_shape(parameters: Iterable[nn.Parameter]) -> Iterable[list[nn.Parameter]]:
+    found: dict[Any, list[nn.Parameter]] = defaultdict(list)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            found[parameter.shape, parameter.device].append(parameter)
+    return found.values()
+
+
+def orthogonal_factor(matrices: Tensor) -> Tensor:
+    """Return `U V^T` of every `U S V^T` in `matrices` (..., m, n); null directions stay zero."""
+    wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
+    exact = wide.double()
+    squares, basis = torch.linalg.eigh(exact @ exact.mT)
+    least = squares.amax(-1, keepdim=True) * RANK_TOLERANCE**2
+    scale = torch.where(squares > least, squares.clamp(min=0).rsqrt(), 0.0)
+    factor = ((basis * scale[..., None, :]) @ (basis.mT @ exact)).to(matrices.dtype)
+    return factor.mT if wide is not matrices else factor
