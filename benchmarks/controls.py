@@ -66,6 +66,12 @@ SETTINGS = {
     f"{rival.NAME}-our-start": ["--method", "none", rival.OUR_START],
 }
 """Contestants; LoRA's ranks are those whose numbers of parameters are nearest to HRA's."""
+MUON = "-muon"
+SETTINGS |= {
+    f"{name}{MUON}": [*SETTINGS[name], "--optimizer", "muon"]
+    for name in ("hra-finest", "lora-finest", f"{rival.NAME}-our-start")
+}
+"""Those that are trained with AdamW, and with Muon as well."""
 LIKE_HRA = {
     "lora": (ATTENTION_AND_GEGLU, 8),
     "lora-convs": (WITH_CONVS, 8),
@@ -73,8 +79,8 @@ LIKE_HRA = {
 }
 """The layers on which a LoRA has as many parameters as HRA, and HRA's rank there."""
 HINT = "hint"
-OURS = ("hra-finest", "hra-convs", "hra")
-RIVALS = (rival.NAME, f"{rival.NAME}-our-start")
+OURS = tuple(name for name in SETTINGS if name.startswith("hra"))
+RIVALS = tuple(name for name in SETTINGS if name.startswith(rival.NAME))
 ALONE = (HINT, *RIVALS)
 """Those in which the rate is that of everything learned."""
 TRAIN_SEED, TEST_SEED, SWEEP_SEED = 0, 1, 2
@@ -84,8 +90,9 @@ AIM = {"canny": "f1", "segmentation": "miou"}
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    for name, (targets, rank) in LIKE_HRA.items():
-        SETTINGS[name] += ["--rank", str(lora_rank(targets, rank))]
+    for name, flags in SETTINGS.items():
+        if like := LIKE_HRA.get(name.removesuffix(MUON)):
+            flags += ["--rank", str(lora_rank(*like))]
     judge = Judge(load_base(BASE), options.condition, model=options.segmenter)
     test = open_test(_pairs(options, "held-out", options.maps, TEST_SEED))
     _pairs(options, "train", options.pairs, TRAIN_SEED)
