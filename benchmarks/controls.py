@@ -67,9 +67,10 @@ SETTINGS = {
 }
 """Contestants; LoRA's ranks are those whose numbers of parameters are nearest to HRA's."""
 MUON = "-muon"
-SETTINGS |= {
-    f"{name}{MUON}": [*SETTINGS[name], "--optimizer", "muon"]
-    for name in ("hra-finest", "lora-finest", f"{rival.NAME}-our-start")
+WITH_MUON = ("hra-finest", "lora-finest", f"{rival.NAME}-our-start")
+SETTINGS = {
+    **{name: [*flags, "--optimizer", "adamw"] for name, flags in SETTINGS.items()},
+    **{f"{name}{MUON}": [*SETTINGS[name], "--optimizer", "muon"] for name in WITH_MUON},
 }
 """Those that are trained with AdamW, and with Muon as well."""
 LIKE_HRA = {

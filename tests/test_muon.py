@@ -59,7 +59,7 @@ def test_the_basis_does_not_matter(shape: tuple[int, int]) -> None:
 def test_steps_are_those_of_torch_s_muon(shape: tuple[int, int]) -> None:
     """Torch's iterates in bfloat16, here until it has converged: two digits of an entry."""
     start, gradients = random(*shape), [random(*shape, seed=seed) for seed in (1, 2, 3)]
-    converged = {"ns_coefficients": (1.5, -0.5, 0.0), "ns_steps": 40}
+    converged = {"ns_coefficients": (1.5, -0.5, 0.0), "ns_steps": 40, "momentum": 0.9}
     theirs = stepped(
         start, gradients, torch.optim.Muon, adjust_lr_fn="match_rms_adamw", **converged
     )

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MOMENTUM = 0.95
 RMS = 0.2
 """Root mean square of a full step at rate 1; AdamW's steps are about as large (2502.16982)."""
 RANK_TOLERANCE = 1e-6
@@ -19,7 +18,8 @@ RANK_TOLERANCE = 1e-6
 class Muon(torch.optim.AdamW):
     """Muon for groups with `is_matrices`, AdamW for the others.
 
-    A step is `rate * 0.2 sqrt(max(m, n)) U V^T` for a momentum `U S V^T` (m, n), Nesterov's. The
+    A step is `rate * 0.2 sqrt(max(m, n)) U V^T` for a momentum `U S V^T` (m, n), Nesterov's, with
+    AdamW's first decay (0.9 learns faster in short runs than the usual 0.95). The
     factor is exact, from the smaller Gram matrix in float64, and that of all matrices of one shape
     is found in one call. Kernels (out, in, h, w) count as matrices (out, in h w).
     """
@@ -33,24 +33,24 @@ class Muon(torch.optim.AdamW):
         return super().step(closure)  # passes over what has no gradient
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        rate = group["lr"]
+        rate, (decay, _) = group["lr"], group["betas"]
         for matrices in _by_shape(group["params"]):
-            directions = torch.stack([self._direction(matrix) for matrix in matrices])
+            directions = torch.stack([self._direction(matrix, decay) for matrix in matrices])
             size = rate * RMS * max(directions.shape[1:]) ** 0.5
             for matrix, factor in zip(matrices, orthogonal_factor(directions), strict=True):
                 matrix.mul_(1 - rate * group["weight_decay"])
                 matrix.add_(factor.view_as(matrix), alpha=-size)
                 matrix.grad = None
 
-    def _direction(self, matrix: nn.Parameter) -> Tensor:
+    def _direction(self, matrix: nn.Parameter, decay: float) -> Tensor:
         """Return the gradient mixed with its momentum, (m, n)."""
         state, gradient = self.state[matrix], matrix.grad
         assert gradient is not None
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(gradient)
             state["step"] = torch.tensor(0.0)  # as torch's AdamW looks for one when it is loaded
-        state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-        return gradient.lerp(state["momentum"], MOMENTUM).flatten(1)
+        state["momentum"].lerp_(gradient, 1 - decay)
+        return gradient.lerp(state["momentum"], decay).flatten(1)
 
 
 def _by_shape(parameters: Iterable[nn.Parameter]) -> Iterable[list[nn.Parameter]]:

@@ -45,7 +45,7 @@ class OptimiseOptions(Options):
     use_8bit_adam: Annotated[bool, Harmless, Alias("optimizer", on="adamw8bit")] = Field(
         False, exclude=True, description="the same as --optimizer adamw8bit"
     )
-    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first decay")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first decay, and muon's")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's second decay")
     adam_weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon")
