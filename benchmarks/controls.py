@@ -85,7 +85,7 @@ RIVALS = tuple(name for name in SETTINGS if name.startswith(rival.NAME))
 ALONE = (HINT, *RIVALS)
 """Those in which the rate is that of everything learned."""
 TRAIN_SEED, TEST_SEED, SWEEP_SEED = 0, 1, 2
-AIM = {"canny": "f1", "segmentation": "miou"}
+AIM = {"canny": "f1", "scribble": "f1", "segmentation": "miou"}
 
 
 def main() -> None:

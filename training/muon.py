@@ -64,9 +64,9 @@ def _by_shape(parameters: Iterable[nn.Parameter]) -> Iterable[list[nn.Parameter]
 def orthogonal_factor(matrices: Tensor) -> Tensor:
     """Return `U V^T` of every `U S V^T` in `matrices` (..., m, n); null directions stay zero."""
     wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
-    exact = wide.double()
+    exact = (wide.cpu() if wide.device.type == "mps" else wide).double()
     squares, basis = torch.linalg.eigh(exact @ exact.mT)
     least = squares.amax(-1, keepdim=True) * RANK_TOLERANCE**2
     scale = torch.where(squares > least, squares.clamp(min=0).rsqrt(), 0.0)
-    factor = ((basis * scale[..., None, :]) @ (basis.mT @ exact)).to(matrices.dtype)
+    factor = ((basis * scale[..., None, :]) @ (basis.mT @ exact)).to(matrices)
     return factor.mT if wide is not matrices else factor
