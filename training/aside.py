@@ -72,7 +72,7 @@ def _make(folder: Path) -> None:
         try:
             folder.mkdir(parents=True)
             return
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             if not tries_left:
                 raise
 
