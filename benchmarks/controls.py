@@ -51,7 +51,7 @@ WITH_CONVS = (*ATTENTION_AND_GEGLU, *FINEST)
 USUAL_FLAGS, CONVS_FLAGS, FINEST_FLAGS = (
     ("--target_modules", *targets) for targets in (ATTENTION_AND_GEGLU, WITH_CONVS, FINEST)
 )
-SETTINGS = {
+LEARNED = {
     "hra-finest": ["--method", "hra", "--rank", "24", *FINEST_FLAGS],
     "hra-convs": ["--method", "hra", "--rank", "8", *CONVS_FLAGS],
     "hra": ["--method", "hra", "--rank", "8", *USUAL_FLAGS],
@@ -65,14 +65,14 @@ SETTINGS = {
     rival.NAME: ["--method", "none"],
     f"{rival.NAME}-our-start": ["--method", "none", rival.OUR_START],
 }
-"""Contestants; LoRA's ranks are those whose numbers of parameters are nearest to HRA's."""
+"""What they learn; LoRA's ranks are those whose numbers of parameters are nearest to HRA's."""
 MUON = "-muon"
 WITH_MUON = ("hra-finest", "lora-finest", f"{rival.NAME}-our-start")
 SETTINGS = {
-    **{name: [*flags, "--optimizer", "adamw"] for name, flags in SETTINGS.items()},
-    **{f"{name}{MUON}": [*SETTINGS[name], "--optimizer", "muon"] for name in WITH_MUON},
+    **{name: [*flags, "--optimizer", "adamw"] for name, flags in LEARNED.items()},
+    **{f"{name}{MUON}": [*LEARNED[name], "--optimizer", "muon"] for name in WITH_MUON},
 }
-"""Those that are trained with AdamW, and with Muon as well."""
+"""All contestants: each with AdamW, and some with Muon as well."""
 LIKE_HRA = {
     "lora": (ATTENTION_AND_GEGLU, 8),
     "lora-convs": (WITH_CONVS, 8),

@@ -19,9 +19,9 @@ class Muon(torch.optim.AdamW):
     """Muon for groups with `is_matrices`, AdamW for the others.
 
     A step is `rate * 0.2 sqrt(max(m, n)) U V^T` for a momentum `U S V^T` (m, n), Nesterov's, with
-    AdamW's first decay (0.9 learns faster in short runs than the usual 0.95). The
-    factor is exact, from the smaller Gram matrix in float64, and that of all matrices of one shape
-    is found in one call. Kernels (out, in, h, w) count as matrices (out, in h w).
+    AdamW's first decay (0.9 learns faster in short runs than the usual 0.95). The factor is exact,
+    from the smaller Gram matrix in float64; all matrices of one shape share one call. Kernels
+    (out, in, h, w) count as matrices (out, in h w).
     """
 
     @torch.no_grad()
