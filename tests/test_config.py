@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from orthodiff.errors import UserError
+from orthodiff.targets import ATTENTION
 from training.config import read_config
 from training.tasks.control import ControlConfig
 from training.tasks.dreambooth import DreamBoothConfig
@@ -110,6 +111,7 @@ def test_what_needs_a_switch_says_which(flags: list[str], needed: str) -> None:
         ([], ["--lr_warmup_steps=5", "--lr_num_cycles=2", "--lr_power=2"]),
         (["--placeholder_token=sks"], ["--placeholder_token=sks", "--token_learning_rate=5e-3"]),
         (["--use_8bit_adam"], ["--optimizer=adamw8bit"]),
+        ([], ["--target_modules", *ATTENTION]),
     ],
 )
 def test_what_comes_to_the_same_is_the_same_run(before: list[str], now: list[str]) -> None:
@@ -139,6 +141,7 @@ def test_what_comes_to_the_same_is_the_same_run(before: list[str], now: list[str
         (["--rank=4"], ["--rank=8"], "rank"),
         ([], ["--resolution=64"], "resolution"),
         ([], ["--use_8bit_adam"], "optimizer"),
+        ([], ["--target_modules=to_q"], "target_modules"),
     ],
 )
 def test_another_run_is_told_by_a_setting(before: list[str], now: list[str], name: str) -> None:

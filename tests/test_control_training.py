@@ -13,6 +13,7 @@ from orthodiff.control import condition_of
 from orthodiff.errors import UserError
 from orthodiff.families import load_base
 from orthodiff.parts import parts_in
+from orthodiff.targets import ATTENTION, ATTENTION_AND_GEGLU
 from tests.runs import ROOT
 from training.__main__ import main
 from training.config import read_config
@@ -215,12 +216,23 @@ def test_flags_of_empty_prompts_win_over_a_saved_run(tmp_path: Path) -> None:
         read("--proportion_empty_prompts=few")
 
 
-def test_the_usual_rate_of_hints_may_be_spelled_out() -> None:
-    base = ["--pretrained_model_name_or_path=x", "--train_data_dir=y"]
-    saved = read_config(base, ControlConfig, prog="test").resolved()
-    for rate, name in (("1e-3", None), ("1e-4", "hint_learning_rate")):
-        flags = [*base, f"--hint_learning_rate={rate}"]
-        assert read_config(flags, ControlConfig, prog="test").difference(saved) == name
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--hint_learning_rate=1e-3"], None),
+        (["--hint_learning_rate=1e-4"], "hint_learning_rate"),
+        (["--condition_type=canny", "--condition_setting=low=100"], None),
+        (["--condition_type=scribble"], "condition_type"),
+        (["--condition_setting=low=50"], "condition_setting"),
+        (["--target_modules", *ATTENTION_AND_GEGLU], None),
+        (["--target_modules", *ATTENTION], "target_modules"),
+    ],
+)
+def test_what_is_usual_may_be_spelled_out(flags: list[str], name: str | None) -> None:
+    usual = ["--pretrained_model_name_or_path=x", "--train_data_dir=y"]
+    saved = read_config(usual, ControlConfig, prog="test").resolved()
+    config = read_config([*usual, *flags], ControlConfig, prog="test")
+    assert config.difference(json.loads(json.dumps(saved))) == name
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,20 @@ YAML and on the command line they stand beside the others.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from orthodiff.adapters import ADAPTERS, Method
+from orthodiff.targets import ATTENTION
 from training.method import make_method, setting_flags
 from training.options.base import Options
 
 
 class AdapterOptions(Options):
+    usual_targets: ClassVar[tuple[str, ...]] = ATTENTION
+
     method: str = Field("hra", description="adapter: " + ", ".join(ADAPTERS))
     settings: dict[str, Any] = Field(default_factory=dict)
     target_modules: tuple[str, ...] = Field(
@@ -45,6 +48,14 @@ class AdapterOptions(Options):
     def _check_method(self) -> Self:
         self.method_settings()
         return self
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The layers to adapt: those that were given, else the usual ones."""
+        return tuple(self.target_modules) or self.usual_targets
+
+    def in_effect(self) -> dict[str, Any]:
+        return {**super().in_effect(), "target_modules": self.targets}
 
     def method_settings(self) -> dict[str, Any]:
         """Everything the method can be set to, as it is set."""

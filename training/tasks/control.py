@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -42,6 +42,8 @@ NONE = "none"
 class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
     """Teach a base model to follow maps: edges, scribbles, segmentation, depth or landmarks."""
 
+    usual_targets: ClassVar[tuple[str, ...]] = orthodiff.ATTENTION_AND_GEGLU
+
     method: str = Field(
         "hra", description=f"adapter: {', '.join(orthodiff.ADAPTERS)}, or {NONE} (hint encoder)"
     )
@@ -55,7 +57,8 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
     @property
     def condition(self) -> Condition:
         """The kind of maps, with its settings."""
-        found = find_condition(self.train_data_dir, self.condition_type, self.condition_settings())
+        folder = self.train_data_dir and Path(self.train_data_dir)  # plain text where saved
+        found = find_condition(folder, self.condition_type, self.condition_settings())
         return found.with_model(self.condition_model) if self.condition_model else found
 
     def method_settings(self) -> dict[str, Any]:
@@ -72,7 +75,12 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
         return [*super().notes(), *([said] if idle else [])]
 
     def in_effect(self) -> dict[str, Any]:
-        return {**super().in_effect(), "hint_learning_rate": self.rate_for("hint_encoder")}
+        return {
+            **super().in_effect(),
+            "condition_type": self.condition.name,
+            "condition_setting": self.condition.settings(),
+            "hint_learning_rate": self.rate_for("hint_encoder"),
+        }
 
     def rate_for(self, part: str) -> float:
         """Prodigy finds one rate for all."""
@@ -155,9 +163,8 @@ class ControlTask(Task):
         generator = torch.Generator().manual_seed(config.seed)
         parts: dict[str, Part] = {}
         if config.method != NONE:
-            targets = config.target_modules or orthodiff.ATTENTION_AND_GEGLU
             parts["unet"] = orthodiff.attach(
-                base.unet, config.adapter(), targets=targets, generator=generator
+                base.unet, config.adapter(), targets=config.targets, generator=generator
             )
         parts["hint_encoder"] = control.attach(
             base.unet, config.condition, factor=base.factor, generator=generator

@@ -89,9 +89,8 @@ class DreamBooth(Task):
 
     def attach(self, config: DreamBoothConfig, base: Base) -> Bundle:
         generator = torch.Generator().manual_seed(config.seed)
-        targets = config.target_modules or orthodiff.ATTENTION
         adapter = orthodiff.attach(
-            base.unet, config.adapter(), targets=targets, generator=generator
+            base.unet, config.adapter(), targets=config.targets, generator=generator
         )
         text = attach_text(config, config.adapter(), base, generator)
         return Bundle(base, {"unet": adapter, **text})
