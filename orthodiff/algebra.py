@@ -102,6 +102,8 @@ def _inverse(settled: Settled) -> Settled:
 
 def _combine(a: Adapter, b: Adapter, combine: Callable[[Settled, Settled], Settled]) -> Adapter:
     names = dict.fromkeys([*a.layers, *b.layers])
+    for adapter in (a, b):
+        _settle(adapter, next(iter(adapter.layers)))  # what cannot be combined is so in all layers
     combined = {}
     for name in names:
         with naming(name):

@@ -112,8 +112,7 @@ def recipe_of(
     options: GenerateOptions,
 ) -> Recipe:
     """How picture `number` of a resolved request was made."""
-    given = options.map_of(number, len(request.prompts))
-    is_computed = given in options.condition_from and given not in options.condition
+    ready, source = options.map_of(number, len(request.prompts))
     return Recipe(
         prompt=request.prompts[number],
         negative_prompt=request.negative_prompt,
@@ -128,8 +127,8 @@ def recipe_of(
         method=bundle.method if bundle else "",
         strength=options.strength,
         merged=options.merge,
-        condition="" if is_computed else str(given or ""),
-        condition_from=str(given) if is_computed else "",
+        condition=str(ready or ""),
+        condition_from=str(source or ""),
         condition_model=options.condition_model or "",
         condition_type=bundle.control.condition.name if bundle and bundle.control else "",
         condition_setting=" ".join(options.condition_setting),

@@ -106,10 +106,14 @@ class ControlOptions(BaseModel):
             )
         return steering
 
-    def map_of(self, number: int, count: int) -> Path | None:
-        """The file that steers picture `number` of `count`."""
-        files = (*self.condition, *self.condition_from)
-        return files[number * len(files) // count] if files else None
+    def map_of(self, number: int, count: int) -> tuple[Path | None, Path | None]:
+        """The ready map that steers picture `number` of `count`, or else what its map is of."""
+        if not self.num_maps:
+            return None, None
+        place = number * self.num_maps // count
+        given = [*((path, None) for path in self.condition)]
+        computed = [*((None, path) for path in self.condition_from)]
+        return [*given, *computed][place]
 
     def conditions(self, trained: Condition) -> tuple[Condition, Condition]:
         """What reads ready maps, and what computes maps: with given settings and a local model.
@@ -144,7 +148,7 @@ def read_settings(written: Sequence[str]) -> dict[str, Any]:
         name, _, value = each.partition("=")
         try:
             settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: no such date
             value = ""
         if not (name and value):
             raise UserError(

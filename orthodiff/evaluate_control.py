@@ -113,10 +113,10 @@ def _about(options: EvaluateControlOptions, bundle: Bundle, condition: Condition
 def _ruler(condition: Condition, picture: Image.Image) -> Condition | None:
     """What measures how pictures follow their maps; None where nothing does.
 
-    A drawn map does not give its landmarks back; other kinds may need a model.
+    Of a map the landmarks it was drawn from are not known any more; other kinds may need a model.
     """
     if isinstance(condition, Landmarks):
-        _note("How well pictures follow drawn landmarks is not measured: a map does not tell them.")
+        _note("How well pictures follow landmarks is not measured here: maps show but their dots.")
         return None
     try:
         condition.measure(picture)

@@ -104,6 +104,13 @@ def _describe_adapter(folder: Path) -> dict[str, Any]:
     return {"config": read_config(folder), "recipe": read_metadata(folder)}
 
 
+def _describe_control(folder: Path) -> dict[str, Any]:
+    """With the recipe, unless an adapter beside it tells the same."""
+    alone = not (folder / CONFIG).is_file()
+    recipe = {"recipe": control.read_metadata(folder)} if alone else {}
+    return {**control.describe(folder), **recipe}
+
+
 def _text_encoder(number: int) -> Kind:
     """The adapter of a base's text encoder, counted from 0."""
 
@@ -125,7 +132,7 @@ KINDS: dict[str, Kind] = {
     "text_encoder_2": _text_encoder(1),
     "tokens": Kind("", tokens.FILE, tokens.load, tokens.describe),
     "hint_encoder": Kind(
-        "", control.CONFIG, lambda base, folder: control.load(base.unet, folder), control.describe
+        "", control.CONFIG, lambda base, folder: control.load(base.unet, folder), _describe_control
     ),
 }
 """Every part there can be; one line each."""

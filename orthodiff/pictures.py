@@ -104,6 +104,9 @@ def _load(source: Path | bytes, *, name: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"it has more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
         raise FileError(name, limit, "Scale it down, or remove this file") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = "a folder" if isinstance(error, IsADirectoryError) else "not there"
+        raise FileError(name, f"it is {what}", "Check the path") from error
     except PermissionError as error:
         raise FileError(name, "it may not be read", "Change its permissions") from error
     except Exception as error:

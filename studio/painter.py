@@ -169,7 +169,7 @@ def _lay_over(files: Sequence[Path], options: GenerateOptions) -> list[Path]:
     """Write each steered picture with its map laid over it."""
     written = []
     for number, path in enumerate(files):
-        used = options.map_of(number, len(files))
+        used, _ = options.map_of(number, len(files))  # the page gives maps ready
         if used:
             laid = path.with_name(path.name.replace("adapted", "overlay"))
             with Image.open(path) as picture, Image.open(used) as lines:

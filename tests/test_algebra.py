@@ -171,7 +171,7 @@ def test_an_odd_chain_cannot_leave_a_layer_alone() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "sentence"),
     [
-        (CASES["lora"], CASES["hra"], "cannot be combined"),
+        (CASES["lora"], CASES["hra"], "^lora adapters add to the weights, so they cannot"),
         (CASES["hra"], CASES["lora"], "cannot be combined"),
         (CASES["hra"], CASES["oft"], "There is no way from HRA"),
         (CASES["oft"], orthodiff.OFT(block_size=4), "There is no way from OFT"),

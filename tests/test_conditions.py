@@ -99,6 +99,29 @@ def test_shrunk_lines_stay_white():
     assert np.asarray(fitted).max(0).min() == 255  # every column still has the line
 
 
+@pytest.mark.parametrize("given", [65, 70, 96, 127, 128, 200, 256])
+def test_shrunk_lines_are_neither_lost_nor_thickened(given):
+    """Wherever a line lies: one or two pixels, as it is wider than a smaller map's only below 1."""
+    for place in range(given):
+        lines = np.zeros((given, given), np.uint8)
+        lines[place] = lines[:, place] = 255
+        fitted = np.asarray(fit(Image.fromarray(lines).convert("RGB"), (64, 64), Canny())[0])
+        for across in (fitted[..., 0], fitted[..., 0].T):
+            on = across.min(1) == 255
+            assert on.sum() in (1, 2)
+            ideal = (place + 0.5) * 64 / given - 0.5
+            assert abs(np.flatnonzero(on) - ideal).max() < 1
+
+
+@pytest.mark.parametrize("name", ["canny", "scribble", "landmarks"])
+def test_what_is_not_white_on_black_is_refused(name):
+    condition, grey = CONTROLS[name](), photo().convert("L").convert("RGB")
+    with pytest.raises(UserError, match="give it as the picture whose map is computed"):
+        condition.check(grey)
+    with pytest.raises(UserError, match="brightest pixel of this one is 1 of 255"):
+        condition.check(good(name).point(lambda level: level // 255))
+
+
 def test_another_shape_is_letterboxed_and_said():
     tall, note = fit(Image.new("RGB", (50, 100), (255, 255, 255)), (64, 64), Depth())
     white = np.asarray(tall)[..., 0] > 0
@@ -116,6 +139,15 @@ def test_canny_is_opencvs():
     assert Canny(low=10, high=20).measure(photo()).sum() >= Canny().measure(photo()).sum()
     with pytest.raises(UserError, match="low <= high"):
         Canny(low=200, high=100)
+
+
+def test_no_gradient_is_beyond_the_strongest():
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(np.repeat(rng.integers(0, 2, (300, 300, 1), np.uint8) * 255, 3, 2))
+    assert Canny(low=1520, high=1520).measure(noise).any()
+    assert not Canny(low=1530, high=1530).measure(noise).any()
+    with pytest.raises(UserError, match="high <= 1530"):
+        Canny(high=1531)
 
 
 def test_scribbles_are_bolder_than_edges():
@@ -195,20 +227,21 @@ def test_landmarks_must_be_68_points():
         Landmarks().draw(np.zeros((5, 2)), (64, 64))
 
 
-def test_segformer_computes_a_map(tmp_path):
-    from transformers import (
-        SegformerConfig,
-        SegformerForSemanticSegmentation,
-        SegformerImageProcessor,
-    )
+def segformer_config():
+    from transformers import SegformerConfig
 
     torch.manual_seed(0)
-    config = SegformerConfig(
+    return SegformerConfig(
         num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16],
         patch_sizes=[3, 3], strides=[2, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2],
         decoder_hidden_size=16, num_labels=5,
     )  # fmt: skip
-    SegformerForSemanticSegmentation(config).save_pretrained(tmp_path)
+
+
+def test_segformer_computes_a_map(tmp_path):
+    from transformers import SegformerForSemanticSegmentation, SegformerImageProcessor
+
+    SegformerForSemanticSegmentation(segformer_config()).save_pretrained(tmp_path)
     SegformerImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     segmentation = Segmentation(palette="voc", model=str(tmp_path))
     computed = segmentation.compute(photo())
@@ -226,7 +259,22 @@ def test_a_depth_model_computes_a_map(tmp_path):
     assert nearness.max() == 1
     away = Depth(metric=True, model=str(tmp_path)).measure(photo())
     assert np.allclose(away, 1 - nearness, atol=1e-5)
-    assert Depth(model=str(tmp_path)).compute(photo()).mode == "RGB"
+    computed = Depth(model=str(tmp_path)).compute(photo())
+    assert computed.mode == "RGB"
+    faint = computed.point(lambda level: 40 + level * 0.4)
+    assert np.allclose(Depth().read(faint), nearness, atol=0.03)  # 102 levels, rounded twice
+
+
+def test_a_model_of_another_kind_computes_no_maps(tmp_path):
+    """A classifier has no head for maps: transformers would draw one at random."""
+    from transformers import SegformerForImageClassification, SegformerImageProcessor
+
+    SegformerForImageClassification(segformer_config()).save_pretrained(tmp_path / "classes")
+    SegformerImageProcessor().save_pretrained(tmp_path / "classes")
+    write_depth_model(tmp_path / "depth")
+    for folder, kind in (("classes", Segmentation), ("classes", Depth), ("depth", Segmentation)):
+        with pytest.raises(UserError, match="does not compute"):
+            kind(model=str(tmp_path / folder)).compute(photo())
 
 
 def test_maps_become_numbers_and_overlays():

@@ -213,6 +213,17 @@ def test_two_controls_are_refused(call, folders, maps):
     assert "only one such adapter" in told
 
 
+def test_one_file_may_be_a_map_and_a_picture(call, folders, maps, tmp_path):
+    edges = maps / "edges.png"
+    code, _ = call(
+        "--adapter", folders / "control", "--condition", edges, "--condition_from", edges
+    )  # fmt: skip
+    told = [read_recipe(tmp_path / "out" / f"0{number}.png") for number in range(2)]
+    assert code == 0
+    assert [recipe.condition for recipe in told] == [str(edges), ""]
+    assert [recipe.condition_from for recipe in told] == ["", str(edges)]
+
+
 def test_inspect_shows_the_control(folders, capsys):
     assert main(["inspect", "--adapter", str(folders / "control")]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -289,4 +289,6 @@ def test_an_adapter_brings_its_thresholds_and_its_base(tab: Control, tiny: Path)
     now, adapter, subject, base, low, high, row, told = tab.refresh(None, NOBODY, before)
     assert now == {"controls": ["edges"], "subjects": ["vase"], "control": "edges"}
     assert (adapter.value, subject.value, base, told) == ("edges", NOBODY, str(tiny), "")
-    assert (low, high, row.visible) == (100, 200, True)
+    assert (low.value, high.value, row.visible) == (100, 200, True)
+    low, high, _ = tab.source.settings_of(control.Canny(low=400, high=1000))
+    assert (low.maximum, high.maximum, high.value) == (1000, 1000, 1000)

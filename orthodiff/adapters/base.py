@@ -104,7 +104,10 @@ class Method:
         Raises:
             UserError: if the method does not rotate.
         """
-        raise UserError(f"{self.name} adapters add to the weights, so they cannot be combined.")
+        raise UserError(
+            f"{self.name} adapters add to the weights, so they cannot be combined with others. "
+            "Use it alone, or train it again with hra, oft or boft."
+        )
 
     def invert(self, parameters: Parameters) -> Parameters | None:
         """Return parameters of R^T for a settled method, or None where it has none."""

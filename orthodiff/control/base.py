@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ from orthodiff.flags import typed
 
 COLOURFUL = 24
 """Channels further apart than this (of 255) are colour: JPEG tints grey by less."""
+OF_A_PHOTO = "If it is a photo, give it as the picture whose map is computed."
+ROUNDING = 1e-5
+"""More than float32 errs by in a share of a pixel, less than any share that lines have."""
 LOCAL = "model"
 """The one setting that belongs to this machine: it is neither saved nor read."""
 
@@ -113,20 +115,22 @@ class Lines(Condition):
     def check(self, given: Image.Image) -> None:
         refuse_blank(given, self.name)
         refuse_colour(given, self.name)
-        bright = float((np.asarray(given.convert("L")) > 127).mean())
-        if bright > 0.5:
-            raise UserError(
-                f"A {self.name} map has white lines on black, but {bright:.0%} of this one is "
-                "white. Invert it."
-            )
+        refuse_other_levels(given, self.name)
 
     def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """Resize without fading: lines are thickened first where the map shrinks."""
-        shrink = math.ceil(max(given.width / size[0], given.height / size[1]))
-        if shrink > 1:
-            brush = np.ones((shrink | 1, shrink | 1), np.uint8)
-            given = Image.fromarray(cv2.dilate(np.asarray(given), brush))
-        return given.resize(size, Image.Resampling.NEAREST)
+        """Resize without fading or thickening: no line is lost where the map shrinks.
+
+        A line of one pixel is as wide as `1 / shrink` of the smaller ones and lies in two of them
+        at most: the one that has half of it or more is kept. From half the size on all that have a
+        share of it are.
+        """
+        shrink = max(given.width / size[0], given.height / size[1])
+        if shrink <= 1:
+            return given.resize(size, Image.Resampling.NEAREST)
+        lines = self.read(given).astype(np.float32)
+        covered = cv2.resize(lines, size, interpolation=cv2.INTER_AREA)
+        least = 0.5 / shrink - ROUNDING if shrink < 2 else ROUNDING
+        return Image.fromarray(covered > least).convert("RGB")
 
 
 def refuse_blank(given: Image.Image, name: str) -> None:
@@ -143,6 +147,26 @@ def refuse_blank(given: Image.Image, name: str) -> None:
         )
 
 
+def refuse_other_levels(given: Image.Image, name: str) -> None:
+    """Refuse what is not white lines on black.
+
+    Raises:
+        UserError: more than half is grey or white, or nothing is bright.
+    """
+    levels = np.asarray(given.convert("L"))
+    grey, bright = ((levels > 31) & (levels < 224)).mean(), (levels > 127).mean()
+    if grey > 0.5:
+        found, remedy = f"{grey:.0%} of this one is grey", OF_A_PHOTO
+    elif bright > 0.5:
+        found, remedy = f"{bright:.0%} of this one is white", f"Invert it. {OF_A_PHOTO}"
+    elif not bright:
+        found = f"the brightest pixel of this one is {levels.max()} of 255"
+        remedy = "Save it with white as 255."
+    else:
+        return
+    raise UserError(f"A {name} map has white lines on black, but {found}. {remedy}")
+
+
 def refuse_colour(given: Image.Image, name: str) -> None:
     """Refuse a coloured map where grey is due.
 
@@ -153,6 +177,5 @@ def refuse_colour(given: Image.Image, name: str) -> None:
     share = float((pixels.max(-1) - pixels.min(-1) > COLOURFUL).mean())
     if share > 0.01:
         raise UserError(
-            f"A {name} map is grey, but {share:.0%} of this one is coloured. If it is a photo, "
-            "give it as the picture whose map is computed."
+            f"A {name} map is grey, but {share:.0%} of this one is coloured. {OF_A_PHOTO}"
         )

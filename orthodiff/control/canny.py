@@ -12,10 +12,13 @@ from PIL import Image
 from orthodiff.control.base import Lines
 from orthodiff.errors import UserError
 
+STRONGEST = 1530
+"""The sum of both of Sobel's gradients where they are largest: 6 x 255."""
+
 
 @dataclass(frozen=True)
 class Canny(Lines):
-    """Gradients above `high` are edges, and those above `low` that touch one (0-1530 each)."""
+    """Gradients above `high` are edges, and those above `low` that touch one."""
 
     low: int = 100
     high: int = 200
@@ -23,10 +26,10 @@ class Canny(Lines):
     name: ClassVar[str] = "canny"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high:
+        if not 0 <= self.low <= self.high <= STRONGEST:
             raise UserError(
-                f"Canny's `low` is {self.low} and `high` {self.high}, but 0 <= low <= high is due. "
-                "Usual are 100 and 200."
+                f"Canny's `low` is {self.low} and `high` {self.high}, but 0 <= low <= high <= "
+                f"{STRONGEST} is due. Usual are 100 and 200."
             )
 
     def measure(self, picture: Image.Image) -> np.ndarray:

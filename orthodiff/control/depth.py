@@ -43,16 +43,20 @@ class Depth(Condition):
         sizes = [picture.size[::-1]]
         found = processor.post_process_depth_estimation(output, sizes)[0]["predicted_depth"]
         nearness = -found if self.metric else found
-        low, high = nearness.aminmax()
-        return ((nearness - low) / (high - low).clamp(min=1e-12)).numpy()
+        return _stretched(nearness.numpy())
 
     def computed_by(self) -> str | None:
         return fingerprint(self.model, self.task, self.name) if self.model else None
 
     def read(self, given: Image.Image) -> np.ndarray:
-        """Nearness `(H, W)` in [0, 1] of a map."""
-        return np.asarray(given.convert("L")) / 255
+        """Nearness `(H, W)` of a map, stretched to [0, 1] as `measure` does."""
+        return _stretched(np.asarray(given.convert("L"), np.float32))
 
     def check(self, given: Image.Image) -> None:
         refuse_blank(given, self.name)
         refuse_colour(given, self.name)
+
+
+def _stretched(nearness: np.ndarray) -> np.ndarray:
+    low, high = nearness.min(), nearness.max()
+    return (nearness - low) / max(high - low, 1e-12)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UNUSABLE, UserError, first_line
 
 
 @lru_cache(maxsize=2)
@@ -16,7 +16,7 @@ def open_model(name: str | None, task: str, condition: str) -> tuple[Any, Any]:
     """Image processor and model of a local folder or cached id; `task` as in `AutoModelFor...`.
 
     Raises:
-        UserError: `name` is None, or they are not at hand as safetensors.
+        UserError: `name` is None, or they are not at hand as safetensors, or of another task.
     """
     import transformers
 
@@ -28,13 +28,26 @@ def open_model(name: str | None, task: str, condition: str) -> tuple[Any, Any]:
     kind = getattr(transformers, f"AutoModelFor{task}")
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=True)
-        model = kind.from_pretrained(name, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError) as error:
+        model, loaded = kind.from_pretrained(
+            name, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except OSError as error:
         raise UserError(
             f"The model `{name}` is not at hand ({type(error).__name__}). Give a folder with a "
             "transformers model in safetensors and its image processor, or a ready map."
         ) from error
+    except UNUSABLE as error:
+        raise UserError(_of_another_kind(name, condition, first_line(error))) from error
+    if untrained := [*loaded["missing_keys"], *loaded["mismatched_keys"]]:
+        raise UserError(_of_another_kind(name, condition, f"it has no weights for {untrained[0]}"))
     return processor, model.eval()
+
+
+def _of_another_kind(name: str, condition: str, reason: str) -> str:
+    return (
+        f"The model `{name}` does not compute {condition} maps: {reason}. Give a model that was "
+        "trained for them, or a ready map."
+    )
 
 
 @lru_cache(maxsize=2)

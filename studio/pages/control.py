@@ -25,8 +25,9 @@ from studio.studio import Studio
 Data = Mapping[Any, Any]
 NOBODY = "Nobody in particular"
 NONE_YET = (
-    "There is no adapter that follows maps yet. Train one with `python -m training control`; "
-    "it appears here when it has finished."
+    "There is no adapter that follows maps yet. Train one with `python -m training control`, into "
+    "a folder beside the other runs whose name has small letters, digits, - and _ alone; it "
+    "appears here when it has finished."
 )
 EMPTY = (
     '<div class="card empty"><b>Pictures appear here</b><p>The base model, which knows nothing of '

@@ -74,7 +74,9 @@ class Source:
         """The thresholds that an adapter was trained with, where it has any."""
         if not isinstance(condition, Canny):
             return [gr.skip(), gr.skip(), gr.Row(visible=False)]
-        return [condition.low, condition.high, gr.Row(visible=True)]
+        most = max(HIGHEST, condition.high)
+        sliders = [gr.Slider(value=v, maximum=most) for v in (condition.low, condition.high)]
+        return [*sliders, gr.Row(visible=True)]
 
     def used(self, data: Mapping[Any, Any], condition: Condition, size: Size) -> list[UsedMap]:
         """The maps that the fields lead to.
