@@ -200,6 +200,13 @@ def test_maps_are_checked_as_a_training_checks_them(
     assert "1 cannot be used:" in capsys.readouterr().out
 
 
+def test_maps_that_lack_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    three(tmp_path)
+    for kind, told in (("canny", "are computed"), ("depth", "cannot be computed without a model")):
+        assert main(["check", str(tmp_path), f"--condition_type={kind}"]) == 0
+        assert told in capsys.readouterr().out
+
+
 def test_sharpness_falls_with_blur_and_likeness_survives_it() -> None:
     sharp = photo(0, (256, 256))
     soft = sharp.filter(ImageFilter.GaussianBlur(3))

@@ -1,6 +1,7 @@
 """The control task: maps from lists or made on the fly, every method, and what it leaves behind."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from orthodiff.bundle import Bundle
 from orthodiff.control import condition_of
 from orthodiff.errors import UserError
 from orthodiff.families import load_base
-from orthodiff.parts import parts_in
+from orthodiff.parts import describe, parts_in
 from orthodiff.targets import ATTENTION, ATTENTION_AND_GEGLU
 from tests.runs import ROOT
 from training.__main__ import main
@@ -106,6 +107,39 @@ def test_maps_made_on_the_fly_are_those_that_were_given(
     assert all(torch.equal(given[name], made[name]) for name in given)
 
 
+def test_what_is_odd_about_maps_is_noted(
+    tiny: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd, wide = tmp_path / "odd", tmp_path / "wide.png"
+    shutil.copytree(pairs, odd)
+    rows = [json.loads(line) for line in (odd / "metadata.jsonl").read_text().splitlines()]
+    (column,) = {name for name in rows[0] if name.startswith("conditioning_image")}
+    del rows[0][column]
+    (odd / "metadata.jsonl").write_text("".join(f"{json.dumps(r | {'text': ''})}\n" for r in rows))
+    Image.new("RGB", (32, 32)).save(odd / rows[1][column])
+    with Image.open(odd / rows[2][column]) as given:
+        given.resize((64, 64)).save(odd / rows[2][column])
+        given.resize((64, 32)).save(wide)
+    assert run(tiny, odd, tmp_path / "run", validation_prompt="a", validation_image=wide) == 0
+    told = capsys.readouterr().err
+    assert "note: 1 of 6 pictures bring no map: canny maps are computed of them." in told
+    assert "note: 1 of 5 maps are black: they say nothing." in told
+    assert "note: 1 of 5 maps are of another size than their picture, and are resized." in told
+    assert "note: No picture has a caption, so prompts are empty." in told
+    assert f"note: `{wide}`: The map was 64x32: its map was letterboxed" in told
+    assert run(tiny, pairs, tmp_path / "run2") == 0
+    assert "note: " not in capsys.readouterr().err
+
+
+def test_a_white_map_is_no_empty_map(
+    tiny: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(pairs, tmp_path / "white")
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "white" / "maps" / "00001.png")
+    assert run(tiny, tmp_path / "white", tmp_path / "run") == 2
+    assert "The map of `images/00001.png` cannot be used: " in capsys.readouterr().err
+
+
 def test_held_out_pairs_are_measured(tiny: Path, pairs: Path, tmp_path: Path) -> None:
     held_out = tmp_path / "held-out"
     write_pairs("canny", 2, held_out, size=32, seed=1)
@@ -148,6 +182,7 @@ def test_replacing_a_run_leaves_none_of_its_parts(tiny: Path, pairs: Path, tmp_p
     flags = {"method": "none", "rank": None, "overwrite_output_dir": "true"}
     assert run(tiny, pairs, out, **flags) == 0
     assert parts_in(out) == ["hint_encoder"]
+    assert describe(out)["hint_encoder"]["recipe"]["condition_type"] == "canny"
 
 
 @pytest.mark.parametrize(
@@ -163,6 +198,9 @@ def test_replacing_a_run_leaves_none_of_its_parts(tiny: Path, pairs: Path, tmp_p
         ({"condition_setting": "hig=3"}, "no setting of canny"),
         ({"condition_setting": "low=abc"}, "`low` is 'abc', but it must be a whole number"),
         ({"condition_setting": "low=true"}, "`low` is True, but it must be a whole number"),
+        ({"condition_setting": "low=1999-13-45"}, "NAME=VALUE"),
+        ({"condition_setting": "low=20"}, "Canny(low=20, high=200), but the maps of"),
+        ({"validation_prompt": "a cat", "validation_image": "nowhere.png"}, "it is not there"),
         ({"conditioning_image_column": "hint"}, "no column `hint`"),
         ({"validation_prompt": "a cat"}, "`validation_image`"),
         ({"method": "none"}, "`rank` is given"),

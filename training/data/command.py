@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
@@ -13,8 +13,9 @@ from orthodiff.control_options import read_settings
 from orthodiff.errors import UserError
 from orthodiff.flags import Flag, flags_of, parse_flags, validate
 from orthodiff.subject import phrase_of
-from training.data.check import Inspect, Report, check
-from training.data.conditions import check_map, said_condition
+from training.data.advice import Advice
+from training.data.check import Report, check
+from training.data.conditions import Maps, said_condition
 from training.data.found import Request
 from training.data.report import in_words
 from training.options.data import DataOptions
@@ -66,7 +67,9 @@ def examine(options: CheckOptions) -> Report:
     resolution = options.resolution or USUAL_RESOLUTION
     views = options.views(resolution, factor=PIXELS_PER_LATENT, seed=0)
     request = _request(options)
-    return check(request, views=views, trigger=trigger_of(options), inspect=_inspect(options))
+    maps = _maps(options)
+    report = check(request, views=views, trigger=trigger_of(options), inspect=maps)
+    return replace(report, advice=[*report.advice, *_about(maps)]) if maps else report
 
 
 def trigger_of(options: CheckOptions) -> str | None:
@@ -77,15 +80,25 @@ def trigger_of(options: CheckOptions) -> str | None:
     return words[0] if words else None
 
 
-def _inspect(options: CheckOptions) -> Inspect | None:
-    """What refuses maps that a training would refuse; None where nobody says what they are.
+def _maps(options: CheckOptions) -> Maps | None:
+    """What looks at maps as a training would; None where nobody says what they are.
 
     Raises:
         UserError: there is no such kind or setting, or the data say otherwise.
     """
     settings = read_settings(options.condition_setting)
     condition = said_condition(options.train_data_dir, options.condition_type, settings)
-    return partial(check_map, condition=condition) if condition else None
+    return Maps(condition) if condition else None
+
+
+def _about(maps: Maps) -> Iterator[Advice]:
+    """What a training would say of the maps, and whether it could compute those that lack."""
+    for remark in maps.remarks():
+        yield Advice("maps", (), remark)
+    try:
+        maps.check_computing()
+    except UserError as error:
+        yield Advice("maps", (), str(error))
 
 
 def _request(options: CheckOptions) -> Request:

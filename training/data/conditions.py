@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from orthodiff.control import Condition, condition_of
+from orthodiff.control.base import Lines
 from orthodiff.errors import FileError, UserError
 from training.data.example import Example
 
@@ -19,7 +21,7 @@ USUAL = "canny"
 
 
 def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str, Any]) -> Condition:
-    """What the data say of their maps, else `kind`; given `settings` come before theirs.
+    """What the data say of their maps, else `kind` with these `settings`.
 
     Raises:
         UserError: the two contradict each other, or there is no such kind or setting.
@@ -33,7 +35,13 @@ def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str,
             f"`condition_type` is {kind}, but the maps of `{folder}` are {name}. Use "
             f"--condition_type {name}, or other data."
         )
-    return condition_of(name, {**usual, **settings})
+    found, asked = condition_of(name, usual), condition_of(name, {**usual, **settings})
+    if asked != found:
+        raise UserError(
+            f"`condition_setting` asks for {asked}, but the maps of `{folder}` are {found}. Leave "
+            "it out, or take other data."
+        )
+    return found
 
 
 def said_condition(
@@ -48,14 +56,71 @@ def said_condition(
     return find_condition(folder, kind, settings) if speaks else None
 
 
+class Maps:
+    """Refuses examples whose map is not of a `condition`, and counts what is worth a remark."""
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition = condition
+        self.examples = self.captions = self.given = self.empty = self.resized = 0
+        self.first_without: Image.Image | None = None
+
+    def __call__(self, example: Example) -> None:
+        """Look at one example.
+
+        Raises:
+            FileError: its map is not of this kind.
+        """
+        check_map(example, self.condition)
+        self.examples += 1
+        self.captions += bool(example.caption)
+        if example.condition is None:
+            self.first_without = self.first_without or example.image
+            return
+        self.given += 1
+        self.empty += not np.asarray(example.condition).any()
+        self.resized += example.condition.size != example.image.size
+
+    def check_computing(self) -> None:
+        """Compute the map of the first picture that brings none.
+
+        Raises:
+            UserError: it cannot be computed.
+        """
+        if self.first_without:
+            self.condition.compute(self.first_without)
+
+    def remarks(self) -> list[str]:
+        """What nobody may have meant, a sentence each."""
+        said, without = [], self.examples - self.given
+        if without:
+            said.append(
+                f"{_share(without, self.examples)} pictures bring no map: {self.condition.name} "
+                "maps are computed of them."
+            )
+        if self.empty:
+            said.append(f"{_share(self.empty, self.given)} maps are black: they say nothing.")
+        if self.resized:
+            said.append(
+                f"{_share(self.resized, self.given)} maps are of another size than their picture, "
+                "and are resized."
+            )
+        if not self.captions:
+            said.append("No picture has a caption, so prompts are empty.")
+        return said
+
+
+def _share(some: int, of: int) -> str:
+    return f"All {of}" if some == of else f"{some} of {of}"
+
+
 def check_map(example: Example, condition: Condition) -> None:
-    """Refuse what is no map of this kind; an empty one says "nothing here", and is one.
+    """Refuse what is no map of this kind; a black one says "nothing here", and is one.
 
     Raises:
         FileError: naming the example.
     """
     given = example.condition
-    if given is None or not np.ptp(np.asarray(given), axis=(0, 1)).any():
+    if given is None or _says_nothing(np.asarray(given), condition):
         return
     try:
         condition.check(given)
@@ -64,6 +129,12 @@ def check_map(example: Example, condition: Condition) -> None:
     except UserError as error:
         reason, _, remedy = str(error).rstrip(".").rpartition(". ")
         raise FileError(example.name, reason, remedy, what="map of") from error
+
+
+def _says_nothing(pixels: np.ndarray, condition: Condition) -> bool:
+    """Whether a map is black, or of one colour where that may be all there is to see."""
+    even = not np.ptp(pixels, axis=(0, 1)).any()
+    return even and not (isinstance(condition, Lines) and pixels.any())
 
 
 def _told(path: Path) -> tuple[str, dict[str, Any]]:

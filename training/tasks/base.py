@@ -50,6 +50,10 @@ class Task(ABC):
             UserError: there is nothing, or some cannot be used (named).
         """
 
+    def notes(self, config: Any, *, resolution: int) -> list[str]:
+        """What will be done otherwise than may be thought, one sentence each."""
+        return []
+
     def samples_per_epoch(self, config: Any, examples: Examples) -> int:
         """How many samples one pass over the `examples` sees."""
         return examples.samples_per_epoch

@@ -25,7 +25,7 @@ from orthodiff.parts import Part
 from orthodiff.pictures import open_map
 from training.config import RunConfig
 from training.data.check import usable_examples
-from training.data.conditions import check_map, find_condition
+from training.data.conditions import Maps, find_condition
 from training.data.examples import Examples
 from training.options import ControlOptions, Harmless, ModelOptions, SourceOptions
 from training.options.control import USUAL_HINT_RATE
@@ -133,6 +133,13 @@ class ControlTask(Task):
             except UserError as error:
                 raise UserError(f"--validation_image {path}: {error}") from error
 
+    def notes(self, config: ControlConfig, *, resolution: int) -> list[str]:
+        fitted = {
+            path: control.fit(open_map(path), (resolution, resolution), config.condition)[1]
+            for path in config.validation_image
+        }
+        return [f"`{path}`: {done}" for path, done in fitted.items() if done]
+
     def examples(self, config: ControlConfig) -> Examples:
         return self._examples(config, config.condition)
 
@@ -146,14 +153,14 @@ class ControlTask(Task):
 
     def _examples(self, config: ControlConfig, condition: Condition) -> Examples:
         """Those with maps of that kind, given or to be computed."""
+        maps = Maps(condition)
         found = usable_examples(
             config.request(config.train_data_dir, caption=""),
             skip_bad_files=config.skip_bad_files,
-            inspect=lambda example: check_map(example, condition),
+            inspect=maps,
         )
-        without = (n for n, record in enumerate(found.records) if record.condition is None)
-        if (first := next(without, None)) is not None:
-            condition.compute(found[first].image)
+        maps.check_computing()
+        found.remarks = [*found.remarks, *maps.remarks()]
         return found
 
     def condition(self, config: ControlConfig) -> Condition:
