@@ -164,6 +164,8 @@ class Bundle:
         self.changed()
 
     def changed(self) -> None:
-        """Forget remembered prompts where a part that changed had read them."""
+        """Forget what was computed from parameters that have changed since."""
+        for adapter in self.adapters.values():
+            adapter.changed()
         if self.reads:
             self.base.prompts.clear()

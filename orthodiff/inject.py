@@ -56,6 +56,13 @@ class Adapter:
         """Number of trainable numbers."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def changed(self) -> None:
+        """Forget what was solved from parameters before: fused optimizers leave no trace in them.
+
+        A pass through the model solves anew by itself; layers called on their own need it.
+        """
+        self._shared.forget()
+
     def regularizer(self) -> Tensor:
         """Return what the method adds to the loss: a weighted scalar, zero unless switched on."""
         penalties = [p for layer in self.layers.values() if (p := layer.penalty()) is not None]

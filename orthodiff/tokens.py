@@ -34,7 +34,10 @@ class Tokens:
 
     def __init__(self, base: Base, word: str, rows: Mapping[str, Tensor]) -> None:
         self.base, self.word = base, word
-        self.rows = {name: nn.Parameter(tensor.float()) for name, tensor in rows.items()}
+        self.rows = {
+            text.name: nn.Parameter(rows[text.name].to(_table(text).device, torch.float32))
+            for text in base.texts
+        }
         self._before: dict[str, tuple[Any, Any]] = {}
         for text in base.texts:
             self._teach(text)

@@ -257,3 +257,29 @@ def test_settings_make_a_form(cls: type[Method]) -> None:
     for field in dataclasses.fields(cls):
         assert field.metadata["help"].endswith(".")
         assert field.default is not dataclasses.MISSING
+
+
+@over(ROTATIONS)
+def test_factors_keep_their_precision_under_autocast(method: Method) -> None:
+    """BOFT's levels are multiplied into one: in bfloat16 each product would round."""
+    model, _ = laws.adapted(method)
+    exact = model.first.factors()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model.first.factors()
+        model(laws.inputs(4))
+        shared = model.first.factors()
+    for one, other, third in zip(exact, rounded, shared, strict=True):
+        assert torch.equal(one, other)
+        assert torch.allclose(one, third, atol=1e-6)  # solved in one batch with the other layer
+
+
+def test_layers_forget_what_a_fused_step_left_unmarked() -> None:
+    model, adapter = laws.adapted(CASES["hra"])
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.1, fused=True)
+    model(laws.inputs(4)).sum().backward()
+    model(laws.inputs(4))  # solved for a backward pass that never comes
+    optimizer.step()
+    adapter.changed()
+    with torch.no_grad():
+        kept, fresh = model.first(laws.inputs(4)), model.first.adapted_weight()
+    assert torch.allclose(kept, torch.nn.functional.linear(laws.inputs(4), fresh, model.first.bias))

@@ -176,3 +176,12 @@ def test_files_of_several_words_are_refused(tiny: Path, tmp_path: Path) -> None:
     save_file({"<a>": torch.zeros(1, 32), "<b>": torch.zeros(2, 32)}, tmp_path / tokens.FILE)
     with pytest.raises(UserError, match="rows of one word"):
         tokens.load(load_base(str(tiny)), tmp_path)
+
+
+def test_new_words_lie_where_the_text_encoder_is(tiny: Path) -> None:
+    base = load_base(str(tiny))
+    rows = {text.name: torch.zeros(2, 32) for text in base.texts}
+    for text in base.texts:
+        text.model.to("meta")
+    word = tokens.Tokens(base, WORD, rows)
+    assert {row.device.type for row in word.parameters()} == {"meta"}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.kinds import Adaptable, dimensions, is_packed
 from orthodiff.adapters.merging import Merging
-from orthodiff.adapters.solve import SharedFactors, at_least_float32, solve
+from orthodiff.adapters.solve import SharedFactors, arrange, at_least_float32, solve
 
 
 class AdaptedLayer(Protocol):
@@ -131,17 +131,20 @@ class RotatedLayer(Merging, nn.Module):
             return self.shared.factors
         factors = solve(self.method, self.adapter_parameters())
         if self.strength == 1:
-            return self.method.arrange(factors)
-        factors = self.method.arrange(self._power(factors))
+            return arrange(self.method, factors)
+        factors = arrange(self.method, self._power(factors))
         if not compiling:
             self.shared = SharedFactors(factors, self, {"spent": False})
         return factors
 
     @torch.no_grad()
     def _power(self, factors: Factors) -> Factors:
-        """Return the factors at this layer's strength, computed in float64."""
-        power = self.method.power(tuple(f.double() for f in factors), self.strength)
-        return tuple(f.to(factors[0].dtype) for f in power)
+        """Return the factors at this layer's strength, computed in float64 on the CPU.
+
+        Some devices have neither float64 nor the decompositions; it is done once a change.
+        """
+        power = self.method.power(tuple(f.cpu().double() for f in factors), self.strength)
+        return tuple(f.to(factors[0]) for f in power)
 
     def scale(self) -> Tensor | None:
         """Return the learned output scale (out, 1) at this layer's strength, or None."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from orthodiff.adapters.layer import RotatedLayer
-from orthodiff.adapters.solve import SharedFactors, solve
+from orthodiff.adapters.solve import SharedFactors, arrange, solve
 
 
 class SharedSolves:
@@ -70,7 +70,7 @@ def _solve_together(layers: list[RotatedLayer]) -> None:
     stacked = {name: torch.stack([getattr(layer, name) for layer in layers]) for name in names}
     state = {"spent": False}
     method = layers[0].method
-    batches = method.arrange(solve(method, stacked))
+    batches = arrange(method, solve(method, stacked))
     _mark_when_spent(batches, state)
     for layer, factors in zip(
         layers, zip(*(b.unbind() for b in batches), strict=True), strict=True

@@ -106,8 +106,10 @@ def low_rank_changes(request: Request) -> dict[str, LowRank]:
                 f"Layer {name} is a convolution in groups, which a LoRA file cannot hold. "
                 "Export with format `diff` or merge."
             )
-        parameters = {key: p.detach().double() for key, p in layer.adapter_parameters().items()}
-        matrix = layer.unpacked_weight().flatten(1).double()
+        parameters = {
+            key: p.detach().cpu().double() for key, p in layer.adapter_parameters().items()
+        }
+        matrix = layer.unpacked_weight().flatten(1).cpu().double()
         product = adapter.method.low_rank(matrix, parameters, strength=adapter.strength)
         if product is None:
             change = full_change(layer).flatten(1)
@@ -133,7 +135,7 @@ def truncate(
 ) -> tuple[Tensor, Tensor, float]:
     """Return B (out, r), A (r, d) and the relative error `||change - B A|| / ||change||`."""
     U, S, Vh = torch.linalg.svd(change, full_matrices=False)
-    left_out = S.double().square().flip(0).cumsum(0).flip(0).sqrt()
+    left_out = S.cpu().double().square().flip(0).cumsum(0).flip(0).sqrt()
     left_out = torch.cat([left_out, left_out.new_zeros(1)])
     size = float(left_out[0]) or 1.0
     rank = max(int((left_out > tolerance * size).sum()), 1)
