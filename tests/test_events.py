@@ -6,6 +6,7 @@ from pathlib import Path
 
 from training.events import (
     EventLog,
+    EventReader,
     Finished,
     Sample,
     Saved,
@@ -63,3 +64,19 @@ def test_progress_on_a_terminal_is_a_bar_with_time_left() -> None:
         bar(event)
     assert "2/2" in stream.getvalue()
     assert "loss=0.4" in stream.getvalue()
+
+
+def test_a_reader_keeps_up_with_a_growing_file(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    log, reader = EventLog(path), EventReader(path)
+    for number in range(1, 5):
+        log(Step(number, 0.5, 1e-3, 0.1, 0.1))
+        assert list(reader.read()) == read_events(path)
+    with path.open("a") as file:
+        file.write('{"event": "St')
+    assert list(reader.read()) == read_events(path)
+    EventLog(path)(STARTED)  # cuts the torn line off
+    assert list(reader.read()) == read_events(path)
+    path.unlink()  # another run in its place
+    EventLog(path)(STARTED)
+    assert [event["event"] for event in reader.read()] == ["Started"]

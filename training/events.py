@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,29 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_bytes().split(b"\n")
     return [json.loads(line) for line in lines[:-1] if line]
+
+
+class EventReader:
+    """The events of a file that grows: each time only what was added is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._lock = path, threading.Lock()
+        self._file, self._end = 0, 0
+        self._events: list[dict[str, Any]] = []
+
+    def read(self) -> Sequence[dict[str, Any]]:
+        """All events that are whole by now."""
+        with self._lock, self.path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_ino != self._file or found.st_size < self._end:  # another file
+                self._file, self._end, self._events = found.st_ino, 0, []
+            file.seek(self._end)
+            whole = file.read()
+            whole = whole[: whole.rfind(b"\n") + 1]
+            new = [json.loads(line) for line in whole.split(b"\n") if line]
+            self._end += len(whole)
+            self._events = [*self._events, *new]
+            return self._events
 
 
 class EventLog:

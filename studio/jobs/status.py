@@ -12,7 +12,7 @@ from typing import Any, Literal
 import psutil
 
 from studio.jobs.store import EVENTS, EXIT_CODE, LOG, STOP, read_record
-from training.events import read_events
+from training.events import EventReader
 from training.history import History
 
 State = Literal["starting", "running", "stopping", "finished", "stopped", "failed"]
@@ -151,9 +151,14 @@ def _history(path: Path) -> History:
 @lru_cache(maxsize=8)
 def _read_history(path: Path, changed: int, size: int) -> History:
     try:
-        return History.of(read_events(path))
+        return History.of(_reader(path).read())
     except (OSError, ValueError, KeyError, TypeError):  # written by others
         return History.of([])
+
+
+@lru_cache(maxsize=8)
+def _reader(path: Path) -> EventReader:
+    return EventReader(path)
 
 
 def _tail(path: Path) -> str:
