@@ -227,3 +227,37 @@ def test_all_real_photos_pass(tmp_path: Path) -> None:
         photo = Image.open(sorted(folder.glob("*.jpg"))[0])
         assert sharpness(photo.filter(ImageFilter.GaussianBlur(4)), 512) < BLURRED
     assert count == 103
+
+
+def wide(folder: Path) -> Path:
+    """Pictures whose masks lie far left, where a square in the middle does not reach."""
+    for number in range(2):
+        save(folder / f"{number}.png", number, size=(192, 48))
+        mask = Image.new("L", (192, 48))
+        mask.paste(255, (0, 0, 24, 48))
+        mask.save(folder / f"{number}-masklabel.png")
+    return folder
+
+
+def test_a_mask_that_is_cut_away_is_refused(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = wide(tmp_path / "wide")
+    assert len(report(pictures).problems) == 2
+    assert train(tiny, pictures, tmp_path / "run") == 2
+    assert "its mask lies in the part that is cut away" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert train(tiny, pictures, tmp_path / "run", crop="none") == 0
+    three(pictures)  # replaces two, whose masks stay
+    save(pictures / "whole.png", 5, size=(48, 48))
+    assert train(tiny, pictures, tmp_path / "some", skip_bad_files="true") == 0
+
+
+def test_random_views_show_some_of_the_mask() -> None:
+    views = Views(resolution=32, buckets=((32, 32),), step=8, crop="random", count=40)
+    mask = Image.new("L", (192, 48))
+    mask.paste(255, (0, 0, 24, 48))
+    shown = views.showing("a", mask, mask.size)
+    assert 0 < len(shown) < len(views.of("a", mask.size))
+    assert all(view.cut(mask, Image.Resampling.BILINEAR).getbbox() for view in shown)
+    assert views.showing("a", None, mask.size) == views.of("a", mask.size)

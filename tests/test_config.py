@@ -245,3 +245,44 @@ def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
 def test_missing_settings_are_asked_for() -> None:
     with pytest.raises(UserError, match="`pretrained_model_name_or_path` is missing"):
         read_config([], DreamBoothConfig, prog="test")
+
+
+def test_a_saved_run_replaces_nothing_when_it_is_read_again() -> None:
+    assert "overwrite_output_dir" not in read("--overwrite_output_dir").resolved()
+
+
+def test_yaml_s_no_and_home(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("mixed_precision: no\nprior_generation_precision: no\noutput_dir: ~/runs\n")
+    config = read(f"--config={path}")
+    assert (config.mixed_precision, config.prior_generation_precision) == ("no", "no")
+    assert config.output_dir == Path.home() / "runs"
+
+
+@pytest.mark.parametrize("flag", ["noise_offset", "learning_rate", "max_grad_norm"])
+def test_numbers_are_finite(flag: str) -> None:
+    with pytest.raises(UserError, match=flag):
+        read(f"--{flag}=inf")
+
+
+def test_a_base_is_the_same_however_its_path_is_written(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = read(f"--pretrained_model_name_or_path={tiny}").resolved()
+    monkeypatch.chdir(tiny.parent)
+    for written in (f"{tiny}/", tiny.name, f"./{tiny.name}"):
+        assert read(f"--pretrained_model_name_or_path={written}").difference(saved) is None
+    elsewhere = read(f"--pretrained_model_name_or_path={tiny.parent}")
+    assert elsewhere.difference(saved) == "pretrained_model_name_or_path"
+
+
+def test_pictures_held_out_have_their_own_masks_and_columns() -> None:
+    folder = read("--mask_dir=masks", "--caption_column=cap").of_folder(Path("other"))
+    assert (folder.source.folder, folder.mask_dir) == (Path("other"), None)
+    assert folder.caption_column == "cap"  # of a folder like the first
+    rows = DreamBoothConfig(
+        pretrained_model_name_or_path="base", instance_prompt="a dog", dataset_name="x",
+        image_column="img", mask_column="m",
+    )  # fmt: skip
+    folder = rows.of_folder(Path("other"))
+    assert (folder.dataset_name, folder.image_column, folder.mask_column) == (None, None, None)

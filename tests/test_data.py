@@ -81,6 +81,14 @@ def test_flat_folder_says_what_it_leaves_out(tmp_path: Path) -> None:
     assert "DS_Store" not in told
 
 
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    photo(0).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("gone.png")
+    found = find(request(tmp_path))
+    assert list(captions(found)) == ["a.png"]
+    assert [problem.name for problem in found.problems] == ["b.png"]
+
+
 def test_kohya_tree(tmp_path: Path) -> None:
     save(tmp_path / "img" / "10_sks dog" / "a.png", 0)
     save(tmp_path / "img" / "10_sks dog" / "b.png", 1)
@@ -228,6 +236,14 @@ def test_local_dataset(tmp_path: Path, rows, kind: str, monkeypatch: pytest.Monk
         find(replace(asked, columns=Columns(image="imag")))
     with pytest.raises(UserError, match=r"`text`.*does not hold pictures"):
         find(replace(asked, columns=Columns(image="text")))
+
+
+def test_a_dataset_without_a_part_to_train_on(tmp_path: Path, rows) -> None:
+    import datasets
+
+    datasets.DatasetDict({"test": rows, "dev": rows}).save_to_disk(str(tmp_path / "data"))
+    with pytest.raises(UserError, match=r"has no part `train`, but test, dev\."):
+        find(Request(dataset=str(tmp_path / "data")))
 
 
 def test_imagefolder_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

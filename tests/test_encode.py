@@ -1,7 +1,9 @@
 """Latents and embeddings are computed once, kept by content, and come back bit for bit."""
 
 import shutil
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,3 +259,17 @@ def test_every_prompt_that_can_come_up_is_embedded(base: Base) -> None:
     assert "" in prompts
     assert found.samples[2].prompts == ("a dog, any",)
     assert torch.equal(found.conditioning[""].hidden, base.unwanted("").hidden)
+
+
+def test_many_may_write_one_entry_at_once(tmp_path: Path) -> None:
+    """In containers that share a cache, even the process numbers are the same."""
+    cache, gate = Cache(tmp_path), threading.Barrier(8)
+
+    def make() -> dict[str, torch.Tensor]:
+        gate.wait()
+        return {"a": torch.arange(20_000)}
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: cache.get("a" * 64, make), range(8)))
+    assert all(torch.equal(one["a"], torch.arange(20_000)) for one in found)
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -17,6 +17,7 @@ from training.__main__ import main
 from training.events import read_events
 from training.history import read_history
 from training.loop import Trainer
+from training.signals import StopSignal
 
 
 @pytest.fixture
@@ -190,10 +191,11 @@ def test_a_run_asked_while_it_measures_takes_no_other_step(
 ) -> None:
     measure = Trainer.measure
 
-    def interrupted(self: Trainer, step: int) -> None:
-        measure(self, step)
+    def interrupted(self: Trainer, step: int, stop: StopSignal) -> bool:
+        whole = measure(self, step, stop)
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
+        return whole
 
     monkeypatch.setattr(Trainer, "measure", interrupted)
     out, flags = tmp_path / "run", {"checkpointing_steps": 2, "validation_steps": 2}

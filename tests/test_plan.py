@@ -62,3 +62,18 @@ def test_a_run_takes_as_long_as_planned(tmp_path: Path) -> None:
     process.communicate()
     assert process.returncode == 0
     assert time.monotonic() - begun == pytest.approx(float(said[1]), rel=TOLERANCE)
+
+
+def test_a_continued_run_plans_its_measurements(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its checkpoint lies between two measurements, so that none is due where it goes on."""
+    flags = {
+        "validation_prompt": "a dog", "num_validation_images": 1, "validation_steps": 2,
+        "scorer": "none", "resolution": 32,
+    }  # fmt: skip
+    pictures = make_pictures(tmp_path / "pictures")
+    assert train(tiny, pictures, tmp_path / "run", max_train_steps=3, **flags) == 0
+    again = {"resume_from_checkpoint": "latest", "plan": "true", "max_train_steps": 9}
+    assert train(tiny, pictures, tmp_path / "run", **again, **flags) == 0
+    assert "0.0 s to measure" not in capsys.readouterr().out

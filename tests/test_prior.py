@@ -8,6 +8,7 @@ from PIL import Image
 
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
+from tests.runs import make_pictures, train
 from training.prior import check_class_folder, class_examples
 from training.tasks.dreambooth import DreamBoothConfig
 
@@ -110,3 +111,20 @@ def test_a_folder_that_lacks_pictures_and_cannot_be_written_is_told_early(tmp_pa
     )
     check_class_folder(config(tmp_path, class_data_dir=tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+def test_class_pictures_are_judged_before_anything_is_replaced(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = make_pictures(tmp_path / "pictures")
+    of_class = make_pictures(tmp_path / "class", 1)
+    assert train(tiny, pictures, tmp_path / "run", max_train_steps=1) == 0
+    Image.new("RGB", (1, 1)).save(of_class / "dot.png")
+    flags = {
+        "with_prior_preservation": "true", "class_prompt": "a dog", "num_class_images": 2,
+        "overwrite_output_dir": "true",
+    }  # fmt: skip
+    for folder, told in ((of_class, "it has only 1 x 1 pixels"), (pictures, "of its own")):
+        assert train(tiny, pictures, tmp_path / "run", class_data_dir=folder, **flags) == 2
+        assert told in capsys.readouterr().err
+        assert (tmp_path / "run" / "adapter_model.safetensors").exists()

@@ -4,12 +4,13 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.runs import arguments, make_pictures, start, train, weights
+from tests.runs import ROOT, arguments, make_pictures, start, train, weights
 from training.events import read_events
 from training.history import read_history
 from training.state import damage, list_checkpoints
@@ -20,18 +21,30 @@ def pictures(tmp_path: Path) -> Path:
     return make_pictures(tmp_path / "pictures")
 
 
-def launch(words: list[str]) -> subprocess.Popen[str]:
+LAUNCHERS = {
+    "torch.distributed.run": ["--standalone", "--nproc_per_node=2"],
+    "accelerate.commands.launch": [
+        "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+        "--dynamo_backend=no",
+    ],
+}  # fmt: skip
+"""Both fall back to gloo where there is no GPU."""
+
+
+def launch(words: list[str], module: str = "torch.distributed.run") -> subprocess.Popen[str]:
     """Start a run in two processes."""
-    options = ["--standalone", "--nproc_per_node=2", "-m", "training"]
-    return start([*options, *words], module="torch.distributed.run")
+    return start([*LAUNCHERS[module], "-m", "training", *words], module=module)
 
 
 def losses(out: Path) -> list[float]:
     return [event["loss"] for event in read_history(out).steps]
 
 
-def test_two_processes_see_the_batches_of_one(tiny: Path, pictures: Path, tmp_path: Path) -> None:
-    process = launch(arguments(tiny, pictures, tmp_path / "two", train_batch_size=2))
+@pytest.mark.parametrize("module", LAUNCHERS)
+def test_two_processes_see_the_batches_of_one(
+    tiny: Path, pictures: Path, tmp_path: Path, module: str
+) -> None:
+    process = launch(arguments(tiny, pictures, tmp_path / "two", train_batch_size=2), module)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     assert train(tiny, pictures, tmp_path / "one", train_batch_size=4) == 0
@@ -189,3 +202,33 @@ def test_processes_stop_together(tiny: Path, pictures: Path, tmp_path: Path) -> 
     assert last
     assert last["reason"].startswith("stopped by SIGTERM after step")
     assert not damage(out / f"checkpoint-{last['step']}")
+
+
+def test_a_signal_leaves_pictures_off(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    """They can be made again; a scheduler's patience ends sooner than many pictures do."""
+    flags = {"validation_prompt": "a dog", "num_validation_images": 5000, "scorer": "none"}
+    process = start(arguments(tiny, pictures, tmp_path / "run", **flags))
+    while not read_history(tmp_path / "run").started and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM before the first step" in errors
+    assert not read_history(tmp_path / "run").steps
+
+
+def test_a_full_disk_under_the_cache_is_told(tmp_path: Path) -> None:
+    """`RLIMIT_FSIZE` stands in for the disk."""
+    script = (
+        "import resource, signal, sys, torch; from pathlib import Path\n"
+        "from training.cache import Cache; from training.failures import explain\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "try: Cache(Path(sys.argv[1])).get('a' * 64, lambda: {'a': torch.zeros(1000)})\n"
+        "except OSError as error: print(explain(error, None))\n"
+    )
+    words = [sys.executable, "-c", script, str(tmp_path)]
+    told = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert told.startswith("the disk is full (")
+    assert not list(tmp_path.rglob("*.tmp"))

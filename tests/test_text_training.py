@@ -116,3 +116,16 @@ def test_bad_requests(
     assert told in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_word_that_no_caption_has_is_refused(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = make_pictures(tmp_path / "3_dog")
+    word = {"placeholder_token": "<sks>", "instance_prompt": "a <sks> dog", "max_train_steps": 1}
+    assert train(tiny, pictures.parent, tmp_path / "run", **word) == 2
+    assert "no caption has it: the 3 pictures bring captions" in capsys.readouterr().err
+    assert train(tiny, pictures.parent, tmp_path / "run", trigger_phrase="<sks>", **word) == 0
+    (pictures / "0.txt").write_text("a <sks> on grass")
+    assert train(tiny, pictures.parent, tmp_path / "some", **word) == 0
+    assert "note: 2 of 3 captions do not have the word <sks>." in capsys.readouterr().err

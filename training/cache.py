@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -84,12 +85,12 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     """No need to force it to the disk: the sum tells what a power cut left half-written."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    aside = path.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        save_file(tensors, aside, metadata={_SUM: _sum(tensors)})
+        aside.write_bytes(save(tensors, metadata={_SUM: _sum(tensors)}))
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

@@ -27,6 +27,7 @@ from orthodiff.families import Base, Conditioning
 from training.cache import Cache, content_key
 from training.captions import CaptionRules
 from training.data.example import Example
+from training.data.masks import check_in_sight
 from training.views import View, Views
 
 
@@ -78,7 +79,8 @@ def encode(
     keep = partial(_kept_latent, base, _autoencoder(base), cache)
     samples = []
     for example in examples:
-        seen = views.of(example.name, example.image.size)
+        check_in_sight(example.name, example.mask, example.image.size, views)
+        seen = views.showing(example.name, example.mask, example.image.size)
         pictures = [view.see(example.image) for view in seen]
         samples.append(
             Sample(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -25,7 +26,7 @@ from training.objective import (
     target,
 )
 from training.prepare import Parts
-from training.signals import Interrupted, StopSignal
+from training.signals import NOTHING_YET, Interrupted, StopSignal
 from training.state import is_kept, passed_over
 from training.streams import make_streams
 from training.validation import is_due, make_validator
@@ -72,7 +73,9 @@ class Trainer:
     def run(self, stop: StopSignal) -> float | None:
         """Every step from the start or the checkpoint to `max_train_steps`; samples a second."""
         config, first, pace = self.config, self.parts.start_step, None
-        self.measure(first)
+        self.measure(first, stop)
+        if asked := stop.agreed(self.accelerator):
+            raise Interrupted(asked, f"after step {first}; {GO_ON}" if first else NOTHING_YET)
         begun, away = time.monotonic(), 0.0
         for step in range(first + 1, config.max_train_steps + 1):
             loss, rate = self.step(step)
@@ -83,10 +86,11 @@ class Trainer:
             saves = asked or is_kept(config, step, last=config.max_train_steps)
             if saves:
                 self.save(step)
+            whole = True
             if not asked or step == config.max_train_steps:
-                self.measure(step)
+                whole = self.measure(step, stop)
                 asked = stop.agreed(self.accelerator) if saves else None
-            if asked and step < config.max_train_steps:
+            if asked and not (whole and step == config.max_train_steps):
                 self.accelerator.wait_for_everyone()  # or a launcher ends the one that still saves
                 raise Interrupted(asked, f"after step {step}; {GO_ON}")
             away += time.monotonic() - paused
@@ -160,16 +164,33 @@ class Trainer:
             with self.learning.averaging.shown():
                 self.keeper.save(step, self.learned, state)
 
-    def measure(self, step: int) -> None:
-        """What is due after `step`, unless an earlier turn of the run has done it."""
+    def measure(self, step: int, stop: StopSignal | None = None) -> bool:
+        """What is due after `step`, unless an earlier turn of the run has done it.
+
+        Pictures are left off where a signal comes in: a continued run makes them. Returns whether
+        all was made.
+        """
         if not self.accelerator.is_main_process or not is_due(self.config, step):
-            return
+            return True
         if any(score["step"] == step for score in self.keeper.scores):
-            return
-        with self.learning.averaging.shown():
-            steer = partial(self.parts.task.steering, self.config, self.learned)
-            for event in self.validator.measure(step, self._errors, steer):
+            return True
+        steer = partial(self.parts.task.steering, self.config, self.learned)
+        with self.learning.averaging.shown(), suppress(_LeftOffError):
+            for event in self.validator.measure(
+                step, self._errors, steer, on_step=partial(_leave_off, stop)
+            ):
                 self.keeper.note(event) if isinstance(event, Scored) else self.report(event)
+            return True
+        return False
+
+
+class _LeftOffError(Exception):
+    """Pictures were left off, as the run is to stop."""
+
+
+def _leave_off(stop: StopSignal | None, done: int, total: int) -> None:
+    if stop and stop.received:
+        raise _LeftOffError
 
 
 def _started(parts: Parts) -> Started:

@@ -16,6 +16,7 @@ from orthodiff.families import Base, load_base
 from orthodiff.metrics import Scorer
 from training.cache import check_cache, default_cache
 from training.config import RunConfig
+from training.data.check import in_sight
 from training.data.example import Example
 from training.data.examples import Examples
 from training.folder import check_output
@@ -28,7 +29,7 @@ from training.scores import open_scorer
 from training.signals import is_launched
 from training.state import find_checkpoint, load_checkpoint
 from training.tasks import Task
-from training.trackers import chosen_trackers
+from training.trackers import check_log
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -108,7 +109,9 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     num_parameters = _check_fit(task, config, base)
     resolution = config.resolution or base.recommended.resolution
     _check_resolution(resolution, base)
-    config.views(resolution, factor=base.factor, seed=config.seed)
+    views = config.views(resolution, factor=base.factor, seed=config.seed)
+    skips = getattr(config, "skip_bad_files", False)
+    examples = in_sight(examples, views, skip_bad_files=skips)
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
     origin = origin_of(config, accelerator, base, examples, task.prior_given(config))
@@ -136,13 +139,13 @@ def _share_the_cpu() -> bool:
 
 
 def check_extras(config: RunConfig) -> None:
-    """Refuse what needs a package that is not installed.
+    """Refuse what needs a package that is not installed, and logs that cannot be written.
 
     Raises:
-        UserError: naming the package.
+        UserError: naming the package or the file.
     """
     check_optimizer(config)
-    chosen_trackers(config)
+    check_log(config)
 
 
 def _check_fit(task: Task, config: RunConfig, base: Base) -> int:

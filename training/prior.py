@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from orthodiff.families import Base, load_base
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.pictures import open_picture, pictures_in
 from training.cache import can_be_written, default_cache
-from training.data.examples import Examples
+from training.data.examples import Examples, open_record
 from training.data.found import Record, Request
 from training.failures import is_out_of_memory
 
@@ -70,8 +71,13 @@ def check_class_folder(config: DreamBoothConfig) -> None:
         return
     if folder.exists() and not folder.is_dir():
         raise UserError(f"`class_data_dir` is `{folder}`, which is a file. Give a folder.")
+    if folder.resolve() in {own.resolve() for own in (config.source.folder,) if own}:
+        raise UserError(
+            f"`class_data_dir` is `{folder}`, where the subject's pictures are. Give the class a "
+            "folder of its own."
+        )
     for path in pictures_in(folder) if folder.exists() else ():
-        open_picture(path)
+        open_record(Record(path.name, path, ""), Request(), is_prior=True)
     missing = sum(not path.exists() for path in _own_pictures(config, folder))
     if missing and not can_be_written(folder):
         raise UserError(
@@ -136,7 +142,7 @@ def _in_precision(base: Base, config: DreamBoothConfig) -> Base:
 
 def _keep(picture: Image.Image, path: Path) -> None:
     """Write aside first: another run may be making the same picture."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         picture.save(aside, format="PNG")
         aside.replace(path)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 STOPPERS = (signal.SIGTERM, signal.SIGINT)
+NOTHING_YET = "before the first step"
 ECHO = 1.0
 """Seconds in which a launcher may repeat to its processes what the terminal has told them."""
 
@@ -73,7 +74,7 @@ class StopSignal:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self._patient:
-            raise Interrupted(number, "before the first step")
+            raise Interrupted(number, NOTHING_YET)
         if self.received is None:
             self.received, self._at = number, time.monotonic()
         elif not is_launched() or time.monotonic() - self._at > ECHO:

@@ -37,6 +37,17 @@ def chosen_trackers(config: RunConfig) -> list[str]:
     return [name]
 
 
+def check_log(config: RunConfig) -> None:
+    """Refuse trackers that could not begin.
+
+    Raises:
+        UserError: one is not installed, or its folder is a file.
+    """
+    place = config.output_dir / config.logging_dir
+    if USUAL in chosen_trackers(config) and place.exists() and not place.is_dir():
+        raise UserError(f"`logging_dir` is `{place}`, which is a file. Give a folder.")
+
+
 class Tracker:
     """Logs loss, rate, scores and pictures. Once it has begun, its troubles end no run."""
 

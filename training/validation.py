@@ -19,7 +19,7 @@ from torch import Tensor
 
 from orthodiff.control import Steering
 from orthodiff.families import Base
-from orthodiff.generate import GenerateRequest, generate
+from orthodiff.generate import GenerateRequest, OnStep, generate
 from orthodiff.pictures import square
 from training.aside import replace_file
 from training.batches import Batch, Stream, pack
@@ -100,8 +100,10 @@ class Validator:
         self.config, self.base, self.resolution = config, base, resolution
         self.batches, self.loss_of, self.judge = batches, loss_of, judge
 
-    def measure(self, step: int, errors: Errors, steer: Steer) -> Iterator[Sample | Scored]:
-        """Make the pictures and the scores of `step`."""
+    def measure(
+        self, step: int, errors: Errors, steer: Steer, *, on_step: OnStep | None = None
+    ) -> Iterator[Sample | Scored]:
+        """Make the pictures and the scores of `step`; `on_step` hears of each denoising step."""
         pictures: list[Image.Image] = []
         maps: Sequence[Image.Image] = ()
         prompts, seeds, side = prompts_of(self.config), seeds_of(self.config), self.resolution
@@ -109,7 +111,7 @@ class Validator:
             request = GenerateRequest(prompts, seeds, width=side, height=side)
             steering = steer(request)
             maps = steering.maps if steering else ()
-            pictures = generate(self.base, request, steering=steering)
+            pictures = generate(self.base, request, steering=steering, on_step=on_step)
             yield self._keep(step, pictures)
         loss = self._loss(errors)
         score = Scored(step, loss, self.loss_of, measured_on=self._measured_on(maps))
@@ -156,7 +158,8 @@ class Validator:
             return None
         was_training = self.base.unet.training
         self.base.unet.eval()
-        found = torch.cat([errors(batch) for batch in self.batches]).double().mean().item()
+        each = torch.cat([errors(batch) for batch in self.batches])
+        found = each.cpu().double().mean().item()  # some devices have no float64
         self.base.unet.train(was_training)
         return found
 

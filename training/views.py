@@ -101,6 +101,13 @@ class Views:
     seed: int = 0
     interpolation: Interpolation = "lanczos"
 
+    def showing(self, name: str, mask: Image.Image | None, original: Size) -> tuple[View, ...]:
+        """Those views of the picture in which some of its mask is seen: all, without a mask."""
+        views = self.of(name, original)
+        if mask is None:
+            return views
+        return tuple(v for v in views if v.cut(mask, Image.Resampling.BILINEAR).getbbox())
+
     def of(self, name: str, original: Size) -> tuple[View, ...]:
         """Every view of the picture `name` of that size; the mirror images come last."""
         plain = [self._draw(name, original, number) for number in range(self._number(original))]

@@ -16,6 +16,7 @@ from training.data.examples import Examples, open_record
 from training.data.found import Found, Record, Request
 from training.data.layouts import find
 from training.data.look import Look, look
+from training.data.masks import check_in_sight
 from training.views import Views
 
 MOST_TOLD = 5
@@ -106,12 +107,43 @@ def usable_examples(
         return record
 
     records, problems = _sift(found, opened)
+    every = Examples(found.records, request, is_prior=is_prior, remarks=found.remarks)
+    return _usable(every, records, problems, skip_bad_files=skip_bad_files)
+
+
+def _usable(
+    every: Examples,
+    records: Sequence[Record],
+    problems: Sequence[FileError],
+    *,
+    skip_bad_files: bool,
+) -> Examples:
+    """The `records` of `every` without `problems`, if those may be skipped."""
+    place = every.request.place
     if problems and not skip_bad_files:
-        raise UserError(_refusal(problems, request.place))
+        raise UserError(_refusal(problems, place))
     if not records:
-        raise UserError(f"None of the {len(problems)} pictures of `{request.place}` can be used.")
-    remarks = [*found.remarks, *(f"Left out: {problem}" for problem in problems)]
-    return Examples(records, request, is_prior=is_prior, remarks=remarks)
+        raise UserError(f"None of the {len(problems)} pictures of `{place}` can be used.")
+    remarks = [*every.remarks, *(f"Left out: {problem}" for problem in problems)]
+    return Examples(records, every.request, is_prior=every.is_prior, remarks=remarks)
+
+
+def in_sight(examples: Examples, views: Views, *, skip_bad_files: bool = False) -> Examples:
+    """Those of which `views` show some of what the mask says to learn.
+
+    Raises:
+        UserError: there are others, which shall not be skipped (all are named), or no such.
+    """
+    request = replace(examples.request, subject_mask=False)
+
+    def seen(record: Record) -> Record:
+        if record.mask or request.alpha_mask:
+            example = open_record(record, request)
+            check_in_sight(record.name, example.mask, example.image.size, views)
+        return record
+
+    records, problems = _sift(Found("", list(examples.records)), seen)
+    return _usable(examples, records, problems, skip_bad_files=skip_bad_files)
 
 
 def _sift(found: Found, use: Callable[[Record], T]) -> tuple[list[T], list[FileError]]:

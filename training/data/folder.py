@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from orthodiff.errors import FileError, printable
-from orthodiff.pictures import pictures_in
+from orthodiff.pictures import is_picture_name, pictures_in
 from training.data.files import captions_in, first_caption, inside, is_caption_name
 from training.data.found import Found, Record, Request
 from training.data.masks import is_mask_name, mask_of
@@ -50,6 +50,11 @@ def gather(
             found.problems.append(problem)
         else:
             found.records.append(record)
+    found.problems.extend(
+        FileError(link.relative_to(root).as_posix(), "it is a link that leads nowhere", "Remove it")
+        for link in sorted(filter(is_picture_name, folder.iterdir()))
+        if link.is_symlink() and not link.exists()
+    )
     found.remarks.extend(_left_out(folder, pictures))
 
 

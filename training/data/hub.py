@@ -68,10 +68,19 @@ def _load(name: str, config: str | None) -> Any:
     try:
         if any((Path(name) / saved).is_file() for saved in SAVED):
             rows = datasets.load_from_disk(name)
-            return rows[SPLIT] if isinstance(rows, datasets.DatasetDict) else rows
+            if not isinstance(rows, datasets.DatasetDict):
+                return rows
+            if SPLIT not in rows:
+                raise UserError(
+                    f"The dataset `{name}` has no part `{SPLIT}`, but {', '.join(rows)}. Save the "
+                    "one to learn from alone, and give its folder."
+                )
+            return rows[SPLIT]
         why = hub.trouble(name, kind="dataset")
         with hub.offline() if why else nullcontext():
             return datasets.load_dataset(name, config, split=SPLIT)
+    except UserError:
+        raise
     except Exception as error:  # the library raises whatever files and networks make it raise
         reason = f"it is not here, and {why}" if why else first_line(error)
         raise UserError(

@@ -14,6 +14,7 @@ from orthodiff.pictures import open_layers
 from training.data.example import Example
 from training.data.examples import complete, picture_in
 from training.data.found import Record, Request
+from training.data.masks import check_in_sight
 from training.views import View, Views
 
 
@@ -55,6 +56,7 @@ def look(
     """
     image, alpha = open_layers(picture_in(record), name=record.name)
     example = complete(record, request, image, alpha)
+    check_in_sight(record.name, example.mask, image.size, views)
     if inspect:
         inspect(example)
     view = views.of(record.name, image.size)[0]

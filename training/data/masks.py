@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from orthodiff.errors import FileError, UserError
 from orthodiff.pictures import SUFFIXES, is_picture_name
 from training.data.files import inside
+
+if TYPE_CHECKING:
+    from training.buckets import Size
+    from training.views import Views
 
 LABEL = "-masklabel"
 ENDINGS = tuple(case for s in (".png", *sorted(SUFFIXES)) for case in (s, s.upper()))
@@ -60,6 +64,17 @@ def check_shape(layer: Image.Image, size: tuple[int, int], *, name: str, what: s
     if abs(width * own_height - height * own_width) > 0.02 * width * own_height:
         reason = f"its {what} has {own_width} x {own_height} pixels, the picture {width} x {height}"
         raise FileError(name, reason, f"Give the {what} the proportions of the picture")
+
+
+def check_in_sight(name: str, mask: Image.Image | None, size: Size, views: Views) -> None:
+    """Refuse a mask that is cut away whole: the background would be all there is to learn.
+
+    Raises:
+        FileError: naming the picture.
+    """
+    if not views.showing(name, mask, size):
+        reason = "its mask lies in the part that is cut away, so nothing of it would be learnt"
+        raise FileError(name, reason, "Cut the picture yourself, or train with --enable_bucket")
 
 
 def check_subject_mask() -> None:

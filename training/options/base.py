@@ -13,7 +13,7 @@ from training.options.alias import spelled_out
 class Options(BaseModel):
     """A frozen group of options; unknown names are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def notes(self) -> list[str]:
         """What was asked for and has no effect, one sentence each."""
@@ -30,12 +30,17 @@ class Options(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_empty_paths(cls, value: Any, info: ValidationInfo) -> Any:
-        """An unset variable of a shell makes an empty path, which would mean the folder here."""
+    def _read_paths(cls, value: Any, info: ValidationInfo) -> Any:
+        """An unset variable of a shell makes an empty path, which would mean the folder here.
+
+        In YAML and after `=` no shell has put the home folder for `~`.
+        """
         kind = cls.model_fields[info.field_name or ""].annotation
-        if value == "" and Path in (kind, *get_args(kind)):
+        if Path not in (kind, *get_args(kind)) or not isinstance(value, str):
+            return value
+        if not value:
             raise ValueError(f"`{info.field_name}` is empty. Name a folder, or leave it out.")
-        return value
+        return Path(value).expanduser()
 
 
 class _Harmless:

@@ -15,7 +15,9 @@ class CheckpointOptions(Options):
         Path("runs/dreambooth"), description="folder of the run"
     )
     overwrite_output_dir: Annotated[bool, Harmless] = Field(
-        False, description="replace the run that the output folder already holds"
+        False,
+        exclude=True,
+        description="replace the run that the output folder already holds",
     )
     checkpointing_steps: Annotated[int, Harmless] = Field(
         100, ge=1, description="save a checkpoint every N steps, and at the end"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from training.options.alias import Alias
 from training.options.base import Harmless, Options
@@ -38,6 +38,12 @@ class MemoryOptions(Options):
         exclude=True,
         description="only say what the run would take, from three steps of it; nothing is kept",
     )
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: Any) -> Any:
+        """YAML reads `no` as false."""
+        return "no" if value is False else value
 
     def in_effect(self) -> dict[str, Any]:
         """Of accelerate's setting only the usual one; a run compares what it made of it besides."""

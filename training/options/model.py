@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from pydantic import Field
 
 from training.options.base import Options
@@ -22,3 +25,9 @@ class ModelOptions(Options):
     text_encoder_use_attention_mask: bool = Field(
         False, description="let the text encoders ignore the padding [the base's own habit]"
     )
+
+    def in_effect(self) -> dict[str, Any]:
+        """A local base is the same however its path is written."""
+        path = Path(self.pretrained_model_name_or_path)
+        base = str(path.resolve()) if path.exists() else self.pretrained_model_name_or_path
+        return {**super().in_effect(), "pretrained_model_name_or_path": base}

@@ -11,6 +11,9 @@ from typing_extensions import Self
 from training.data.found import Columns, Request
 from training.options.base import Harmless, Options
 
+PLACES = ("instance_data_dir", "dataset_name", "dataset_config_name", "mask_dir")
+COLUMNS = ("image_column", "caption_column", "conditioning_image_column", "mask_column")
+
 
 class SourceOptions(Options):
     train_data_dir: Annotated[Path | None, Harmless] = Field(
@@ -40,6 +43,13 @@ class SourceOptions(Options):
     skip_bad_files: bool = Field(
         False, description="train without the files that cannot be used, instead of refusing"
     )
+
+    def of_folder(self, folder: Path) -> Self:
+        """The same for the pictures of another folder, whose masks and columns are its own."""
+        fields = type(self).model_fields
+        own = [*PLACES, *(COLUMNS if self.dataset_name else ())]
+        gone = {name: None for name in own if name in fields}
+        return self.model_copy(update={**gone, "train_data_dir": folder})
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from training.data.found import Request
@@ -69,6 +69,12 @@ class PriorOptions(Options):
     prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None = Field(
         None, description="precision in which class pictures are made [the training's]"
     )
+
+    @field_validator("prior_generation_precision", mode="before")
+    @classmethod
+    def _no_is_a_word_here(cls, value: Any) -> Any:
+        """YAML reads `no` as false."""
+        return "no" if value is False else value
 
     @model_validator(mode="after")
     def _check_prior(self) -> Self:

@@ -64,10 +64,7 @@ class Task(ABC):
         Raises:
             UserError: there are none, or one cannot be read (named).
         """
-        if config.validation_data_dir is None:
-            return []
-        instead = {"instance_data_dir": config.validation_data_dir}
-        return self.examples(config.model_copy(update=instead))
+        return []
 
     def prior_examples(self, config: Any, base: Base, *, resolution: int) -> Sequence[Example]:
         """What the run must not unlearn, made with the unadapted `base` if need be."""

@@ -148,8 +148,7 @@ class ControlTask(Task):
             return []
         condition = config.condition
         find_condition(folder, condition.name, {})
-        elsewhere = config.model_copy(update={"train_data_dir": folder, "dataset_name": None})
-        return self._examples(elsewhere, condition)
+        return self._examples(config.of_folder(folder), condition)
 
     def _examples(self, config: ControlConfig, condition: Condition) -> Examples:
         """Those with maps of that kind, given or to be computed."""

@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 import orthodiff
 from orthodiff.bundle import Bundle
+from orthodiff.errors import UserError
 from training.config import RunConfig
 from training.data.check import usable_examples
 from training.data.example import Example
@@ -66,7 +67,16 @@ class DreamBooth(Task):
         check_class_folder(config)
 
     def examples(self, config: DreamBoothConfig) -> Examples:
-        return usable_examples(config.source, skip_bad_files=config.skip_bad_files)
+        found = usable_examples(config.source, skip_bad_files=config.skip_bad_files)
+        if config.placeholder_token:
+            found.remarks = [*found.remarks, *_lack(config, found)]
+        return found
+
+    def held_out(self, config: DreamBoothConfig) -> Sequence[Example]:
+        if config.validation_data_dir is None:
+            return []
+        source = config.of_folder(config.validation_data_dir).source
+        return usable_examples(source, skip_bad_files=config.skip_bad_files)
 
     def samples_per_epoch(self, config: DreamBoothConfig, examples: Examples) -> int:
         """Of the subject or of the class, whatever there is more of, as diffusers counts."""
@@ -106,3 +116,20 @@ class DreamBooth(Task):
         if config.placeholder_token:
             described["placeholder_token"] = config.placeholder_token
         return described
+
+
+def _lack(config: DreamBoothConfig, examples: Examples) -> list[str]:
+    """Whether some captions lack the word that is to be learned.
+
+    Raises:
+        UserError: all do, so that it would not be learned at all.
+    """
+    word, trigger = config.placeholder_token or "", config.trigger_phrase or ""
+    captions = [f"{trigger}, {record.caption}" for record in examples.records]
+    lack, count = sum(word not in caption for caption in captions), len(captions)
+    if lack == count:
+        raise UserError(
+            f"`placeholder_token` is {word}, but no caption has it: the {count} pictures bring "
+            f"captions of their own. Put it before them: --trigger_phrase {word}."
+        )
+    return [f"{lack} of {count} captions do not have the word {word}."] if lack else []
