@@ -116,7 +116,7 @@ def _ruler(condition: Condition, picture: Image.Image) -> Condition | None:
     Of a map the landmarks it was drawn from are not known any more; other kinds may need a model.
     """
     if isinstance(condition, Landmarks):
-        _note("How well pictures follow landmarks is not measured here: maps show but their dots.")
+        _note("How well pictures follow landmarks is not measured: maps show outlines, no points.")
         return None
     try:
         condition.measure(picture)

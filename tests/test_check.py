@@ -248,6 +248,9 @@ def test_a_mask_that_is_cut_away_is_refused(
     assert "its mask lies in the part that is cut away" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert train(tiny, pictures, tmp_path / "run", crop="none") == 0
+    held = {"validation_data_dir": pictures, "overwrite_output_dir": "true"}
+    assert train(tiny, three(tmp_path / "three"), tmp_path / "run", **held) == 2
+    assert (tmp_path / "run" / "adapter_model.safetensors").exists()
     three(pictures)  # replaces two, whose masks stay
     save(pictures / "whole.png", 5, size=(48, 48))
     assert train(tiny, pictures, tmp_path / "some", skip_bad_files="true") == 0

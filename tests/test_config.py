@@ -257,6 +257,10 @@ def test_yaml_s_no_and_home(tmp_path: Path) -> None:
     config = read(f"--config={path}")
     assert (config.mixed_precision, config.prior_generation_precision) == ("no", "no")
     assert config.output_dir == Path.home() / "runs"
+    assert read("--pretrained_model_name_or_path=~/x").pretrained_model_name_or_path == str(
+        Path.home() / "x"
+    )
+    assert read("--output_dir=~nobody_here/x").output_dir == Path("~nobody_here/x")
 
 
 @pytest.mark.parametrize("flag", ["noise_offset", "learning_rate", "max_grad_norm"])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 
 from training.events import (
@@ -80,3 +81,8 @@ def test_a_reader_keeps_up_with_a_growing_file(tmp_path: Path) -> None:
     path.unlink()  # another run in its place
     EventLog(path)(STARTED)
     assert [event["event"] for event in reader.read()] == ["Started"]
+    time.sleep(0.01)  # its first line says when it began
+    path.unlink()
+    for number in range(1, 20):  # a longer one, which may get the same inode
+        log(Step(number, 0.5, 1e-3, 0.1, 0.1))
+    assert list(reader.read()) == read_events(path)

@@ -218,6 +218,27 @@ def test_a_signal_leaves_pictures_off(tiny: Path, pictures: Path, tmp_path: Path
     assert not read_history(tmp_path / "run").steps
 
 
+def test_pictures_left_off_are_made_when_the_run_goes_on(
+    tiny: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Also where no checkpoint was due with them: one is saved then."""
+    out = tmp_path / "run"
+    flags = {
+        "validation_prompt": "a dog", "num_validation_images": 40, "scorer": "none",
+        "validation_steps": 2, "checkpointing_steps": 100, "max_train_steps": 3,
+    }  # fmt: skip
+    process = start(arguments(tiny, pictures, out, **flags))
+    while read_history(out).step < 2 and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert [score["step"] for score in read_history(out).scores] == [0]
+    assert list_checkpoints(out)
+    assert train(tiny, pictures, out, resume_from_checkpoint="latest", **flags) == 0
+    assert [score["step"] for score in read_history(out).scores] == [0, 2, 3]
+
+
 def test_a_full_disk_under_the_cache_is_told(tmp_path: Path) -> None:
     """`RLIMIT_FSIZE` stands in for the disk."""
     script = (

@@ -85,8 +85,8 @@ def _say_notes(parts: Parts) -> None:
     """What will not happen although it was asked for."""
     config, notes = parts.config, parts.config.notes()
     notes += parts.task.notes(config, resolution=parts.resolution)
-    for examples in (parts.examples, parts.held_out):
-        notes += getattr(examples, "remarks", ())
+    notes += parts.examples.remarks
+    notes += [f"Held out: {said}" for said in getattr(parts.held_out, "remarks", ())]
     if config.resume_from_checkpoint and parts.checkpoint is None:
         notes.append(f"`{config.output_dir}` holds no checkpoint, so the run starts at step 0.")
     for note in notes:

@@ -27,7 +27,6 @@ from orthodiff.families import Base, Conditioning
 from training.cache import Cache, content_key
 from training.captions import CaptionRules
 from training.data.example import Example
-from training.data.masks import check_in_sight
 from training.views import View, Views
 
 
@@ -79,8 +78,8 @@ def encode(
     keep = partial(_kept_latent, base, _autoencoder(base), cache)
     samples = []
     for example in examples:
-        check_in_sight(example.name, example.mask, example.image.size, views)
-        seen = views.showing(example.name, example.mask, example.image.size)
+        name, size = example.name, example.image.size
+        seen = views.showing(name, example.mask, size) or views.of(name, size)  # if found by itself
         pictures = [view.see(example.image) for view in seen]
         samples.append(
             Sample(

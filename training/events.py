@@ -127,22 +127,22 @@ class EventReader:
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
-        self._file, self._end = 0, 0
+        self._first, self._end = b"", 0
         self._events: list[dict[str, Any]] = []
 
     def read(self) -> Sequence[dict[str, Any]]:
-        """All events that are whole by now."""
+        """All events that are whole by now; those of another file, if one was put in its place."""
         with self._lock, self.path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            if found.st_ino != self._file or found.st_size < self._end:  # another file
-                self._file, self._end, self._events = found.st_ino, 0, []
+            first = file.readline()  # it says when the run began
+            if first != self._first or file.seek(0, os.SEEK_END) < self._end:
+                self._first, self._end, self._events = b"", 0, []
             file.seek(self._end)
-            whole = file.read()
-            whole = whole[: whole.rfind(b"\n") + 1]
-            new = [json.loads(line) for line in whole.split(b"\n") if line]
-            self._end += len(whole)
-            self._events = [*self._events, *new]
-            return self._events
+            added = file.read()
+            whole = added[: added.rfind(b"\n") + 1]
+            events = [*self._events, *(json.loads(line) for line in whole.split(b"\n") if line)]
+            if whole:
+                self._first, self._end, self._events = first, self._end + len(whole), events
+            return events
 
 
 class EventLog:

@@ -89,7 +89,10 @@ class Trainer:
             whole = True
             if not asked or step == config.max_train_steps:
                 whole = self.measure(step, stop)
-                asked = stop.agreed(self.accelerator) if saves else None
+                if saves or is_due(config, step):
+                    asked = stop.agreed(self.accelerator)
+                if asked and not saves:
+                    self.save(step)  # so that the next turn goes on here, and measures
             if asked and not (whole and step == config.max_train_steps):
                 self.accelerator.wait_for_everyone()  # or a launcher ends the one that still saves
                 raise Interrupted(asked, f"after step {step}; {GO_ON}")

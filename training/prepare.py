@@ -112,6 +112,8 @@ def prepare(task: Task, config: RunConfig) -> Parts:
     views = config.views(resolution, factor=base.factor, seed=config.seed)
     skips = getattr(config, "skip_bad_files", False)
     examples = in_sight(examples, views, skip_bad_files=skips)
+    if isinstance(held_out, Examples):
+        held_out = in_sight(held_out, views, skip_bad_files=skips)
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
     origin = origin_of(config, accelerator, base, examples, task.prior_given(config))

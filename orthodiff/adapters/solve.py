@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,28 +37,14 @@ def _versions(layer: RotatedLayer) -> list[int]:
 
 def solve(method: Method, parameters: Parameters) -> Factors:
     """Return the method's factors, solved in at least float32."""
-    with exactly(next(iter(parameters.values())).device):
+    with torch.autocast(next(iter(parameters.values())).device.type, enabled=False):
         return method.prepare({name: at_least_float32(p) for name, p in parameters.items()})
 
 
 def arrange(method: Method, factors: Factors) -> Factors:
     """Return the factors as `rotate` applies them fastest, in the precision they were solved in."""
-    with exactly(factors[0].device):
+    with torch.autocast(factors[0].device.type, enabled=False):
         return method.arrange(factors)
-
-
-@contextmanager
-def exactly(device: torch.device) -> Iterator[None]:
-    """Within, products are rounded neither to autocast's precision nor to TF32."""
-    rounds = torch.backends.cuda.matmul.allow_tf32 and not torch.compiler.is_compiling()
-    if rounds:
-        torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if rounds:
-            torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -18,8 +17,6 @@ from orthodiff.flags import typed
 COLOURFUL = 24
 """Channels further apart than this (of 255) are colour: JPEG tints grey by less."""
 OF_A_PHOTO = "If it is a photo, give it as the picture whose map is computed."
-ROUNDING = 1e-5
-"""More than float32 errs by in a share of a pixel, less than any share that lines have."""
 LOCAL = "model"
 """The one setting that belongs to this machine: it is neither saved nor read."""
 
@@ -118,19 +115,19 @@ class Lines(Condition):
         refuse_other_levels(given, self.name)
 
     def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """Resize without fading or thickening: no line is lost where the map shrinks.
+        """Resize without fading, thickening, losing or breaking lines.
 
-        A line of one pixel is as wide as `1 / shrink` of the smaller ones and lies in two of them
-        at most: the one that has half of it or more is kept. From half the size on all that have a
-        share of it are.
+        Where the map shrinks, each pixel of a line goes where its centre falls.
         """
-        shrink = max(given.width / size[0], given.height / size[1])
-        if shrink <= 1:
+        if given.width <= size[0] and given.height <= size[1]:
             return given.resize(size, Image.Resampling.NEAREST)
-        lines = self.read(given).astype(np.float32)
-        covered = cv2.resize(lines, size, interpolation=cv2.INTER_AREA)
-        least = 0.5 / shrink - ROUNDING if shrink < 2 else ROUNDING
-        return Image.fromarray(covered > least).convert("RGB")
+        down, across = np.nonzero(self.read(given))
+        lines = np.zeros(size[::-1], bool)
+        lines[
+            (2 * down + 1) * size[1] // (2 * given.height),
+            (2 * across + 1) * size[0] // (2 * given.width),
+        ] = True
+        return Image.fromarray(lines).convert("RGB")
 
 
 def refuse_blank(given: Image.Image, name: str) -> None:
@@ -161,7 +158,7 @@ def refuse_other_levels(given: Image.Image, name: str) -> None:
         found, remedy = f"{bright:.0%} of this one is white", f"Invert it. {OF_A_PHOTO}"
     elif not bright:
         found = f"the brightest pixel of this one is {levels.max()} of 255"
-        remedy = "Save it with white as 255."
+        remedy = "Brighten it, so that its lines are white."
     else:
         return
     raise UserError(f"A {name} map has white lines on black, but {found}. {remedy}")

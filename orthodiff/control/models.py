@@ -38,9 +38,18 @@ def open_model(name: str | None, task: str, condition: str) -> tuple[Any, Any]:
         ) from error
     except UNUSABLE as error:
         raise UserError(_of_another_kind(name, condition, first_line(error))) from error
-    if untrained := [*loaded["missing_keys"], *loaded["mismatched_keys"]]:
-        raise UserError(_of_another_kind(name, condition, f"it has no weights for {untrained[0]}"))
+    if part := _untrained(model, {*loaded["missing_keys"], *loaded["mismatched_keys"]}):
+        raise UserError(_of_another_kind(name, condition, f"it has no weights for its {part}"))
     return processor, model.eval()
+
+
+def _untrained(model: Any, missing: set[str]) -> str | None:
+    """A part without any weights: some of one may be unused, as in the first checkpoints of DPT."""
+    for part, inner in model.named_children():
+        names = {f"{part}.{name}" for name, _ in inner.named_parameters()}
+        if names and names <= missing:
+            return str(part)
+    return None
 
 
 def _of_another_kind(name: str, condition: str, reason: str) -> str:

@@ -88,7 +88,7 @@ def _maps(options: CheckOptions) -> Maps | None:
     """
     settings = read_settings(options.condition_setting)
     condition = said_condition(options.train_data_dir, options.condition_type, settings)
-    return Maps(condition) if condition else None
+    return Maps(condition, trigger=options.trigger_phrase) if condition else None
 
 
 def _about(maps: Maps) -> Iterator[Advice]:

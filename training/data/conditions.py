@@ -59,8 +59,8 @@ def said_condition(
 class Maps:
     """Refuses examples whose map is not of a `condition`, and counts what is worth a remark."""
 
-    def __init__(self, condition: Condition) -> None:
-        self.condition = condition
+    def __init__(self, condition: Condition, *, trigger: str | None = None) -> None:
+        self.condition, self.trigger = condition, trigger
         self.examples = self.captions = self.given = self.empty = self.resized = 0
         self.first_without: Image.Image | None = None
 
@@ -72,7 +72,7 @@ class Maps:
         """
         check_map(example, self.condition)
         self.examples += 1
-        self.captions += bool(example.caption)
+        self.captions += bool(example.caption or self.trigger)
         if example.condition is None:
             self.first_without = self.first_without or example.image
             return
@@ -104,7 +104,7 @@ class Maps:
                 f"{_share(self.resized, self.given)} maps are of another size than their picture, "
                 "and are resized."
             )
-        if not self.captions:
+        if self.examples and not self.captions:
             said.append("No picture has a caption, so prompts are empty.")
         return said
 

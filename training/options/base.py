@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,11 +37,13 @@ class Options(BaseModel):
         In YAML and after `=` no shell has put the home folder for `~`.
         """
         kind = cls.model_fields[info.field_name or ""].annotation
-        if Path not in (kind, *get_args(kind)) or not isinstance(value, str):
+        if Path not in (kind, *get_args(kind)):
             return value
-        if not value:
+        if value == "":
             raise ValueError(f"`{info.field_name}` is empty. Name a folder, or leave it out.")
-        return Path(value).expanduser()
+        if isinstance(value, list | tuple):
+            return tuple(os.path.expanduser(v) if isinstance(v, str) else v for v in value)
+        return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 class _Harmless:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from training.options.base import Options
 
@@ -25,6 +26,11 @@ class ModelOptions(Options):
     text_encoder_use_attention_mask: bool = Field(
         False, description="let the text encoders ignore the padding [the base's own habit]"
     )
+
+    @field_validator("pretrained_model_name_or_path", mode="before")
+    @classmethod
+    def _home(cls, value: Any) -> Any:
+        return os.path.expanduser(value) if isinstance(value, str) else value
 
     def in_effect(self) -> dict[str, Any]:
         """A local base is the same however its path is written."""

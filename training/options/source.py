@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from training.data.found import Columns, Request
+from training.data.hub import recognises
 from training.options.base import Harmless, Options
 
 PLACES = ("instance_data_dir", "dataset_name", "dataset_config_name", "mask_dir")
@@ -45,9 +46,12 @@ class SourceOptions(Options):
     )
 
     def of_folder(self, folder: Path) -> Self:
-        """The same for the pictures of another folder, whose masks and columns are its own."""
+        """The same for the pictures of another folder, whose masks are its own.
+
+        Columns are a dataset's: they hold for another one, and not for a folder of pictures.
+        """
         fields = type(self).model_fields
-        own = [*PLACES, *(COLUMNS if self.dataset_name else ())]
+        own = [*PLACES, *(COLUMNS if self.dataset_name and not recognises(folder) else ())]
         gone = {name: None for name in own if name in fields}
         return self.model_copy(update={**gone, "train_data_dir": folder})
 

@@ -152,7 +152,7 @@ class ControlTask(Task):
 
     def _examples(self, config: ControlConfig, condition: Condition) -> Examples:
         """Those with maps of that kind, given or to be computed."""
-        maps = Maps(condition)
+        maps = Maps(condition, trigger=config.trigger_phrase)
         found = usable_examples(
             config.request(config.train_data_dir, caption=""),
             skip_bad_files=config.skip_bad_files,
