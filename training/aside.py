@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -100,6 +101,25 @@ def replace_file(path: Path, content: bytes) -> None:
     finally:
         new.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether files can be put into a folder, which may still have to be made."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK)
+
+
+def share_file(path: Path, content: bytes) -> None:
+    """Like `replace_file` for what several processes may write at once; not forced to the disk.
+
+    In containers that share a folder even the process numbers can be the same.
+    """
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        new.write_bytes(content)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def sync_tree(folder: Path) -> None:

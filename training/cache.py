@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from orthodiff.errors import UserError
+from training.aside import can_be_written, share_file
 
 _SUM = "sha256"
 
@@ -58,12 +58,6 @@ def check_cache(folder: Path) -> None:
         )
 
 
-def can_be_written(folder: Path) -> bool:
-    """Whether files can be put into a folder, which may still have to be made."""
-    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    return there.is_dir() and os.access(there, os.W_OK)
-
-
 def default_cache() -> Path:
     """`$XDG_CACHE_HOME/orthodiff`, usually `~/.cache/orthodiff`."""
     home = os.environ.get("XDG_CACHE_HOME")
@@ -88,12 +82,7 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        aside.write_bytes(save(tensors, metadata={_SUM: _sum(tensors)}))
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    share_file(path, save(tensors, metadata={_SUM: _sum(tensors)}))
 
 
 def _sum(tensors: Mapping[str, Tensor]) -> str:

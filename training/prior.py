@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,8 @@ from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
 from orthodiff.generate import GenerateRequest, generate
 from orthodiff.pictures import open_picture, pictures_in
-from training.cache import can_be_written, default_cache
+from training.aside import can_be_written, share_file
+from training.cache import default_cache
 from training.data.examples import Examples, open_record
 from training.data.found import Record, Request
 from training.failures import is_out_of_memory
@@ -142,12 +142,9 @@ def _in_precision(base: Base, config: DreamBoothConfig) -> Base:
 
 def _keep(picture: Image.Image, path: Path) -> None:
     """Write aside first: another run may be making the same picture."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        picture.save(aside, format="PNG")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    packed = io.BytesIO()
+    picture.save(packed, format="PNG")
+    share_file(path, packed.getvalue())
 
 
 def _name(number: int) -> str:

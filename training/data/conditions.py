@@ -120,7 +120,7 @@ def check_map(example: Example, condition: Condition) -> None:
         FileError: naming the example.
     """
     given = example.condition
-    if given is None or _says_nothing(np.asarray(given), condition):
+    if given is None or _needs_no_check(np.asarray(given), condition):
         return
     try:
         condition.check(given)
@@ -131,7 +131,7 @@ def check_map(example: Example, condition: Condition) -> None:
         raise FileError(example.name, reason, remedy, what="map of") from error
 
 
-def _says_nothing(pixels: np.ndarray, condition: Condition) -> bool:
+def _needs_no_check(pixels: np.ndarray, condition: Condition) -> bool:
     """Whether a map is black, or of one colour where that may be all there is to see."""
     even = not np.ptp(pixels, axis=(0, 1)).any()
     return even and not (isinstance(condition, Lines) and pixels.any())

@@ -6,9 +6,19 @@ import os
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from training.options.alias import spelled_out
+
+NO_IS_A_WORD = BeforeValidator(lambda value: "no" if value is False else value)
+"""YAML reads `no` as false."""
 
 
 class Options(BaseModel):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from training.options.alias import Alias
-from training.options.base import Harmless, Options
+from training.options.base import NO_IS_A_WORD, Harmless, Options
 
 
 class MemoryOptions(Options):
     gradient_checkpointing: Annotated[bool, Harmless] = Field(
         False, description="less memory, about a quarter more time per step"
     )
-    mixed_precision: Literal["no", "fp16", "bf16"] | None = Field(
+    mixed_precision: Annotated[Literal["no", "fp16", "bf16"] | None, NO_IS_A_WORD] = Field(
         None, description="precision of the base and the activations [accelerate's setting]"
     )
     allow_tf32: Annotated[bool, Harmless] = Field(
@@ -38,12 +38,6 @@ class MemoryOptions(Options):
         exclude=True,
         description="only say what the run would take, from three steps of it; nothing is kept",
     )
-
-    @field_validator("mixed_precision", mode="before")
-    @classmethod
-    def _no_is_a_word(cls, value: Any) -> Any:
-        """YAML reads `no` as false."""
-        return "no" if value is False else value
 
     def in_effect(self) -> dict[str, Any]:
         """Of accelerate's setting only the usual one; a run compares what it made of it besides."""

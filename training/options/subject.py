@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from training.data.found import Request
-from training.options.base import Harmless, Options
+from training.options.base import NO_IS_A_WORD, Harmless, Options
 from training.options.source import SourceOptions
 
 
@@ -66,15 +66,9 @@ class PriorOptions(Options):
     sample_batch_size: Annotated[int, Harmless] = Field(
         4, ge=1, description="batch size when making class pictures"
     )
-    prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None = Field(
-        None, description="precision in which class pictures are made [the training's]"
-    )
-
-    @field_validator("prior_generation_precision", mode="before")
-    @classmethod
-    def _no_is_a_word_here(cls, value: Any) -> Any:
-        """YAML reads `no` as false."""
-        return "no" if value is False else value
+    prior_generation_precision: Annotated[
+        Literal["no", "fp32", "fp16", "bf16"] | None, NO_IS_A_WORD
+    ] = Field(None, description="precision in which class pictures are made [the training's]")
 
     @model_validator(mode="after")
     def _check_prior(self) -> Self:

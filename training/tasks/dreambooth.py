@@ -69,7 +69,7 @@ class DreamBooth(Task):
     def examples(self, config: DreamBoothConfig) -> Examples:
         found = usable_examples(config.source, skip_bad_files=config.skip_bad_files)
         if config.placeholder_token:
-            found.remarks = [*found.remarks, *_lack(config, found)]
+            found.remarks = [*found.remarks, *_captions_without_word(config, found)]
         return found
 
     def held_out(self, config: DreamBoothConfig) -> Sequence[Example]:
@@ -118,7 +118,7 @@ class DreamBooth(Task):
         return described
 
 
-def _lack(config: DreamBoothConfig, examples: Examples) -> list[str]:
+def _captions_without_word(config: DreamBoothConfig, examples: Examples) -> list[str]:
     """Whether some captions lack the word that is to be learned.
 
     Raises:
