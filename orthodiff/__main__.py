@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from orthodiff.errors import UserError
 from orthodiff.flags import nearest
+from orthodiff.garbage import leave, uncollected
 
 USAGE = """usage: python -m orthodiff COMMAND [--FLAG VALUE ...]
 
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0
     try:
-        _command(words[0])(words[1:])
+        with uncollected():
+            command = _command(words[0])
+        command(words[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -53,4 +56,4 @@ def _command(name: str) -> Callable[[Sequence[str]], None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

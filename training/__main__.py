@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError
 from orthodiff.flags import nearest
+from orthodiff.garbage import leave, uncollected
 from training.events import Event, EventLog, Failed, Report, Started, Step
 from training.failures import explain, is_out_of_memory
 from training.progress import ProgressBar
@@ -68,10 +69,9 @@ def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
 
 
 def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
+    parts = _prepare(task, config)
     from training.folder import open_run
-    from training.prepare import prepare
 
-    parts = prepare(task, config)
     if parts.accelerator.is_main_process:
         _say_notes(parts)
     if not parts.accelerator.is_main_process:
@@ -79,6 +79,13 @@ def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
     overwrite = config.overwrite_output_dir
     with open_run(config.output_dir, resume=parts.goes_on, overwrite=overwrite):
         return _run(parts, _Narrator(_listeners(config)), stop)
+
+
+def _prepare(task: Task, config: RunConfig) -> Parts:
+    with uncollected():
+        from training.prepare import prepare
+
+        return prepare(task, config)
 
 
 def _say_notes(parts: Parts) -> None:
@@ -94,10 +101,9 @@ def _say_notes(parts: Parts) -> None:
 
 
 def _plan(task: Task, config: RunConfig) -> int:
+    parts = _prepare(task, config.model_copy(update={"push_to_hub": False}))
     from training.plan import make_plan
-    from training.prepare import prepare
 
-    parts = prepare(task, config.model_copy(update={"push_to_hub": False}))
     plan = make_plan(parts)
     if parts.accelerator.is_main_process:
         print(f"{plan}\nThis was a plan; leave --plan out to train.")
@@ -186,4 +192,4 @@ def _usage() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -43,6 +43,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def tensors(self) -> list[Tensor]:
+        """All numbers in it."""
+        known = [self.latents, self.noise, self.timesteps, self.weights, self.mask, self.condition]
+        return [*(t for t in known if t is not None), *self.conditioning.tensors().values()]
+
     @staticmethod
     def join(parts: Sequence[Batch]) -> Batch:
         """One after the other; a mask that only some have is full for the others."""

@@ -46,10 +46,15 @@ def set_up(options: MemoryOptions, unet: Any) -> None:
         unet.enable_gradient_checkpointing()
     if options.attention == "xformers":
         unet.enable_xformers_memory_efficient_attention()
-    if options.channels_last:
+    if options.channels_last or replays(options, unet.device):
         unet.to(memory_format=torch.channels_last)
     if options.torch_compile:
         unet.compile()
+
+
+def replays(options: MemoryOptions, device: torch.device) -> bool:
+    """Whether steps are to run from a recording: packed filters want channels last."""
+    return options.replay and device.type == "cpu"
 
 
 def attending(attention: str) -> AbstractContextManager[None]:

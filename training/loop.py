@@ -14,7 +14,7 @@ from training.aside import replace_file
 from training.batches import Batch, step_batches
 from training.events import Report, Scored, Started, Step
 from training.failures import GO_ON, check_finite
-from training.hardware import attending, set_up
+from training.hardware import attending, replays, set_up
 from training.keeping import Keeper
 from training.learning import Learning
 from training.objective import (
@@ -26,6 +26,7 @@ from training.objective import (
     target,
 )
 from training.prepare import Parts
+from training.replay import Replay, Results
 from training.signals import NOTHING_YET, Interrupted, StopSignal
 from training.state import is_kept, passed_over
 from training.streams import make_streams
@@ -69,6 +70,8 @@ class Trainer:
         self.base.park_encoders(texts=not self.learned.reads)
         set_up(self.config, self.base.unet)
         self.learning = Learning(parts, self.learned)
+        can_replay = replays(self.config, self.device) and not self.learned.reads
+        self.replay = Replay() if can_replay else None  # prompts that are read anew are no tensors
 
     def run(self, stop: StopSignal) -> float | None:
         """Every step from the start or the checkpoint to `max_train_steps`; samples a second."""
@@ -105,12 +108,39 @@ class Trainer:
         losses, batches = [], self._batches(step)
         for batch in batches:
             with attending(self.config.attention):
-                loss = self._loss(batch, penalty_share=1 / len(batches))
-                self.accelerator.backward(loss)
-            losses.append(loss.detach())
+                losses.append(self._pass(batch, penalty_share=1 / len(batches)))
         mean = self.accelerator.reduce(torch.stack(losses).sum(), "mean").item()
         check_finite("loss", mean, step=step, rate=self.config.rate)
         return mean, self.learning.update(step)
+
+    def _pass(self, batch: Batch, *, penalty_share: float) -> Tensor:
+        """Add the gradients of `batch` to the parameters'; what it adds to the step's loss."""
+        if self.replay is None:
+            loss = self._loss(batch, penalty_share=penalty_share)
+            self.accelerator.backward(loss)
+            return loss.detach()
+        compute = partial(self._gradients, batch, penalty_share=penalty_share)
+        results = self.replay(batch.tensors(), compute)
+        for parameter, gradient in zip(self.learning.parameters, results[1:], strict=True):
+            if parameter.grad is None or gradient is None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad
+            else:
+                parameter.grad += gradient
+        assert results[0] is not None
+        return results[0]
+
+    def _gradients(self, batch: Batch, *, penalty_share: float) -> Results:
+        """The loss of `batch` and every parameter's gradient, which is left as it was."""
+        parameters = self.learning.parameters
+        before = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        loss = self._loss(batch, penalty_share=penalty_share)
+        self.accelerator.backward(loss)
+        found = [parameter.grad for parameter in parameters]
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
+        return [loss.detach(), *found]
 
     def _loss(self, batch: Batch, *, penalty_share: float) -> Tensor:
         """What `batch` adds to the loss of its step."""

@@ -20,11 +20,12 @@ from training.data.example import Example
 from training.events import Event
 from training.loop import Trainer, step_size
 from training.prepare import Parts
+from training.replay import Replay
 from training.state import LEAST_KEPT, is_kept
 from training.validation import is_due
 
-STEPS = 3
-"""Steps that are taken; the first takes longer, so the others tell the pace."""
+WARM_UP, STEPS = 2, 3
+"""First steps, which take longer (they are recorded), and those that are timed."""
 PICTURES = 32
 """So many pictures are encoded, at most; the time for all follows from theirs."""
 T = TypeVar("T")
@@ -43,8 +44,12 @@ class Trial:
 
     @property
     def pace(self) -> float:
-        """Seconds of a step once the first is over."""
-        return statistics.mean(self.steps[1:])
+        """Seconds of a step once the first ones are over."""
+        return statistics.mean(self.steps[WARM_UP:])
+
+    def stepping(self, count: int) -> float:
+        """Seconds of so many steps."""
+        return sum(self.steps[: min(count, WARM_UP)]) + self.pace * max(count - WARM_UP, 0)
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,12 @@ def _try(parts: Parts) -> Trial:
     with TemporaryDirectory() as scratch:
         small = _small(parts, Path(scratch))
         trainer, encoding = _timed(Trainer, small, _unheard)
+        if trainer.replay:
+            trainer.replay = Replay(usual=0)
         _, measuring = _timed(trainer.measure, 0)  # where it is always due
-        steps = [_timed(trainer.step, first + number)[1] for number in range(1, STEPS + 1)]
-        _, saving = _timed(trainer.save, first + STEPS)
+        taken = range(first + 1, first + WARM_UP + STEPS + 1)
+        steps = [_timed(trainer.step, number)[1] for number in taken]
+        _, saving = _timed(trainer.save, taken[-1])
         written = Path(scratch).rglob("checkpoint-*/**/*")
         saved = sum(path.stat().st_size for path in written if path.is_file())
     share = len(parts.examples) / len(small.examples)
@@ -135,7 +143,7 @@ def _seconds(parts: Parts, trial: Trial) -> dict[str, float]:
     return {
         "to start": trial.starting,
         "to encode": trial.encoding,
-        "of steps": trial.steps[0] + trial.pace * max(len(_steps(parts)) - 1, 0),
+        "of steps": trial.stepping(len(_steps(parts))),
         "to measure": trial.measuring * due,
         "to save": trial.saving * _saves(parts),
     }

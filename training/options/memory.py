@@ -32,6 +32,9 @@ class MemoryOptions(Options):
     torch_compile: Annotated[bool, Harmless] = Field(
         False, description="compile the UNet: minutes at the start, faster steps on a GPU"
     )
+    replay: Annotated[bool, Harmless] = Field(
+        True, description="on a CPU: run steps from a recording, faster and to the same bits"
+    )
 
     plan: Annotated[bool, Harmless] = Field(
         False,
