@@ -15,14 +15,15 @@ from training.relief import relief
 from training.state import find_checkpoint, load_checkpoint
 
 
+@pytest.mark.parametrize("first", [3, 12], ids=["computed", "replayed"])
 def test_memory_that_runs_out_fails_the_run_and_spares_its_checkpoint(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # every tensor is asked of the system
     pictures, run = make_pictures(tmp_path / "pictures"), tmp_path / "run"
     flags = {"train_batch_size": 8, "checkpointing_steps": 3, "checkpoints_total_limit": 2}
     process = start(arguments(tiny, pictures, run, max_train_steps=5000, **flags))
-    while not (run / "checkpoint-3").is_dir() and process.poll() is None:
+    while not (run / f"checkpoint-{first}").is_dir() and process.poll() is None:
         time.sleep(0.005)
     held = psutil.Process(process.pid).memory_info().vms
     resource.prlimit(process.pid, resource.RLIMIT_AS, (held // 2, held // 2))
