@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from orthodiff.errors import UserError
 from orthodiff.flags import nearest
-from orthodiff.garbage import leave, uncollected
+from orthodiff.garbage import leave
 
 USAGE = """usage: python -m orthodiff COMMAND [--FLAG VALUE ...]
 
@@ -30,9 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0
     try:
-        with uncollected():
-            command = _command(words[0])
-        command(words[1:])
+        _command(words[0])(words[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from orthodiff.bundle import Bundle
 from orthodiff.errors import UserError
 from orthodiff.families import Base, load_base
+from orthodiff.garbage import uncollected
 from orthodiff.generate import GenerateRequest
 from orthodiff.stacking import load_all
 
@@ -62,13 +63,14 @@ class Options(BaseModel):
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         check_device(device)
         usual = "fp32" if torch.device(device).type == "cpu" else "fp16"
-        return load_base(
-            self.pretrained_model_name_or_path,
-            revision=self.revision,
-            variant=self.variant,
-            dtype=DTYPES[self.dtype or usual],
-            device=device,
-        )
+        with uncollected():
+            return load_base(
+                self.pretrained_model_name_or_path,
+                revision=self.revision,
+                variant=self.variant,
+                dtype=DTYPES[self.dtype or usual],
+                device=device,
+            )
 
     def request(self, prompts: Sequence[str], *, num_images: int) -> GenerateRequest:
         """These options for `num_images` pictures of each prompt."""

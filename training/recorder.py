@@ -24,6 +24,15 @@ FILTERS = {torch.ops.aten.convolution.default: 1, torch.ops.aten.convolution_bac
 """The place of a convolution's filters among its arguments."""
 TIMES = (torch.ops.aten.mul.Tensor, torch.ops.aten.div.Tensor)
 """By one they change nothing; diffusers' layers and PEFT's LoRA have scales that usually are."""
+VIEWS = {
+    torch.ops.aten.t.default,
+    torch.ops.aten.transpose.int,
+    torch.ops.aten.view.default,
+    torch.ops.aten.permute.default,
+    torch.ops.aten.unsqueeze.default,
+    torch.ops.aten.expand.default,
+}
+"""Operations whose result has its first argument's memory."""
 UNREPEATABLE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 """Marks of operations whose results may decide in Python what comes next."""
 
@@ -91,6 +100,9 @@ class Recorder(TorchDispatchMode):
         if _changes_nothing(func, args, found):
             self._names[found] = self._name(args[0])
             return
+        if self._is_view_of_frozen(func, args):
+            self._name(found)  # as good a constant
+            return
         if swap := self._faster(func, args, found):
             (func, args), kwargs = swap, {}
             found = found[0] if isinstance(found, tuple) else found
@@ -109,6 +121,11 @@ class Recorder(TorchDispatchMode):
         results = found if isinstance(found, list | tuple) else [found]
         names = ", ".join(self._new(each) for each in results)
         self._lines.append(f"{names} = {call}" if names else call)
+
+    def _is_view_of_frozen(self, func: Any, args: Any) -> bool:
+        """Whether the result shows a constant's numbers, and those stay where they are."""
+        source = args[0] if func in VIEWS else None
+        return source is not None and not source.requires_grad and self._name(source)[0] == "c"
 
     def _faster(self, func: Any, args: Any, found: Any) -> tuple[Any, list[Any]] | None:
         """A convolution with filters that are ready, if they were there before."""
