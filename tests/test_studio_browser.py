@@ -19,6 +19,7 @@ from orthodiff.recipe import read_recipe
 from tests.photos import save
 from tests.runs import ROOT, make_pictures
 from tests.test_studio_control import train_control
+from training.history import read_history
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
@@ -181,6 +182,8 @@ def test_stop_and_continue_an_example(page: "playwright.Page", runs: Path) -> No
     _state(page, "teapot-boft", "running")
     page.locator("#start").click()
     _sees(page, "#start-message", "is still being trained")
+    while not read_history(runs / "teapot-boft").step:  # or there is nothing to go on from
+        page.wait_for_timeout(100)
     page.locator("#stop").click()
     _state(page, "teapot-boft", "stopped")
     playwright.expect(page.locator("#resume")).to_be_visible()

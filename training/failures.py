@@ -46,7 +46,8 @@ def check_finite(what: str, value: float, *, step: int, rate: float) -> None:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether the device's memory or the computer's ran out."""
     known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    return known or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    signs = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
+    return known or any(sign in str(error) for sign in signs)
 
 
 def is_lost_peer(error: Exception) -> bool:

@@ -39,7 +39,7 @@ class MemoryOptions(Options):
     plan: Annotated[bool, Harmless] = Field(
         False,
         exclude=True,
-        description="only say what the run would take, from three steps of it; nothing is kept",
+        description="only say what the run would take, from a few steps of it; nothing is kept",
     )
 
     def in_effect(self) -> dict[str, Any]:
