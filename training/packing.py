@@ -6,7 +6,7 @@ oneDNN rearranges filters before it convolves. Over few pixels that takes as lon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ ROOM = 1 << 29
 """Bytes of filters that are kept twice, at most."""
 IN_PLAIN: tuple[Any, ...] = ("none", [], "")
 """Nothing is fused with the convolution."""
+_Call = tuple[Tensor, Tensor, bool, list[Any]]
 
 
 class Packing:
@@ -61,44 +62,39 @@ class Packing:
         return self._packed[key][1]
 
 
-def _forward(
-    x: Tensor,
-    filters: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    _output_padding: list[int],
-    groups: int,
-) -> tuple[Tensor, Tensor, bool, list[Any]] | None:
+class _Geometry(NamedTuple):
+    """What torch's convolutions are told beside tensors, in its order."""
+
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    transposed: bool
+    output_padding: list[int]
+    groups: int
+
+
+def _forward(x: Tensor, filters: Tensor, bias: Tensor | None, *words: Any) -> _Call | None:
     """A convolution: what goes in, filters, whether they are to be turned, and the other words."""
-    if transposed or groups > 1 or not _is_frozen(filters):
+    how = _Geometry(*words)
+    if how.transposed or how.groups > 1 or not _is_frozen(filters):
         return None
-    return x, filters, False, [bias, padding, stride, dilation, groups]
+    return x, filters, False, [bias, how.padding, how.stride, how.dilation, how.groups]
 
 
 def _backward(
-    gradient: Tensor,
-    _x: Tensor,
-    filters: Tensor,
-    _bias_sizes: Any,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    _output_padding: list[int],
-    groups: int,
-    asked: list[bool],
-) -> tuple[Tensor, Tensor, bool, list[Any]] | None:
+    gradient: Tensor, _x: Tensor, filters: Tensor, _bias_sizes: Any, *words: Any
+) -> _Call | None:
     """The gradient by a convolution's input: a convolution with filters turned by half a turn."""
-    is_plain = not transposed and groups == 1 and asked == [True, False, False]
-    if not is_plain or {*stride, *dilation} != {1} or not _is_frozen(filters):
+    *geometry, asked = words
+    how = _Geometry(*geometry)
+    is_plain = not how.transposed and how.groups == 1 and asked == [True, False, False]
+    if not is_plain or {*how.stride, *how.dilation} != {1} or not _is_frozen(filters):
         return None
-    around = [size - 1 - margin for size, margin in zip(filters.shape[2:], padding, strict=True)]
+    sizes = zip(filters.shape[2:], how.padding, strict=True)
+    around = [size - 1 - margin for size, margin in sizes]
     if min(around) < 0:
         return None
-    return gradient, filters, True, [None, around, stride, dilation, groups]
+    return gradient, filters, True, [None, around, how.stride, how.dilation, how.groups]
 
 
 def _is_frozen(filters: Tensor) -> bool:
