@@ -10,16 +10,19 @@ from typing import NoReturn
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def uncollected(*, for_good: bool = False) -> Iterator[None]:
     """Within, nothing is collected: for libraries and weights, which arrive in order to stay.
 
-    To look through them again and again while more arrive takes a second or two.
+    To look through them again and again while more arrive takes a second or two. With `for_good`
+    they are not looked through later either: for a program that holds them until it ends.
     """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if for_good:
+            gc.freeze()
         if was_on:
             gc.enable()
 

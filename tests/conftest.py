@@ -1,8 +1,17 @@
 """Fixtures shared by all tests."""
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _thawed() -> Iterator[None]:
+    """A training in this process has set all there was aside for good; tests go on after it."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

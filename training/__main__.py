@@ -82,7 +82,7 @@ def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
 
 
 def _prepare(task: Task, config: RunConfig) -> Parts:
-    with uncollected():
+    with uncollected(for_good=True):
         from training.prepare import prepare
 
         return prepare(task, config)
