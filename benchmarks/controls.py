@@ -32,13 +32,13 @@ import orthodiff
 from benchmarks import rival
 from benchmarks.following import EACH, Judge, Test, ahead, open_test, sheet
 from orthodiff.adapters import Method
-from orthodiff.families import load_base
-from orthodiff.targets import ATTENTION_AND_GEGLU
-from training.aside import replace_file
-from training.events import read_events
-from training.history import read_history
-from training.method import make_method
-from training.pocket.pairs import write_pairs
+from orthodiff.adapters.targets import ATTENTION_AND_GEGLU
+from orthodiff.io.atomic import replace_file
+from orthodiff.models import load_base
+from orthodiff.training.events.history import read_history
+from orthodiff.training.events.log import read_events
+from orthodiff.training.options.method import make_method
+from pocket.painted.pairs import write_pairs
 
 BASE = "assets/pocket"
 FINEST = tuple(

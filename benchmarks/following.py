@@ -12,12 +12,18 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import rival
-from orthodiff.bundle import Bundle
+from orthodiff.components.adapter_set import Bundle
 from orthodiff.control import Segmentation, Steering, overlay
-from orthodiff.families import Base
-from orthodiff.generate import GenerateRequest, generate
-from orthodiff.metrics import METRICS, Score, default_scorer, load_scorer, score
-from training.pocket.pairs import CONDITIONS
+from orthodiff.evaluation.metrics import (
+    METRICS,
+    Score,
+    default_scorer,
+    load_scorer,
+    score,
+)
+from orthodiff.models import Base
+from orthodiff.sampling import GenerateRequest, generate
+from pocket.painted.pairs import CONDITIONS
 
 BATCH = 20
 MAPS_SHOWN = 6

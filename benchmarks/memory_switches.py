@@ -5,8 +5,8 @@
 The real step runs on tensors that have shapes but no numbers, so any size is counted in seconds on
 any machine: weights, activations, gradients and the optimizer's state, without what kernels need
 for themselves. HRA on the attention; prompts and latents are cached as in every run, so neither
-text encoder nor autoencoder is there. `training/relief.py` tells these figures when memory runs
-out.
+text encoder nor autoencoder is there. `training/events/oom_hints.py` tells these figures when
+memory runs out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.workloads import TEXT
 from orthodiff import HRA, attach
-from training.hardware import attending
+from orthodiff.training.run.hardware import attending
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from orthodiff.bundle import Bundle
-from orthodiff.control.hint import channels_for, settle
-from orthodiff.families import Base
-from orthodiff.parts import KINDS, Kind
-from training.batches import Batch
-from training.tasks import ControlTask
-from training.tasks.control import ControlConfig
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.registry import KINDS, Kind
+from orthodiff.control.encoder import channels_for, settle
+from orthodiff.models import Base
+from orthodiff.training.latents.sampler import Batch
+from orthodiff.training.tasks import ControlTask
+from orthodiff.training.tasks.control import ControlConfig
 
 NAME = "controlnet"
 OUR_START = "--our_start"
@@ -138,8 +138,8 @@ def _describe(folder: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train a ControlNet; the exit code."""
-    from training.__main__ import run
-    from training.signals import StopSignal
+    from orthodiff.training.cli.main import run
+    from orthodiff.training.events.signals import StopSignal
 
     KINDS[NAME] = Kind(NAME, "config.json", _load, _describe)
     words = list(sys.argv[1:] if arguments is None else arguments)

@@ -24,9 +24,7 @@ import torch
 from PIL import Image
 
 import orthodiff
-from orthodiff.families import Base, load_base
-from orthodiff.generate import GenerateRequest, generate
-from orthodiff.metrics import (
+from orthodiff.evaluation.metrics import (
     Scorer,
     default_scorer,
     load_scorer,
@@ -34,7 +32,9 @@ from orthodiff.metrics import (
     real_against_real,
     subject_similarity,
 )
-from training.pocket.grounds import GROUNDS
+from orthodiff.models import Base, load_base
+from orthodiff.sampling import GenerateRequest, generate
+from pocket.painted.grounds import GROUNDS
 
 SETTINGS: dict[str, list[str]] = {
     "hra": ["--rank", "8", "--learning_rate", "3e-3"],

@@ -32,7 +32,7 @@ from typing import IO
 
 import torch
 
-from training.events import read_events
+from orthodiff.training.events.log import read_events
 
 ROOT = Path(__file__).parent.parent
 BASE, SUBJECT = ROOT / "assets" / "pocket", ROOT / "assets" / "subjects" / "dog"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gradio as gr
 
-from studio import cards
-from studio.pages.control import Control
-from studio.pages.generate import Generate
-from studio.pages.personalise import Personalise
-from studio.studio import Studio
+from .html import elements as cards
+from .state import Studio
+from .tabs.control import Control
+from .tabs.generate import Generate
+from .tabs.train import Personalise
 
 TITLE = "orthodiff studio"
 EVERY = 1.0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orthodiff.errors import UserError
+from orthodiff.io.assets import assets
 
 UPLOAD_LIMIT = "50mb"
 
@@ -26,9 +27,9 @@ def serve(*, bases: Sequence[str] | None, runs: Path, host: str, port: int) -> N
         os.environ["GRADIO_TEMP_DIR"] = cache
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-        from studio.look import STYLE, make_theme
-        from studio.page import build
-        from studio.studio import Studio
+        from .page import build
+        from .state import Studio
+        from .theme import STYLE, make_theme
 
         page = build(Studio.open(bases=names, runs=runs))
         try:
@@ -55,7 +56,7 @@ def serve(*, bases: Sequence[str] | None, runs: Path, host: str, port: int) -> N
 def default_base() -> str:
     """The embedded model, named relative to here where it can be."""
     inside = Path("assets/pocket")
-    return str(inside if inside.is_dir() else Path(__file__).resolve().parents[1] / inside)
+    return str(inside if inside.is_dir() else assets() / "pocket")
 
 
 def check_bases(names: Sequence[str]) -> None:

@@ -17,9 +17,9 @@ PRELOADED = [
     "transformers.models.clip.modeling_clip",
     "transformers.models.clip.tokenization_clip",
     "accelerate",
-    "training.__main__",
-    "training.loop",
-    "training.trackers",
+    "orthodiff.training.cli.main",
+    "orthodiff.training.loop",
+    "orthodiff.training.events.trackers",
 ]
 
 
@@ -33,6 +33,6 @@ def fork(words: Sequence[str]) -> BaseProcess:
 
 
 def _train(words: list[str]) -> None:
-    from training.__main__ import main
+    from orthodiff.training.cli.main import main
 
     raise SystemExit(main(words))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import orthodiff
 from orthodiff.adapters import Method
-from orthodiff.adapters.layer import RotatedLayer
-from orthodiff.adapters.solve import solve
+from orthodiff.adapters.layers.rotated import RotatedLayer
+from orthodiff.adapters.layers.solve import solve
 from tests import reference
 
 CASES: dict[str, Method] = {

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from orthodiff.adapters import BOFT, HRA, OFT, LoRA, Method
+from orthodiff.adapters import (
+    BOFT,
+    HRA,
+    OFT,
+    LoRA,
+    Method,
+)
 
 
 def adapted_weight(method: Method, parameters: dict[str, Tensor], W: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.__main__ import main
+from orthodiff.training.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,9 +10,9 @@ import torch
 
 import orthodiff
 from orthodiff.adapters import HRA, Method
-from orthodiff.adapters.solve import solve
+from orthodiff.adapters.adapter import install
+from orthodiff.adapters.layers.solve import solve
 from orthodiff.errors import UserError
-from orthodiff.inject import install
 from tests import laws, reference
 from tests.laws import AT_IDENTITY, CASES, ROTATIONS
 

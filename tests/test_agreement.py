@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from orthodiff.families import load_base
-from orthodiff.generate import GenerateRequest, generate
+from orthodiff.models import load_base
+from orthodiff.sampling import GenerateRequest, generate
 from tests.tiny import with_scheduler
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -10,11 +10,11 @@ from torch import Tensor
 
 import orthodiff
 from orthodiff.adapters import Chain, Method
+from orthodiff.adapters.adapter import install
 from orthodiff.adapters.hra import OddHRA
-from orthodiff.adapters.layer import RotatedLayer
+from orthodiff.adapters.layers.rotated import RotatedLayer
 from orthodiff.errors import UserError
-from orthodiff.inject import install
-from orthodiff.rotations import geodesic, reflections
+from orthodiff.ops.rotations import geodesic, reflections
 from tests import laws
 from tests.laws import CASES, ROTATIONS, WIDTH, Stack
 from tests.test_adapters import over

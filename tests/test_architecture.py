@@ -7,19 +7,30 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
-    "orthodiff": {"training", "studio", "app", "gradio"},
-    "training": {"studio", "app", "gradio"},
-    "orthodiff/orthogonal.py": {"orthodiff", "diffusers", "peft", "transformers"},
-    "orthodiff/adapters": {
-        "orthodiff.inject", "orthodiff.checkpoint", "orthodiff.families", "orthodiff.generate",
-        "diffusers", "transformers",
+    "orthodiff": {"gradio"},
+    "orthodiff/ops": {"orthodiff", "diffusers", "peft", "transformers"},
+    "orthodiff/io": {
+        "orthodiff.adapters", "orthodiff.models", "orthodiff.control", "orthodiff.components",
+        "orthodiff.sampling", "orthodiff.evaluation", "orthodiff.export", "orthodiff.cli",
     },
-    "orthodiff/families": {"orthodiff.adapters", "orthodiff.inject", "orthodiff.checkpoint"},
-    "orthodiff/generate.py": {"orthodiff.adapters", "orthodiff.inject", "orthodiff.checkpoint"},
-    "orthodiff/inject.py": {"orthodiff.export", "orthodiff.families", "orthodiff.control"},
-    "orthodiff/checkpoint.py": {"orthodiff.export", "orthodiff.families", "orthodiff.control"},
-    "orthodiff/control": {"orthodiff.adapters", "orthodiff.inject", "orthodiff.checkpoint"},
-    "orthodiff/metrics": {"orthodiff.adapters", "orthodiff.generate", "orthodiff.families"},
+    "orthodiff/adapters": {
+        "orthodiff.components", "orthodiff.models", "orthodiff.control", "orthodiff.sampling",
+        "orthodiff.evaluation", "orthodiff.export", "orthodiff.cli", "diffusers", "transformers",
+    },
+    "orthodiff/models": {
+        "orthodiff.adapters", "orthodiff.components", "orthodiff.control", "orthodiff.sampling",
+        "orthodiff.evaluation", "orthodiff.export", "orthodiff.cli",
+    },
+    "orthodiff/control": {
+        "orthodiff.adapters", "orthodiff.components", "orthodiff.sampling",
+        "orthodiff.evaluation", "orthodiff.export", "orthodiff.cli",
+    },
+    "orthodiff/sampling.py": {"orthodiff.adapters", "orthodiff.components", "orthodiff.cli"},
+    "orthodiff/evaluation/metrics": {
+        "orthodiff.adapters", "orthodiff.sampling", "orthodiff.models", "orthodiff.cli",
+    },
+    "training": {"gradio", "orthodiff.studio"},
+    "studio": {"app"},
 }  # fmt: skip
 
 

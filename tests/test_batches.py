@@ -8,11 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orthodiff.families import Conditioning
-from training.batches import Batch, Stream, epoch_order, pack, step_batches
-from training.captions import CaptionRules
-from training.encode import Encoded, Sample
-from training.views import View
+from orthodiff.models import Conditioning
+from orthodiff.training.data.captions import CaptionRules
+from orthodiff.training.data.views import View
+from orthodiff.training.latents.encode import Encoded, Sample
+from orthodiff.training.latents.sampler import (
+    Batch,
+    Stream,
+    epoch_order,
+    pack,
+    step_batches,
+)
 
 SHAPES = ((8, 8), (8, 4), (4, 8))
 LATENT_SHAPE = st.sampled_from(SHAPES)

@@ -1,6 +1,6 @@
 """The best checkpoint follows the stated rule, among those that are still there."""
 
-from training.best import choose_best
+from orthodiff.training.checkpoints.best import choose_best
 
 
 def score(

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import orthodiff
-from orthodiff import tokens
-from orthodiff.bundle import Bundle
+from orthodiff.components import textual_inversion as tokens
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.registry import describe
 from orthodiff.errors import UserError
-from orthodiff.families import Base, load_base
-from orthodiff.generate import GenerateRequest, generate
-from orthodiff.parts import describe
+from orthodiff.models import Base, load_base
+from orthodiff.sampling import GenerateRequest, generate
 from tests.test_agreement import difference
 
 WORD = "<sks>"

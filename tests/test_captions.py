@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from training.captions import CaptionRules
+from orthodiff.training.data.captions import CaptionRules
 
 TAGS = "sks dog, red ball, green grass, sunny, closeup"
 

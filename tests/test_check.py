@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from orthodiff.training.cli.main import main
+from orthodiff.training.data.advice import BLURRED
+from orthodiff.training.data.check import Report, check
+from orthodiff.training.data.image_stats import difference_hash, sharpness
+from orthodiff.training.data.readers.records import Request
+from orthodiff.training.data.views import Views
+from pocket.painted.pairs import write_pairs
 from tests.photos import photo, save
 from tests.runs import train
-from training.__main__ import main
-from training.data.advice import BLURRED
-from training.data.check import Report, check
-from training.data.found import Request
-from training.data.look import difference_hash, sharpness
-from training.pocket.pairs import write_pairs
-from training.views import Views
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "dreambooth"
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import orthodiff
 from orthodiff.adapters import Method
-from orthodiff.checkpoint import CONFIG, WEIGHTS, read_metadata
+from orthodiff.adapters.peft_format import CONFIG, WEIGHTS, read_metadata
 from orthodiff.errors import UserError
 from tests.laws import CASES
 from tests.test_adapters import over

@@ -18,9 +18,9 @@ from orthodiff.control import (
     overlay,
     to_tensor,
 )
-from orthodiff.control.models import open_model
-from orthodiff.control.palettes import PALETTES, ade20k_names, palette
-from orthodiff.control.segmentation import UNKNOWN
+from orthodiff.control.conditions.annotators import open_model
+from orthodiff.control.conditions.palettes import PALETTES, ade20k_names, palette
+from orthodiff.control.conditions.segmentation import UNKNOWN
 from orthodiff.errors import UserError
 from tests.tiny import write_depth_model
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from orthodiff.adapters.targets import ATTENTION
 from orthodiff.errors import UserError
-from orthodiff.targets import ATTENTION
-from training.config import read_config
-from training.tasks.control import ControlConfig
-from training.tasks.dreambooth import DreamBoothConfig
+from orthodiff.training.options.config import read_config
+from orthodiff.training.tasks.control import ControlConfig
+from orthodiff.training.tasks.dreambooth import DreamBoothConfig
 
 ROOT = Path(__file__).parent.parent
 NEEDED = [

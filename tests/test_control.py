@@ -8,7 +8,7 @@ import torch
 
 import orthodiff
 from orthodiff import control
-from orthodiff.control.hint import HintEncoder, channels_for
+from orthodiff.control.encoder import HintEncoder, channels_for
 from orthodiff.errors import UserError
 from tests.tiny import TINY_UNET
 

@@ -6,7 +6,7 @@ import torch
 
 from orthodiff.control import CONTROLS
 from orthodiff.errors import UserError
-from orthodiff.metrics import (
+from orthodiff.evaluation.metrics import (
     METRICS,
     depth_scores,
     edge_scores,

@@ -9,19 +9,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from orthodiff.bundle import Bundle
+from orthodiff.adapters.targets import ATTENTION, ATTENTION_AND_GEGLU
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.registry import describe, parts_in
 from orthodiff.control import condition_of
 from orthodiff.errors import UserError
-from orthodiff.families import load_base
-from orthodiff.parts import describe, parts_in
-from orthodiff.targets import ATTENTION, ATTENTION_AND_GEGLU
+from orthodiff.models import load_base
+from orthodiff.training.cli.main import main
+from orthodiff.training.events.history import read_history
+from orthodiff.training.events.log import read_events
+from orthodiff.training.options.config import read_config
+from orthodiff.training.tasks.control import ControlConfig
+from pocket.painted.pairs import write_pairs
 from tests.runs import ROOT
-from training.__main__ import main
-from training.config import read_config
-from training.events import read_events
-from training.history import read_history
-from training.pocket.pairs import write_pairs
-from training.tasks.control import ControlConfig
 
 
 @pytest.fixture(scope="module")

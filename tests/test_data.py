@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from orthodiff.errors import FileError, UserError
+from orthodiff.training.data.check import usable_examples
+from orthodiff.training.data.dataset import Examples
+from orthodiff.training.data.readers.layouts import LAYOUTS, find
+from orthodiff.training.data.readers.records import Columns, Found, Request
 from tests.photos import photo, save
-from training.data.check import usable_examples
-from training.data.examples import Examples
-from training.data.found import Columns, Found, Request
-from training.data.layouts import LAYOUTS, find
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "dreambooth"
 

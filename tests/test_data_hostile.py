@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from orthodiff.errors import UserError
+from orthodiff.training.data.check import usable_examples
+from orthodiff.training.data.readers.layouts import find
+from orthodiff.training.data.readers.records import Request
 from tests.photos import save
-from training.data.check import usable_examples
-from training.data.found import Request
-from training.data.layouts import find
 
 
 def told(folder: Path) -> str:

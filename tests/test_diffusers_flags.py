@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from orthodiff.errors import UserError
-from orthodiff.families import load_base
+from orthodiff.models import load_base
+from orthodiff.training.cli.main import main
+from orthodiff.training.events.log import read_events
+from orthodiff.training.options import ModelOptions
+from orthodiff.training.options.config import read_config
+from orthodiff.training.tasks.dreambooth import DreamBoothConfig
+from orthodiff.training.tasks.tokenizers import set_reading
 from tests.runs import ROOT, make_pictures, start, weights
 from tests.test_config import read
-from training.__main__ import main
-from training.config import read_config
-from training.events import read_events
-from training.options import ModelOptions
-from training.reading import set_reading
-from training.tasks.dreambooth import DreamBoothConfig
 
 POCKET = ROOT / "assets" / "pocket"
 SWITCHES = [

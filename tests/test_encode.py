@@ -13,16 +13,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from orthodiff.control import Canny, Condition, Depth, Segmentation, fit
+from orthodiff.control import (
+    Canny,
+    Condition,
+    Depth,
+    Segmentation,
+    fit,
+)
 from orthodiff.control import to_tensor as to_maps
-from orthodiff.families import Base, load_base
+from orthodiff.models import Base, load_base
+from orthodiff.training.data.captions import CaptionRules
+from orthodiff.training.data.control_images import check_map
+from orthodiff.training.data.example import Example
+from orthodiff.training.data.views import Views
+from orthodiff.training.latents.cache import Cache, content_key
+from orthodiff.training.latents.encode import Encoded, encode, to_tensor
 from tests.tiny import write_depth_model
-from training.cache import Cache, content_key
-from training.captions import CaptionRules
-from training.data.conditions import check_map
-from training.data.example import Example
-from training.encode import Encoded, encode, to_tensor
-from training.views import Views
 
 SQUARE = Views(32, ((32, 32),), 4)
 

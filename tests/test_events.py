@@ -5,7 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from training.events import (
+from orthodiff.training.events.log import (
     EventLog,
     EventReader,
     Finished,
@@ -15,7 +15,7 @@ from training.events import (
     Step,
     read_events,
 )
-from training.progress import ProgressBar
+from orthodiff.training.events.progress import ProgressBar
 
 STARTED = Started(1, "hra", 100, 2, 0, "out", "a photo of sks dog", "base")
 STEP = Step(1, 0.5, 1e-3, 0.1, 0.1)

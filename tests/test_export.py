@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import orthodiff
-from orthodiff.__main__ import main
 from orthodiff.adapters import Method
+from orthodiff.cli.main import main
 from orthodiff.errors import UserError
-from orthodiff.export.change import truncate
+from orthodiff.export.weight_delta import truncate
 from tests.laws import CASES
 from tests.test_adapters import over
 from tests.test_inject import shake

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import orthodiff
-from orthodiff import tokens
-from orthodiff.bundle import Bundle
+from orthodiff.components import textual_inversion as tokens
+from orthodiff.components.adapter_set import Bundle
 from orthodiff.errors import UserError
-from orthodiff.export.change import Contents
-from orthodiff.families import load_base
+from orthodiff.export.weight_delta import Contents
+from orthodiff.models import load_base
 from tests.test_inject import shake
 from tests.tiny import TINY_UNET, make_tiny_xl
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from orthodiff.errors import UserError
-from orthodiff.families import FAMILIES, load_base
+from orthodiff.models import FAMILIES, load_base
 
 
 def copy(base: Path, to: Path, **changes: object) -> Path:

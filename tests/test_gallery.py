@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from orthodiff.training.cli.gallery import main
 from tests.runs import make_pictures, train
-from training.gallery import main
 
 
 def test_a_run_becomes_a_sheet(

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from orthodiff.garbage import leave, uncollected
+from orthodiff.cli.gc import leave, uncollected
 
 
 def test_nothing_is_collected_within_and_again_after() -> None:

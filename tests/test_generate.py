@@ -9,9 +9,9 @@ from PIL import Image
 
 import orthodiff
 from orthodiff.errors import UserError
-from orthodiff.families import Base, load_base
-from orthodiff.generate import GenerateRequest, generate
-from orthodiff.recipe import Recipe, read_recipe, save_png
+from orthodiff.io.png_metadata import Recipe, read_recipe, save_png
+from orthodiff.models import Base, load_base
+from orthodiff.sampling import GenerateRequest, generate
 
 BATCH_TOLERANCE = 2
 """In 1/255: matrix kernels round differently for another batch size, nothing else may differ."""

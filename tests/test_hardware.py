@@ -9,12 +9,12 @@ from diffusers import UNet2DConditionModel
 
 import orthodiff
 from orthodiff.errors import UserError
+from orthodiff.training.options import MemoryOptions
+from orthodiff.training.options.method import make_method
+from orthodiff.training.run.hardware import check_hardware
 from tests.runs import make_pictures, train
 from tests.test_loop import losses
 from tests.tiny import TINY_UNET
-from training.hardware import check_hardware
-from training.method import make_method
-from training.options import MemoryOptions
 
 SWITCHES = {
     "plain": {},

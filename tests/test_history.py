@@ -4,8 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from training.events import EventLog, Failed, Finished, Sample, Saved, Scored, Started, Step
-from training.history import read_history
+from orthodiff.training.events.history import read_history
+from orthodiff.training.events.log import (
+    EventLog,
+    Failed,
+    Finished,
+    Sample,
+    Saved,
+    Scored,
+    Started,
+    Step,
+)
 
 
 def started(start_step: int) -> Started:

@@ -21,7 +21,7 @@ NOBODY = "http://127.0.0.1:9"
 """Nothing listens there."""
 SESSION = """
 import contextlib, io, json, sys, time
-from training.__main__ import main
+from orthodiff.training.cli.main import main
 for words in json.load(sys.stdin):
     told, begun = io.StringIO(), time.monotonic()
     with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):

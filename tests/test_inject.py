@@ -15,9 +15,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel,
 
 import orthodiff
 from orthodiff.adapters import Method
+from orthodiff.adapters.targets import adaptable_layers
+from orthodiff.adapters.targets import find_targets as find_among
 from orthodiff.errors import UserError
-from orthodiff.targets import adaptable_layers
-from orthodiff.targets import find_targets as find_among
 from tests.laws import CASES
 from tests.test_adapters import over
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from orthodiff.training.checkpoints.sealed import damage, list_checkpoints
+from orthodiff.training.events.history import read_history
 from tests.forks import fork
 from tests.runs import arguments, make_pictures, weights
-from training.history import read_history
-from training.state import damage, list_checkpoints
 
 FLAGS = {
     "checkpointing_steps": 1,

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from orthodiff import ADAPTERS
-from orthodiff.bundle import Bundle
-from orthodiff.families import load_base
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.models import load_base
+from orthodiff.training.cli.main import main
+from orthodiff.training.events.history import read_history
+from orthodiff.training.events.log import read_events
+from orthodiff.training.events.signals import StopSignal
+from orthodiff.training.loop import Trainer
 from tests.runs import arguments, make_pictures, start, train, weights
-from training.__main__ import main
-from training.events import read_events
-from training.history import read_history
-from training.loop import Trainer
-from training.signals import StopSignal
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orthodiff.training.checkpoints.sealed import find_checkpoint, load_checkpoint
+from orthodiff.training.events.log import read_events
+from orthodiff.training.events.oom_hints import relief
+from orthodiff.training.options.config import RunConfig
 from tests.runs import arguments, make_pictures, start, train
-from training.config import RunConfig
-from training.events import read_events
-from training.relief import relief
-from training.state import find_checkpoint, load_checkpoint
 
 
 @pytest.mark.parametrize("first", [3, 12], ids=["computed", "replayed"])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from orthodiff.errors import UserError
-from orthodiff.metrics import (
+from orthodiff.evaluation.metrics import (
     Scorer,
     default_scorer,
     load_scorer,

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from orthodiff.training.optim.build import make_optimizer
+from orthodiff.training.optim.muon import RMS, Muon, orthogonal_factor
 from tests.runs import make_pictures, train, weights
 from tests.test_config import read
-from training.muon import RMS, Muon, orthogonal_factor
-from training.optimise import make_optimizer
 
 SHAPES = [(24, 6), (6, 24), (8, 8), (5, 1)]
 

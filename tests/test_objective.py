@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 from diffusers.training_utils import compute_snr
 
-from training.objective import (
+from orthodiff.training.objective import (
     PREDICTIONS,
     Draw,
     NoiseSchedule,

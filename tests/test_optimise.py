@@ -7,10 +7,15 @@ import pytest
 import torch
 
 from orthodiff.errors import UserError
+from orthodiff.training.optim.build import (
+    OPTIMIZERS,
+    make_optimizer,
+    make_schedule,
+    rate_of,
+)
+from orthodiff.training.optim.ema import Averaging
 from tests.runs import make_pictures, train, weights
 from tests.test_config import read
-from training.averaging import Averaging
-from training.optimise import OPTIMIZERS, make_optimizer, make_schedule, rate_of
 
 AVERAGES = {"ema": {"use_ema": "true", "ema_decay": 0.9}, "free": {"optimizer": "schedulefree"}}
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from orthodiff.__main__ import main
-from orthodiff.evaluate import PROMPTS
-from orthodiff.recipe import read_recipe
-from orthodiff.subject import phrase_of
+from orthodiff.cli.main import main
+from orthodiff.evaluation.subject import PROMPTS
+from orthodiff.evaluation.subject_folder import phrase_of
+from orthodiff.io.png_metadata import read_recipe
 from tests.runs import make_pictures, start, train
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from orthodiff.orthogonal import (
+from orthodiff.ops.orthogonal import (
     butterfly,
     cayley,
     compact_wy,

@@ -10,9 +10,8 @@ from PIL import Image
 
 from orthodiff.control import condition_of
 from orthodiff.errors import UserError
-from tests.test_world import needs_font
-from training.pocket.grounds import GROUNDS, SETTINGS
-from training.pocket.pairs import (
+from pocket.painted.grounds import GROUNDS, SETTINGS
+from pocket.painted.pairs import (
     CONDITIONS,
     HELD_OUT_CLASSES,
     is_held_out,
@@ -20,7 +19,8 @@ from training.pocket.pairs import (
     paint_pair,
     write_pairs,
 )
-from training.pocket.regions import LABELS, REGIONS, recording
+from pocket.painted.regions import LABELS, REGIONS, recording
+from tests.test_world import needs_font
 
 
 def test_every_ground_names_its_regions():
@@ -156,7 +156,7 @@ def test_overwriting_spares_folders_of_others(tmp_path, theirs):
 
 @needs_font
 def test_pairs_command_line(tmp_path):
-    command = [sys.executable, "-m", "training.pocket.world", "--pairs", "scribble", "--split",
+    command = [sys.executable, "-m", "pocket.painted.world", "--pairs", "scribble", "--split",
                "held-out", "--count", "2", "--out", str(tmp_path / "s")]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     listed = (tmp_path / "s" / "metadata.jsonl").read_text("utf-8")

@@ -10,7 +10,12 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from orthodiff.errors import FileError, UserError, printable
-from orthodiff.pictures import find_pictures, open_layers, open_picture, square
+from orthodiff.io.images import (
+    find_pictures,
+    open_layers,
+    open_picture,
+    square,
+)
 from tests.photos import photo
 
 SIZE = (48, 32)
@@ -103,7 +108,7 @@ def test_transparent_becomes_white_and_tells_its_opacity(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("mode", ["LA", "RGBa", "PA"])
 def test_other_kinds_of_transparency(mode: str) -> None:
-    from orthodiff.colour import on_paper, split_alpha
+    from orthodiff.io.color import on_paper, split_alpha
 
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     clear = clear.convert("P").convert(mode) if mode == "PA" else clear.convert(mode)

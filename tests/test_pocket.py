@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from pocket import assemble
+from pocket.painted.album import open_album
+from pocket.painted.world import paint
+from pocket.trainings import autoencoder, text, unet
+from pocket.trainings.stage import Box, KernelMuon, Stage
 from tests.test_world import needs_font
-from training.pocket import assemble, autoencoder, text, unet
-from training.pocket.album import open_album
-from training.pocket.stage import Box, KernelMuon, Stage
-from training.pocket.world import paint
 
 
 def test_rate_climbs_stays_and_falls_to_zero():

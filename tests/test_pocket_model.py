@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import orthodiff
-from orthodiff.families import load_base
-from orthodiff.generate import GenerateRequest, generate
-from orthodiff.metrics import load_scorer, subject_similarity
+from orthodiff.evaluation.metrics import load_scorer, subject_similarity
+from orthodiff.models import load_base
+from orthodiff.sampling import GenerateRequest, generate
 from tests.test_world import needs_font
 
 ROOT = Path(__file__).parent.parent
@@ -52,8 +52,8 @@ def test_scorer_knows_fresh_paintings():
     """The model card says 97 % and 100 % on 2,000; 200 leave three standard errors of room."""
     from transformers import CLIPModel, CLIPTokenizer
 
-    from training.pocket.text import PromptTargets, accuracy
-    from training.pocket.world import paint
+    from pocket.painted.world import paint
+    from pocket.trainings.text import PromptTargets, accuracy
 
     scorer = CLIPModel.from_pretrained(POCKET / "scorer", dtype=torch.float32).eval()
     targets = PromptTargets(CLIPTokenizer.from_pretrained(POCKET / "scorer"))
@@ -83,7 +83,7 @@ def test_example_subjects_are_complete(folder):
 
 @needs_font
 def test_example_subjects_are_held_out():
-    from training.pocket.world import subject_look
+    from pocket.painted.world import subject_look
 
     looks = {f"a photo of a {subject_look(number).phrase}" for number in range(400)}
     for folder in SUBJECTS:

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from orthodiff.errors import UserError
-from orthodiff.families import Base, load_base
+from orthodiff.models import Base, load_base
+from orthodiff.training.tasks.dreambooth import DreamBoothConfig
+from orthodiff.training.tasks.prior import check_class_folder, class_examples
 from tests.runs import make_pictures, train
-from training.prior import check_class_folder, class_examples
-from training.tasks.dreambooth import DreamBoothConfig
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_memory_running_out_names_what_helps(
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("training.prior.generate", exhausted)
+    monkeypatch.setattr("orthodiff.training.tasks.prior.generate", exhausted)
     with pytest.raises(UserError) as caught:
         class_examples(config(tmp_path, sample_batch_size=batch), base, resolution=32)
     assert remedy in str(caught.value)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import orthodiff
 from orthodiff.adapters import Method
-from orthodiff.adapters.layer import RotatedLayer
+from orthodiff.adapters.layers.rotated import RotatedLayer
 
 # Products of dozens of float64 rotations, and generators of size a hundred that come from them.
 EXACT = {"rtol": 0.0, "atol": 1e-9}

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 import orthodiff
 from orthodiff import ADAPTERS, BOFT, HRA
 from orthodiff.adapters import Method
+from orthodiff.training.engine.packing import Packing
+from orthodiff.training.engine.recorded import Replay
+from orthodiff.training.engine.recorder import Recording, Results
+from orthodiff.training.events.log import read_events
 from tests.runs import make_pictures, train, weights
 from tests.tiny import TINY_UNET
-from training.events import read_events
-from training.packing import Packing
-from training.recorder import Recording, Results
-from training.replay import Replay
 
 METHODS: dict[str, Method] = {
     **{name: kind(**({"block_size": 4} if "block_size" in kind.__dataclass_fields__ else {}))
@@ -179,7 +179,7 @@ def test_packed_filters_convolve_to_the_same_bits(size: int, stride: int) -> Non
 
 
 def test_packing_stops_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.packing.ROOM", 100)
+    monkeypatch.setattr("orthodiff.training.engine.packing.ROOM", 100)
     packing, filters = Packing(), torch.randn(8, 8, 3, 3)
     x = torch.randn(1, 8, 4, 4).to(memory_format=torch.channels_last)
     words = (x, filters, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)

@@ -6,11 +6,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from orthodiff.errors import UserError
+from orthodiff.training.cli.gallery import gallery
+from orthodiff.training.events.history import read_history
 from tests.runs import make_pictures, train, weights
 from tests.test_loop import losses
 from tests.tiny import make_tiny
-from training.gallery import gallery
-from training.history import read_history
 
 ON = {"resume_from_checkpoint": "latest", "max_train_steps": 4}
 

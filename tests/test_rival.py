@@ -8,10 +8,10 @@ from PIL import Image
 
 from benchmarks import rival
 from benchmarks.following import ahead
-from orthodiff.families import load_base
-from orthodiff.parts import KINDS
+from orthodiff.components.registry import KINDS
+from orthodiff.models import load_base
+from pocket.painted.pairs import write_pairs
 from tests.test_loop import losses
-from training.pocket.pairs import write_pairs
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from orthodiff.training.checkpoints.sealed import damage, list_checkpoints
+from orthodiff.training.events.history import read_history
+from orthodiff.training.events.log import read_events
 from tests.runs import ROOT, arguments, make_pictures, start, train, weights
-from training.events import read_events
-from training.history import read_history
-from training.state import damage, list_checkpoints
 
 
 @pytest.fixture
@@ -243,7 +243,8 @@ def test_a_full_disk_under_the_cache_is_told(tmp_path: Path) -> None:
     """`RLIMIT_FSIZE` stands in for the disk."""
     script = (
         "import resource, signal, sys, torch; from pathlib import Path\n"
-        "from training.cache import Cache; from training.failures import explain\n"
+        "from orthodiff.training.latents.cache import Cache\n"
+        "from orthodiff.training.events.failures import explain\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "try: Cache(Path(sys.argv[1])).get('a' * 64, lambda: {'a': torch.zeros(1000)})\n"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orthodiff.pictures import open_picture
+from orthodiff.io.images import open_picture
+from orthodiff.training.events.log import read_events
+from orthodiff.training.options import DataOptions
 from tests.runs import train, weights
 from tests.tiny import with_prediction
-from training.events import read_events
-from training.options import DataOptions
 
 ALL = {
     "enable_bucket": "true",

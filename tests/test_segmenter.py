@@ -7,10 +7,15 @@ import pytest
 from PIL import Image
 
 from orthodiff.control import Segmentation
-from orthodiff.metrics import segment_scores
-from training.pocket.pairs import CONDITIONS
-from training.pocket.regions import LABELS
-from training.pocket.segmenter import build, fresh_pairs, measure, save
+from orthodiff.evaluation.metrics import segment_scores
+from pocket.painted.pairs import CONDITIONS
+from pocket.painted.regions import LABELS
+from pocket.trainings.segmenter import (
+    build,
+    fresh_pairs,
+    measure,
+    save,
+)
 
 JUDGE = Path(__file__).parent.parent / "assets" / "pocket-segmenter"
 SEED = 103

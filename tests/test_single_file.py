@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from orthodiff.errors import UserError
 from orthodiff.export.single import whole_model
-from orthodiff.families import load_base
+from orthodiff.models import load_base
 from tests.test_agreement import difference, ours
 from tests.tiny import SPECIAL, TINY_VAE, byte_tokenizer, make_tiny
 

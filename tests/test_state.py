@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 import orthodiff
-from orthodiff import tokens
-from orthodiff.bundle import Bundle
+from orthodiff.components import textual_inversion as tokens
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.registry import UNSETTLED, parts_in
 from orthodiff.errors import UserError
-from orthodiff.families import load_base
-from orthodiff.parts import UNSETTLED, parts_in
-from training.aside import aside, replacing
-from training.folder import check_output, open_run
-from training.state import (
+from orthodiff.io.atomic import aside, replacing
+from orthodiff.models import load_base
+from orthodiff.training.checkpoints.run_dir import check_output, open_run
+from orthodiff.training.checkpoints.sealed import (
     damage,
     find_checkpoint,
     list_checkpoints,

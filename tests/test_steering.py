@@ -9,17 +9,17 @@ from PIL import Image
 
 import orthodiff
 from orthodiff import control
-from orthodiff.__main__ import main
-from orthodiff.bundle import Bundle
+from orthodiff.cli.main import main
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.compose import load_all
 from orthodiff.control import Steering
 from orthodiff.errors import UserError
-from orthodiff.families import load_base
-from orthodiff.generate import GenerateRequest, generate
-from orthodiff.metrics import METRICS
-from orthodiff.pictures import open_map
-from orthodiff.recipe import read_recipe
-from orthodiff.stacking import load_all
-from studio.maps import from_maps
+from orthodiff.evaluation.metrics import METRICS
+from orthodiff.io.images import open_map
+from orthodiff.io.png_metadata import read_recipe
+from orthodiff.models import load_base
+from orthodiff.sampling import GenerateRequest, generate
+from orthodiff.studio.services.maps import from_maps
 from tests.test_conditions import good, photo
 
 SIDE = 32  # of the tiny base's pictures
@@ -372,7 +372,7 @@ def test_evaluate_control_measures_pictures_as_the_maps_were_computed(
 
 
 def test_evaluate_control_leaves_out_what_no_map_covers(tiny, folders, tmp_path, monkeypatch):
-    from orthodiff import evaluate_control
+    from orthodiff.evaluation import control as evaluate_control
 
     seen = []
 

@@ -7,17 +7,22 @@ import pytest
 from PIL import Image
 
 from orthodiff import ADAPTERS
-from orthodiff.commands import GenerateOptions
+from orthodiff.cli.commands import GenerateOptions
 from orthodiff.errors import UserError
-from orthodiff.recipe import read_recipe
-from studio import cards
-from studio.curve import loss_curve
-from studio.forms import read_settings, settings_of, whole
-from studio.jobs.status import Status
-from studio.painter import Painter
-from studio.request import TrainForm, in_contexts, make_config, name_prompt
-from studio.serve import check_bases
-from studio.subjects import look_at_photos, open_photos, read_examples
+from orthodiff.io.png_metadata import read_recipe
+from orthodiff.studio.html import elements as cards
+from orthodiff.studio.html.loss_plot import loss_curve
+from orthodiff.studio.serve import check_bases
+from orthodiff.studio.services.jobs.status import Status
+from orthodiff.studio.services.photos import look_at_photos, open_photos, read_examples
+from orthodiff.studio.services.sampler import Painter
+from orthodiff.studio.services.training_request import (
+    TrainForm,
+    in_contexts,
+    make_config,
+    name_prompt,
+)
+from orthodiff.studio.widgets.forms import read_settings, settings_of, whole
 from tests.photos import save
 from tests.runs import ROOT, make_pictures, train
 

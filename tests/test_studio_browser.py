@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orthodiff.recipe import read_recipe
+from orthodiff.io.png_metadata import read_recipe
+from orthodiff.training.events.history import read_history
 from tests.photos import save
 from tests.runs import ROOT, make_pictures
 from tests.test_studio_control import train_control
-from training.history import read_history
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")

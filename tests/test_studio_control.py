@@ -11,19 +11,24 @@ import torch
 from PIL import Image, ImageDraw
 
 from orthodiff import control
-from orthodiff.__main__ import main
+from orthodiff.cli.main import main
 from orthodiff.errors import UserError
-from orthodiff.families import load_base
-from orthodiff.recipe import read_recipe
-from studio.maps import from_drawing, from_maps, from_pictures, with_thresholds
-from studio.pages.control import NOBODY, Control
-from studio.pages.source import DRAWING, MAPS, PICTURES
-from studio.steered import steered_options
-from studio.studio import Studio
+from orthodiff.io.png_metadata import read_recipe
+from orthodiff.models import load_base
+from orthodiff.studio.services.control_request import steered_options
+from orthodiff.studio.services.maps import (
+    from_drawing,
+    from_maps,
+    from_pictures,
+    with_thresholds,
+)
+from orthodiff.studio.state import Studio
+from orthodiff.studio.tabs.control import NOBODY, Control
+from orthodiff.studio.widgets.map_source import DRAWING, MAPS, PICTURES
+from orthodiff.training.cli.main import main as training
+from pocket.painted.pairs import write_pairs
 from tests.photos import photo, save
 from tests.runs import make_pictures, train
-from training.__main__ import main as training
-from training.pocket.pairs import write_pairs
 
 SIZE = (32, 32)
 SQUARE = [[[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75], [0.25, 0.25]]]

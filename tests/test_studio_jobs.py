@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from orthodiff.errors import UserError
-from studio.jobs.local import LocalRunner, can_resume
-from studio.jobs.status import Status, process_of, read_status
-from studio.jobs.store import RunStore, write_record
-from studio.pages.runs import Runs
-from studio.request import TrainForm, make_config
-from studio.studio import Studio
+from orthodiff.studio.services.jobs.local import LocalRunner, can_resume
+from orthodiff.studio.services.jobs.status import Status, process_of, read_status
+from orthodiff.studio.services.jobs.store import RunStore, write_record
+from orthodiff.studio.services.training_request import TrainForm, make_config
+from orthodiff.studio.state import Studio
+from orthodiff.studio.widgets.runs import Runs
 
 PATIENCE = 120.0
 

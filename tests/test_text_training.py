@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from orthodiff.__main__ import main as orthodiff_main
-from orthodiff.bundle import Bundle
-from orthodiff.families import load_base
-from orthodiff.recipe import read_recipe
+from orthodiff.cli.main import main as orthodiff_main
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.io.png_metadata import read_recipe
+from orthodiff.models import load_base
 from tests.runs import make_pictures, train
 
 TEXT = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from orthodiff.training.cli.main import main
+from orthodiff.training.events.log import read_events
 from tests.runs import ROOT, arguments, make_pictures, start, train, weights
-from training.__main__ import main
-from training.events import read_events
 
 REAL = ROOT.parent / "shared" / "dreambooth" / "dog6"
 

@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from orthodiff.errors import UserError
-from training.buckets import make_buckets, nearest_bucket, parse_buckets, whole_size
-from training.views import View, Views
+from orthodiff.training.data.buckets import (
+    make_buckets,
+    nearest_bucket,
+    parse_buckets,
+    whole_size,
+)
+from orthodiff.training.data.views import View, Views
 
 SIDES = st.integers(8, 4000)
 BUCKETS = make_buckets(512, step=64, smallest=256, largest=1024, factor=8)

@@ -9,11 +9,17 @@ import pytest
 from PIL import Image
 
 from orthodiff.errors import UserError
-from training.pocket import glyphs
-from training.pocket.album import open_album
-from training.pocket.grounds import GROUNDS
-from training.pocket.looks import ACCESSORIES, COLOURS, PATTERNS, Look, sprite
-from training.pocket.world import (
+from pocket.painted import glyphs
+from pocket.painted.album import open_album
+from pocket.painted.grounds import GROUNDS
+from pocket.painted.looks import (
+    ACCESSORIES,
+    COLOURS,
+    PATTERNS,
+    Look,
+    sprite,
+)
+from pocket.painted.world import (
     compose,
     main,
     paint,
@@ -146,7 +152,7 @@ def test_subject_folder_is_reproducible(tmp_path):
 
 @needs_font
 def test_subject_command_line(tmp_path):
-    command = [sys.executable, "-m", "training.pocket.world", "--subject", "2", "--count", "2",
+    command = [sys.executable, "-m", "pocket.painted.world", "--subject", "2", "--count", "2",
                "--size", "96", "--out", str(tmp_path / "s")]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     with Image.open(tmp_path / "s" / "01.png") as picture:

@@ -10,14 +10,22 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from training.aside import replace_file
-from training.batches import Batch, step_batches
-from training.events import Report, Scored, Started, Step
-from training.failures import GO_ON, check_finite
-from training.hardware import attending, replays, set_up
-from training.keeping import Keeper
-from training.learning import Learning
-from training.objective import (
+from orthodiff.io.atomic import replace_file
+
+from .checkpoints.manager import Keeper
+from .checkpoints.sealed import is_kept, passed_over
+from .engine.recorded import Replay, Results
+from .events.failures import GO_ON, check_finite
+from .events.log import (
+    Report,
+    Scored,
+    Started,
+    Step,
+)
+from .events.signals import NOTHING_YET, Interrupted, StopSignal
+from .latents.sampler import Batch, step_batches
+from .latents.streams import make_streams
+from .objective import (
     NoiseSchedule,
     add_noise,
     derive,
@@ -25,12 +33,10 @@ from training.objective import (
     snr_weights,
     target,
 )
-from training.prepare import Parts
-from training.replay import Replay, Results
-from training.signals import NOTHING_YET, Interrupted, StopSignal
-from training.state import is_kept, passed_over
-from training.streams import make_streams
-from training.validation import is_due, make_validator
+from .optim.step import Learning
+from .run.hardware import attending, replays, set_up
+from .run.prepare import Parts
+from .validation.validator import is_due, make_validator
 
 SETTLED_ON = 16
 """Samples to which the start of what is learned is suited."""

@@ -1,10 +1,10 @@
 """One file per method; `ADAPTERS` is the list that forms, flags and tests are made from."""
 
-from orthodiff.adapters.base import Method
 from orthodiff.adapters.boft import BOFT
 from orthodiff.adapters.chain import Chain
 from orthodiff.adapters.hra import HRA
 from orthodiff.adapters.lora import LoRA
+from orthodiff.adapters.method import Method
 from orthodiff.adapters.oft import OFT
 
 ADAPTERS: dict[str, type[Method]] = {method.name: method for method in (HRA, OFT, BOFT, LoRA)}

@@ -11,11 +11,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.base import Factors, Method, Parameters
-from orthodiff.adapters.checks import divisors, refuse_flags, require_positive, require_share
-from orthodiff.adapters.kinds import Adaptable, dimensions
+from orthodiff.adapters.checks import (
+    divisors,
+    refuse_flags,
+    require_positive,
+    require_share,
+)
+from orthodiff.adapters.layers.adaptable import Adaptable, dimensions
+from orthodiff.adapters.method import Factors, Method, Parameters
 from orthodiff.errors import UserError
-from orthodiff.orthogonal import (
+from orthodiff.ops.orthogonal import (
     butterfly,
     cayley,
     drop_blocks,
@@ -24,7 +29,7 @@ from orthodiff.orthogonal import (
     skew,
     triangle,
 )
-from orthodiff.rotations import geodesic, rotation_angles, rotation_power
+from orthodiff.ops.rotations import geodesic, rotation_angles, rotation_power
 
 FUSED_WIDTH = 64
 """Widest block of the product of the first factors: 64 d flop a row, little beside a projection."""

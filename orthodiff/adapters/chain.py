@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from orthodiff.adapters.base import Factors, Method, Parameters
-from orthodiff.adapters.kinds import Adaptable
+from orthodiff.adapters.layers.adaptable import Adaptable
+from orthodiff.adapters.method import Factors, Method, Parameters
 from orthodiff.errors import UserError
 
 

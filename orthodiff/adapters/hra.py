@@ -12,11 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import require_at_least_zero, require_positive
+from orthodiff.adapters.method import Factors, Method, Parameters
 from orthodiff.errors import UserError
-from orthodiff.orthogonal import compact_wy, mirror, reflect
-from orthodiff.rotations import geodesic, reflections, rotation_angles, rotation_power
+from orthodiff.ops.orthogonal import compact_wy, mirror, reflect
+from orthodiff.ops.rotations import (
+    geodesic,
+    reflections,
+    rotation_angles,
+    rotation_power,
+)
 
 
 @dataclass(frozen=True)

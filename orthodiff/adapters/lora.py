@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.base import Factors, Method, Parameters
 from orthodiff.adapters.checks import refuse_flags, require_positive
-from orthodiff.adapters.kinds import Adaptable
+from orthodiff.adapters.layers.adaptable import Adaptable
+from orthodiff.adapters.method import Factors, Method, Parameters
 from orthodiff.errors import UserError
 
 if TYPE_CHECKING:
-    from orthodiff.adapters.layer import AdaptedLayer
+    from orthodiff.adapters.layers.rotated import AdaptedLayer
 
 VARIANTS = (
     "use_dora",
@@ -101,7 +101,7 @@ class LoRA(Method):
         Raises:
             UserError: for a convolution in groups, or padded with anything but zeros.
         """
-        from orthodiff.adapters.lora_layer import LoRAConv2d, LoRALinear
+        from orthodiff.adapters.layers.lora import LoRAConv2d, LoRALinear
 
         if isinstance(layer, nn.Linear):
             return LoRALinear(layer, self, parameters)

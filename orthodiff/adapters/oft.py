@@ -12,12 +12,23 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.base import Factors, Method, Parameters
-from orthodiff.adapters.checks import divisors, refuse_flags, require_positive, require_share
-from orthodiff.adapters.kinds import Adaptable
+from orthodiff.adapters.checks import (
+    divisors,
+    refuse_flags,
+    require_positive,
+    require_share,
+)
+from orthodiff.adapters.layers.adaptable import Adaptable
+from orthodiff.adapters.method import Factors, Method, Parameters
 from orthodiff.errors import UserError
-from orthodiff.orthogonal import cayley, drop_blocks, rotate_blocks, skew, triangle
-from orthodiff.rotations import geodesic, rotation_angles, rotation_power
+from orthodiff.ops.orthogonal import (
+    cayley,
+    drop_blocks,
+    rotate_blocks,
+    skew,
+    triangle,
+)
+from orthodiff.ops.rotations import geodesic, rotation_angles, rotation_power
 
 
 @dataclass(frozen=True)

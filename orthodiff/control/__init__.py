@@ -1,9 +1,6 @@
 """Steer generation by maps: edges, scribbles, segmentation, depth, landmarks. One file each."""
 
-from orthodiff.control.base import Condition
-from orthodiff.control.canny import Canny
-from orthodiff.control.depth import Depth
-from orthodiff.control.handle import (
+from orthodiff.control.adapter import (
     CONFIG,
     Control,
     attach,
@@ -13,13 +10,22 @@ from orthodiff.control.handle import (
     read_config,
     read_metadata,
 )
-from orthodiff.control.hint import HintEncoder
-from orthodiff.control.kinds import CONTROLS, condition_of
-from orthodiff.control.landmarks import Landmarks
-from orthodiff.control.maps import compute, fit, overlay, ready, to_tensor
-from orthodiff.control.scribble import Scribble
-from orthodiff.control.segmentation import Segmentation
-from orthodiff.control.steering import Steering
+from orthodiff.control.conditions.base import Condition
+from orthodiff.control.conditions.canny import Canny
+from orthodiff.control.conditions.depth import Depth
+from orthodiff.control.conditions.landmarks import Landmarks
+from orthodiff.control.conditions.registry import CONTROLS, condition_of
+from orthodiff.control.conditions.scribble import Scribble
+from orthodiff.control.conditions.segmentation import Segmentation
+from orthodiff.control.encoder import HintEncoder
+from orthodiff.control.guidance import Steering
+from orthodiff.control.image import (
+    compute,
+    fit,
+    overlay,
+    ready,
+    to_tensor,
+)
 
 __all__ = [
     "CONFIG",

@@ -12,23 +12,33 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from orthodiff.adapters.adapter import Adapter
 from orthodiff.adapters.checks import require_positive
-from orthodiff.checkpoint import WEIGHTS, read_metadata
-from orthodiff.control.handle import WEIGHTS as HINTS
+from orthodiff.adapters.peft_format import WEIGHTS, read_metadata
+from orthodiff.components.registry import KINDS, parts_in
+from orthodiff.components.textual_inversion import FILE as WORDS
+from orthodiff.control.adapter import WEIGHTS as HINTS
 from orthodiff.errors import UserError
-from orthodiff.export.change import Contents, LowRank, Request, whole_base
+from orthodiff.export.attach_base import (
+    attach_to_base,
+    attach_to_model,
+    home,
+    open_base,
+)
 from orthodiff.export.diff import diff
 from orthodiff.export.kohya import kohya
 from orthodiff.export.lora import lora
 from orthodiff.export.merged import write_pipeline
-from orthodiff.export.opening import attach_to_base, attach_to_model, home, open_base
 from orthodiff.export.single import single
-from orthodiff.families import Base
-from orthodiff.inject import Adapter
-from orthodiff.modelspec import seal_header
-from orthodiff.parts import KINDS, parts_in
-from orthodiff.publishing import appearing
-from orthodiff.tokens import FILE as WORDS
+from orthodiff.export.weight_delta import (
+    Contents,
+    LowRank,
+    Request,
+    whole_base,
+)
+from orthodiff.io.modelspec import seal_header
+from orthodiff.io.publishing import appearing
+from orthodiff.models import Base
 
 __all__ = ["FILES", "FORMATS", "Exported", "export"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from orthodiff.export.change import Contents, Request, full_change
 from orthodiff.export.kohya import kohya_names
-from orthodiff.modelspec import modelspec
+from orthodiff.export.weight_delta import Contents, Request, full_change
+from orthodiff.io.modelspec import modelspec
 
 
 def diff(request: Request) -> Contents:

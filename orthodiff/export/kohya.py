@@ -7,9 +7,14 @@ from typing import Any
 
 import torch
 
-from orthodiff.export.change import Contents, Request, low_rank_changes
-from orthodiff.export.ldm import text_name, unet_name, unet_names
-from orthodiff.modelspec import DIFFUSERS, ORIGINAL, kohya_header, modelspec
+from orthodiff.export.weight_delta import Contents, Request, low_rank_changes
+from orthodiff.io.modelspec import (
+    DIFFUSERS,
+    ORIGINAL,
+    kohya_header,
+    modelspec,
+)
+from orthodiff.models.ldm_names import text_name, unet_name, unet_names
 
 PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te", "text_encoder_2": "lora_te2"}
 

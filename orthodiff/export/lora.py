@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from orthodiff.export.change import Contents, Request, low_rank_changes
-from orthodiff.export.ldm import text_name
-from orthodiff.modelspec import modelspec
+from orthodiff.export.weight_delta import Contents, Request, low_rank_changes
+from orthodiff.io.modelspec import modelspec
+from orthodiff.models.ldm_names import text_name
 
 
 def lora(request: Request) -> Contents:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from orthodiff.errors import UserError, printable
-from orthodiff.export.change import Request, whole_base
+from orthodiff.export.weight_delta import Request, whole_base
 
 NOT_PARTS = ("_class_name", "_diffusers_version", "_name_or_path")
 BESIDE = ("model_index.json", "generation_config.json")

@@ -6,10 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
-from orthodiff.export.change import Contents, Request, whole_base
-from orthodiff.export.ldm import clip_state, open_clip_state, unet_state, vae_state
-from orthodiff.families import Base
-from orthodiff.modelspec import ORIGINAL, modelspec
+from orthodiff.export.weight_delta import Contents, Request, whole_base
+from orthodiff.io.modelspec import ORIGINAL, modelspec
+from orthodiff.models import Base
+from orthodiff.models.ldm_names import (
+    clip_state,
+    open_clip_state,
+    unet_state,
+    vae_state,
+)
 
 
 def single(request: Request) -> Contents:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.folder import listing
-from training.data.found import Request
-from training.data.look import Look
+from .image_stats import Look
+from .readers.folder import listing
+from .readers.records import Request
 
 BLURRED = 40.0
 """Photos measured 100 and more at 512 pixels, the same ones blurred by 2 pixels 16 and less."""

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from orthodiff.errors import FileError, UserError
-from training.data.advice import RULES, Advice, Survey
-from training.data.example import Example
-from training.data.examples import Examples, open_record
-from training.data.found import Found, Record, Request
-from training.data.layouts import find
-from training.data.look import Look, look
-from training.data.masks import check_in_sight
-from training.views import Views
+
+from .advice import RULES, Advice, Survey
+from .dataset import Examples, open_record
+from .example import Example
+from .image_stats import Look, look
+from .masks import check_in_sight
+from .readers.layouts import find
+from .readers.records import Found, Record, Request
+from .views import Views
 
 MOST_TOLD = 5
 T = TypeVar("T")

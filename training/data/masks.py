@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from orthodiff.errors import FileError, UserError
-from orthodiff.pictures import SUFFIXES, is_picture_name
-from training.data.files import inside
+from orthodiff.io.images import SUFFIXES, is_picture_name
+
+from .readers.files import inside
 
 if TYPE_CHECKING:
-    from training.buckets import Size
-    from training.views import Views
+    from .buckets import Size
+    from .views import Views
 
 LABEL = "-masklabel"
 ENDINGS = tuple(case for s in (".png", *sorted(SUFFIXES)) for case in (s, s.upper()))

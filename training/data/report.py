@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from orthodiff.errors import printable
-from training.data.check import Report
+
+from .check import Report
 
 
 def in_words(report: Report) -> str:

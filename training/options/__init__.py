@@ -5,23 +5,23 @@ refuses a changed field by name. Validators of different rooms need different na
 one of the same name would replace the earlier.
 """
 
-from training.options.adapter import AdapterOptions
-from training.options.alias import merged, spelled_out_file
-from training.options.base import Harmless, Options, harmful_fields
-from training.options.checkpoints import CheckpointOptions
-from training.options.compatible import CompatibleOptions
-from training.options.control import ControlOptions
-from training.options.data import DataOptions
-from training.options.hub import HubOptions
-from training.options.logs import LogOptions
-from training.options.memory import MemoryOptions
-from training.options.model import ModelOptions
-from training.options.objective import ObjectiveOptions
-from training.options.optimise import OptimiseOptions
-from training.options.source import SourceOptions
-from training.options.subject import PriorOptions, SubjectOptions
-from training.options.text import TextOptions
-from training.options.validation import ValidationOptions
+from .adapter import AdapterOptions
+from .alias import merged, spelled_out_file
+from .base import Harmless, Options, harmful_fields
+from .checkpoints import CheckpointOptions
+from .compatible import CompatibleOptions
+from .control import ControlOptions
+from .data import DataOptions
+from .hub import HubOptions
+from .logs import LogOptions
+from .memory import MemoryOptions
+from .model import ModelOptions
+from .objective import ObjectiveOptions
+from .optimise import OptimiseOptions
+from .source import SourceOptions
+from .subject import PriorOptions, SubjectOptions
+from .text import TextOptions
+from .validation import ValidationOptions
 
 __all__ = [
     "AdapterOptions",

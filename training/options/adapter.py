@@ -13,9 +13,10 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from orthodiff.adapters import ADAPTERS, Method
-from orthodiff.targets import ATTENTION
-from training.method import make_method, setting_flags
-from training.options.base import Options
+from orthodiff.adapters.targets import ATTENTION
+
+from .base import Options
+from .method import make_method, setting_flags
 
 
 class AdapterOptions(Options):

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from training.options.alias import spelled_out
+from .alias import spelled_out
 
 NO_IS_A_WORD = BeforeValidator(lambda value: "no" if value is False else value)
 """YAML reads `no` as false."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from training.options.base import Harmless, Options
+from .base import Harmless, Options
 
 
 class CheckpointOptions(Options):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from training.options.base import Harmless, Options
+from .base import Harmless, Options
 
 
 class CompatibleOptions(Options):

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from orthodiff.control_options import read_settings
-from training.options.alias import Alias
-from training.options.base import Harmless, Options
+from orthodiff.cli.control_options import read_settings
+
+from .alias import Alias
+from .base import Harmless, Options
 
 USUAL_HINT_RATE = 1e-3
 

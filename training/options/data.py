@@ -8,11 +8,16 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from training.buckets import Size, make_buckets, parse_buckets
-from training.captions import CaptionRules
-from training.options.alias import Alias
-from training.options.base import Harmless, Options
-from training.views import INTERPOLATIONS, Crop, Interpolation, Views
+from ..data.buckets import Size, make_buckets, parse_buckets
+from ..data.captions import CaptionRules
+from ..data.views import (
+    INTERPOLATIONS,
+    Crop,
+    Interpolation,
+    Views,
+)
+from .alias import Alias
+from .base import Harmless, Options
 
 USUAL_BUCKET_STEP, USUAL_CROPS = 64, 4
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from training.options.base import Harmless, Options
+from .base import Harmless, Options
 
 
 class LogOptions(Options):

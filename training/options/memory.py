@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from training.options.alias import Alias
-from training.options.base import NO_IS_A_WORD, Harmless, Options
+from .alias import Alias
+from .base import NO_IS_A_WORD, Harmless, Options
 
 
 class MemoryOptions(Options):

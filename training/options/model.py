@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from training.options.base import Options
+from .base import Options
 
 
 class ModelOptions(Options):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from training.options.base import Options
+from .base import Options
 
 
 class ObjectiveOptions(Options):

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from training.options.alias import Alias
-from training.options.base import Harmless, Options
+from .alias import Alias
+from .base import Harmless, Options
 
 USUAL_DECAY = 0.999
 

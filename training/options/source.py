@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from training.data.found import Columns, Request
-from training.data.hub import recognises
-from training.options.base import Harmless, Options
+from ..data.readers.hub_dataset import recognises
+from ..data.readers.records import Columns, Request
+from .base import Harmless, Options
 
 PLACES = ("instance_data_dir", "dataset_name", "dataset_config_name", "mask_dir")
 COLUMNS = ("image_column", "caption_column", "conditioning_image_column", "mask_column")

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from training.data.found import Request
-from training.options.base import NO_IS_A_WORD, Harmless, Options
-from training.options.source import SourceOptions
+from ..data.readers.records import Request
+from .base import NO_IS_A_WORD, Harmless, Options
+from .source import SourceOptions
 
 
 class SubjectOptions(SourceOptions):

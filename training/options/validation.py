@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from training.options.base import Harmless, Options
+from .base import Harmless, Options
 
 
 class ValidationOptions(Options):

@@ -1,8 +1,8 @@
 """What can be trained: a task says what a run is told, what it learns from, and what it learns."""
 
-from training.tasks.base import Task
-from training.tasks.control import ControlTask
-from training.tasks.dreambooth import DreamBooth
+from .base import Task
+from .control import ControlTask
+from .dreambooth import DreamBooth
 
 TASKS: dict[str, Task] = {task.name: task for task in (DreamBooth(), ControlTask())}
 

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from training.config import RunConfig
-from training.data.examples import Examples
+from ..data.dataset import Examples
+from ..options.config import RunConfig
 
 if TYPE_CHECKING:
-    from orthodiff.bundle import Bundle
+    from orthodiff.components.adapter_set import Bundle
     from orthodiff.control import Condition, Steering
-    from orthodiff.families import Base
-    from orthodiff.generate import GenerateRequest
-    from training.batches import Batch
-    from training.data.example import Example
+    from orthodiff.models import Base
+    from orthodiff.sampling import GenerateRequest
+
+    from ..data.example import Example
+    from ..latents.sampler import Batch
 
 
 class Task(ABC):

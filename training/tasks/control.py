@@ -17,23 +17,30 @@ from typing_extensions import Self
 
 import orthodiff
 from orthodiff import control
-from orthodiff.bundle import Bundle
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.registry import Part
 from orthodiff.control import Condition, Control, Steering
 from orthodiff.errors import UserError
-from orthodiff.generate import GenerateRequest
-from orthodiff.parts import Part
-from orthodiff.pictures import open_map
-from training.config import RunConfig
-from training.data.check import usable_examples
-from training.data.conditions import Maps, find_condition
-from training.data.examples import Examples
-from training.options import ControlOptions, Harmless, ModelOptions, SourceOptions
-from training.options.control import USUAL_HINT_RATE
-from training.tasks.base import Task
+from orthodiff.io.images import open_map
+from orthodiff.sampling import GenerateRequest
+
+from ..data.check import usable_examples
+from ..data.control_images import Maps, find_condition
+from ..data.dataset import Examples
+from ..options import (
+    ControlOptions,
+    Harmless,
+    ModelOptions,
+    SourceOptions,
+)
+from ..options.config import RunConfig
+from ..options.control import USUAL_HINT_RATE
+from .base import Task
 
 if TYPE_CHECKING:
-    from orthodiff.families import Base
-    from training.batches import Batch
+    from orthodiff.models import Base
+
+    from ..latents.sampler import Batch
 
 NONE = "none"
 """The method of a hint encoder alone."""

@@ -12,19 +12,26 @@ from torch import Tensor
 from typing_extensions import Self
 
 import orthodiff
-from orthodiff.bundle import Bundle
+from orthodiff.components.adapter_set import Bundle
 from orthodiff.errors import UserError
-from training.config import RunConfig
-from training.data.check import usable_examples
-from training.data.example import Example
-from training.data.examples import Examples
-from training.options import ModelOptions, PriorOptions, SubjectOptions, TextOptions
-from training.tasks.base import Task
-from training.words import attach_text
+
+from ..data.check import usable_examples
+from ..data.dataset import Examples
+from ..data.example import Example
+from ..options import (
+    ModelOptions,
+    PriorOptions,
+    SubjectOptions,
+    TextOptions,
+)
+from ..options.config import RunConfig
+from .base import Task
+from .text_encoders import attach_text
 
 if TYPE_CHECKING:
-    from orthodiff.families import Base
-    from training.batches import Batch
+    from orthodiff.models import Base
+
+    from ..latents.sampler import Batch
 
 
 class DreamBoothConfig(RunConfig, TextOptions, PriorOptions, SubjectOptions, ModelOptions):
@@ -62,7 +69,7 @@ class DreamBooth(Task):
     config = DreamBoothConfig
 
     def check(self, config: DreamBoothConfig) -> None:
-        from training.prior import check_class_folder
+        from .prior import check_class_folder
 
         check_class_folder(config)
 
@@ -86,14 +93,14 @@ class DreamBooth(Task):
     def prior_examples(
         self, config: DreamBoothConfig, base: Base, *, resolution: int
     ) -> Sequence[Example]:
-        from training.prior import class_examples
+        from .prior import class_examples
 
         if not config.with_prior_preservation:
             return []
         return class_examples(config, base, resolution=resolution)
 
     def prior_given(self, config: DreamBoothConfig) -> Sequence[Path]:
-        from training.prior import given_pictures
+        from .prior import given_pictures
 
         return given_pictures(config) if config.with_prior_preservation else []
 

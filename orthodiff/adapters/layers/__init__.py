@@ -1,0 +1,1 @@
+"""Frozen layers with an adapter on them, and the solves that they share."""

@@ -1,0 +1,59 @@
+"""A frozen linear layer whose weight is rotated."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from orthodiff.adapters.layers.rotated import RotatedLayer
+from orthodiff.adapters.method import Factors
+
+
+class AdaptedLinear(RotatedLayer):
+    """`y = x (diag(s) W R)^T + bias` around a frozen `nn.Linear`.
+
+    The base layer may be one of bitsandbytes, quantized to 8 or 4 bits, which unpacks its weight
+    itself.
+    """
+
+    base_layer: nn.Linear
+
+    def rows_in(self, x: Tensor) -> int:
+        """Return the number of rows of x (..., d)."""
+        return x.numel() // x.shape[-1]
+
+    def turn(self, x: Tensor, factors: Factors) -> Tensor:
+        """Return `x R^T` for x (..., d)."""
+        return self.method.rotate(x, factors, inverse=True)
+
+    def run_turned(self, x: Tensor, factors: Factors) -> Tensor:
+        """Return `x R^T W^T + bias` (..., out).
+
+        Where x wants no gradient, as a prompt's, a thin change is added to the frozen layer's
+        output instead, so that training need not go back through W.
+        """
+        prompt = torch.is_grad_enabled() and not x.requires_grad and not self.quantized
+        thin = self.method.thin_change(self.matrix, factors) if prompt else None
+        if thin is None:
+            return super().run_turned(x, factors)
+        A, C = (factor.to(x.dtype) for factor in thin)
+        return self.base_layer(x) + (x @ A.mT) @ C
+
+    def run(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """Return `x matrix^T + bias` (..., out)."""
+        return F.linear(x, matrix, self.bias)
+
+    def along_outputs(self, values: Tensor) -> Tensor:
+        """Return the values as they are: outputs come last."""
+        return values
+
+    @property
+    def in_features(self) -> int:
+        """Width d of the rows."""
+        return self.width
+
+    @property
+    def out_features(self) -> int:
+        """Number of outputs."""
+        return self.outputs

@@ -1,0 +1,187 @@
+"""Options about maps, for every command that makes pictures, and what they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.control import (
+    Condition,
+    Steering,
+    compute,
+    condition_of,
+    ready,
+)
+from orthodiff.control.image import Fitted, Size
+from orthodiff.errors import FileError, UserError
+from orthodiff.io.images import open_map, open_picture
+from orthodiff.sampling import GenerateRequest
+
+OnNote = Callable[[str], None]
+
+
+class ControlOptions(BaseModel):
+    """How maps steer the pictures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    condition: tuple[Path, ...] = Field(
+        (), description="map that steers the pictures; may be repeated"
+    )
+    condition_from: tuple[Path, ...] = Field(
+        (), description="picture whose map is computed; may be repeated"
+    )
+    condition_type: str | None = Field(None, description="kind of the maps [the adapter's]")
+    condition_setting: tuple[str, ...] = Field(
+        (), description="setting of maps that are computed, such as low=50 for canny [as trained]"
+    )
+    condition_model: str | None = Field(
+        None, description="folder of a transformers model that computes segmentation or depth"
+    )
+    control_strength: float = Field(1.0, ge=0, le=10, description="how much the maps count")
+    control_start: float = Field(
+        0.0, ge=0, le=1, description="share of the steps before maps count"
+    )
+    control_end: float = Field(
+        1.0, ge=0, le=1, description="share of the steps after which maps no longer count"
+    )
+
+    @model_validator(mode="after")
+    def _check_idle(self) -> Self:
+        """Refuse what says how maps steer where there is none."""
+        for name, field in ControlOptions.model_fields.items():
+            if not self.num_maps and getattr(self, name) != field.default:
+                raise ValueError(
+                    f"`{name}` is given, but no map. Add --condition MAP or --condition_from "
+                    "PICTURE, or leave it out."
+                )
+        return self
+
+    @property
+    def num_maps(self) -> int:
+        """How many maps there are."""
+        return len(self.condition) + len(self.condition_from)
+
+    def steering(
+        self, bundle: Bundle | None, request: GenerateRequest, *, on_note: OnNote
+    ) -> Steering | None:
+        """Maps in the size of a resolved request, each for as many pictures as there are of it.
+
+        Raises:
+            UserError: no adapter is steered by such maps, or a map cannot be used.
+        """
+        control = bundle.control if bundle else None
+        if not self.num_maps:
+            if control:
+                on_note(f"Without a map ({control.condition.name}), nothing steers the pictures.")
+            return None
+        if control is None:
+            raise UserError(
+                "A map was given, but no adapter that is steered by maps. Train one with "
+                "`python -m training control`, and give its folder with --adapter."
+            )
+        condition, computing = self.conditions(control.condition)
+        size = (request.width or 0, request.height or 0)
+        maps = [
+            _make(path, open_map(path), ready, size, condition, on_note) for path in self.condition
+        ]
+        maps += [
+            _make(path, open_picture(path), compute, size, computing, on_note)
+            for path in self.condition_from
+        ]
+        of_each = len(request.prompts) // len(maps)
+        steering = Steering(
+            control,
+            [given for given in maps for _ in range(of_each)],
+            strength=self.control_strength,
+            start=self.control_start,
+            end=self.control_end,
+        )
+        steps = request.num_inference_steps or 1
+        if not any(steering.lasts(step, steps) for step in range(steps)):
+            raise UserError(
+                f"From {self.control_start:g} to {self.control_end:g} there is no whole step of "
+                f"{steps}, so the map would not count. Take a longer share, or more steps."
+            )
+        return steering
+
+    def map_of(self, number: int, count: int) -> tuple[Path | None, Path | None]:
+        """The ready map that steers picture `number` of `count`, or else what its map is of."""
+        if not self.num_maps:
+            return None, None
+        place = number * self.num_maps // count
+        given = [*((path, None) for path in self.condition)]
+        computed = [*((None, path) for path in self.condition_from)]
+        return [*given, *computed][place]
+
+    def conditions(self, trained: Condition) -> tuple[Condition, Condition]:
+        """What reads ready maps, and what computes maps: with given settings and a local model.
+
+        Raises:
+            UserError: another kind of map was announced, or nothing is computed.
+        """
+        if self.condition_type not in (None, trained.name):
+            raise UserError(
+                f"`condition_type` is {self.condition_type}, but the adapter is steered by "
+                f"{trained.name} maps. Give such a map, or another adapter."
+            )
+        if self.condition_setting and not self.condition_from:
+            raise UserError(
+                "`condition_setting` is about maps that are computed, and none is. Add "
+                "--condition_from PICTURE, or leave it out."
+            )
+        settings = trained.settings() | read_settings(self.condition_setting)
+        computing = condition_of(trained.name, settings)
+        model = self.condition_model
+        return trained, computing.with_model(model) if model else computing
+
+
+def read_settings(written: Sequence[str]) -> dict[str, Any]:
+    """Settings written as NAME=VALUE by name, numbers as numbers.
+
+    Raises:
+        UserError: one is written in another way.
+    """
+    settings = {}
+    for each in written:
+        name, _, value = each.partition("=")
+        try:
+            settings[name] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):  # ValueError: no such date
+            value = ""
+        if not (name and value):
+            raise UserError(
+                f"`condition_setting` is {each!r}, but NAME=VALUE is due, such as low=50."
+            )
+    return settings
+
+
+def _make(
+    path: Path,
+    given: Image.Image,
+    make: Callable[[Image.Image, Size, Condition], Fitted],
+    size: Size,
+    condition: Condition,
+    on_note: OnNote,
+) -> Image.Image:
+    """The map that a file, opened as `given`, leads to, in the size of the pictures.
+
+    Raises:
+        UserError: it leads to none, naming the file.
+    """
+    try:
+        used, note = make(given, size, condition)
+    except FileError:
+        raise
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if note:
+        on_note(f"{path}: {note}")
+    return used

@@ -1,0 +1,87 @@
+"""`orthodiff COMMAND ...`. Exit codes: 0 done, 1 failed, 2 bad request."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from orthodiff.cli.flags import nearest
+from orthodiff.cli.gc import leave
+from orthodiff.errors import UserError
+
+
+class Command(NamedTuple):
+    """A command: where its function is, `module:name`, and what it does.
+
+    The function takes the words after the command's name. It returns an exit code, or None for 0.
+    Named as text, it is imported only when the command is used: the library imports no trainer.
+    """
+
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "generate": Command(
+        "orthodiff.cli.commands:generate_command", "make images with a base model and an adapter"
+    ),
+    "evaluate": Command(
+        "orthodiff.cli.commands:evaluate_command",
+        "compare base and adapted over many prompts: grid.png and report.json",
+    ),
+    "evaluate-control": Command(
+        "orthodiff.cli.commands:evaluate_control_command",
+        "measure how images follow control images: grid.png and report.json",
+    ),
+    "inspect": Command(
+        "orthodiff.cli.commands:inspect_command", "show what an adapter or an exported file holds"
+    ),
+    "export": Command(
+        "orthodiff.cli.export:export_command",
+        "write an adapter as a LoRA or as weight differences for other tools",
+    ),
+    "merge": Command(
+        "orthodiff.cli.export:merge_command", "write a whole model with the adapter in its weights"
+    ),
+    "train": Command("orthodiff.training.cli.main:main", "train an adapter: dreambooth or control"),
+    "check": Command(
+        "orthodiff.training.cli.check:run_check", "report on a folder of images before any training"
+    ),
+    "studio": Command("orthodiff.studio.cli:main", "open the web page"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage(), end="")
+        return 0
+    try:
+        return _function(words[0])(words[1:]) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run() -> None:
+    """The console script `orthodiff`."""
+    leave(main())
+
+
+def usage() -> str:
+    """The commands there are."""
+    lines = "".join(f"  {name:<17} {command.summary}\n" for name, command in COMMANDS.items())
+    return (
+        f"usage: orthodiff COMMAND [--FLAG VALUE ...]\n\ncommands:\n{lines}\n"
+        "See `orthodiff COMMAND --help` for the flags of each.\n"
+    )
+
+
+def _function(name: str) -> Callable[[Sequence[str]], int | None]:
+    if name not in COMMANDS:
+        raise UserError(f"`{name}` is not a command.{nearest(name, COMMANDS)}")
+    module, _, function = COMMANDS[name].function.partition(":")
+    return getattr(import_module(module), function)

@@ -1,0 +1,76 @@
+"""Several bundles on one base: a subject in the pose of a map, a style on a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orthodiff.adapters.algebra import compose
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.registry import Part, parts_in
+from orthodiff.errors import UserError
+from orthodiff.models import Base
+
+SHARED = ("unet", "text_encoder", "text_encoder_2")
+"""Parts that can be composed; of each other part there can be only one."""
+
+
+def load_all(base: Base, folders: Sequence[Path], *, strength: float = 1.0) -> Bundle:
+    """Put the bundles in `folders` on `base`, composed: the first is applied first.
+
+    Weights become `W R_first R_second ...`, each at `strength`; swapping the folders gives other
+    pictures.
+
+    Raises:
+        UserError: a bundle cannot be used or composed; the base is left as it was.
+    """
+    _refuse_doubles(folders)
+    stacked = Bundle(base, {})
+    try:
+        for folder in folders:
+            stacked = _stack(stacked, folder, strength)
+    except BaseException:
+        stacked.detach()
+        raise
+    return stacked
+
+
+def _stack(below: Bundle, folder: Path, strength: float) -> Bundle:
+    for adapter in below.adapters.values():
+        adapter.detach()
+    above = Bundle.load(below.base, folder)
+    if strength != 1:
+        above.strength = strength
+    try:
+        return Bundle(below.base, {**below.parts, **above.parts, **_composed(below, above)})
+    except BaseException:
+        above.detach()
+        raise
+
+
+def _composed(below: Bundle, above: Bundle) -> dict[str, Part]:
+    parts: dict[str, Part] = {}
+    try:
+        for name, adapter in below.adapters.items():
+            if name in above.adapters:
+                parts[name] = compose(adapter, above.adapters[name])
+            else:
+                adapter.attach()
+    except BaseException:
+        for part in parts.values():
+            part.detach()
+        raise
+    return parts
+
+
+def _refuse_doubles(folders: Sequence[Path]) -> None:
+    owner: dict[str, Path] = {}
+    for folder in folders:
+        for name in parts_in(folder):
+            if name in owner and name not in SHARED:
+                what = "steered by maps" if name == "hint_encoder" else f"with {name}"
+                raise UserError(
+                    f"Both `{owner[name]}` and `{folder}` are {what}, and only one such adapter "
+                    "can be used at a time. Leave one out."
+                )
+            owner.setdefault(name, folder)

@@ -1,0 +1,1 @@
+"""Kinds of control images: edges, scribbles, segmentation, depth, landmarks. One file each."""

@@ -1,0 +1,178 @@
+"""What every kind of control provides: a map from a picture, a check of a given map, settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_type_hints
+
+import numpy as np
+from PIL import Image
+
+from orthodiff.cli.flags import typed
+from orthodiff.errors import UserError
+
+COLOURFUL = 24
+"""Channels further apart than this (of 255) are colour: JPEG tints grey by less."""
+OF_A_PHOTO = "If it is a photo, give it as the picture whose map is computed."
+LOCAL = "model"
+"""The one setting that belongs to this machine: it is neither saved nor read."""
+
+
+@dataclass(frozen=True)
+class Condition(ABC):
+    """One kind of map, an RGB picture; a subclass's fields are its settings."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def measure(self, picture: Image.Image) -> np.ndarray | None:
+        """What maps of this kind say of an RGB picture, in the form that metrics compare.
+
+        Raises:
+            UserError: what measures it is not at hand.
+        """
+
+    @abstractmethod
+    def compute(self, picture: Image.Image) -> Image.Image:
+        """The map of an RGB picture, at its size.
+
+        Raises:
+            UserError: what computes it is not at hand; give a ready map then.
+        """
+
+    @abstractmethod
+    def read(self, given: Image.Image) -> np.ndarray:
+        """What an RGB map wants, in the form of `measure` as far as a map tells it."""
+
+    @abstractmethod
+    def check(self, given: Image.Image) -> None:
+        """Refuse an RGB picture that cannot be a map of this kind.
+
+        Raises:
+            UserError: it is blank, or of the wrong colours.
+        """
+
+    def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """The same map in another `size` (width, height)."""
+        return given.resize(size, Image.Resampling.LANCZOS)
+
+    def computed_by(self) -> str | None:
+        """What computes maps beside the settings, where it takes so long that maps are kept."""
+        return None
+
+    def with_model(self, model: str) -> Condition:
+        """The same with a local model that computes it.
+
+        Raises:
+            UserError: it needs none.
+        """
+        if LOCAL not in {field.name for field in dataclasses.fields(self)}:
+            raise UserError(f"A {self.name} map is computed without a model. Leave the model out.")
+        return dataclasses.replace(self, **{LOCAL: model})
+
+    def settings(self) -> dict[str, Any]:
+        """What a saved control remembers of the map."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != LOCAL}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Condition:
+        """The condition of saved `settings`; what they leave out is usual.
+
+        Raises:
+            UserError: naming the first setting that does not fit.
+        """
+        known = {f.name: f.default for f in dataclasses.fields(cls) if f.name != LOCAL}
+        for name in settings:
+            if name not in known:
+                raise UserError(
+                    f"`{name}` is no setting of {cls.name}. Known are {', '.join(known)}."
+                )
+        kinds = get_type_hints(cls)
+        return cls(
+            **{
+                name: typed(name, kinds[name], value, example=known[name])
+                for name, value in settings.items()
+            }
+        )
+
+
+class Lines(Condition):
+    """White lines on black; `(H, W)` bool for metrics."""
+
+    def compute(self, picture: Image.Image) -> Image.Image:
+        return Image.fromarray(np.asarray(self.measure(picture))).convert("RGB")
+
+    def read(self, given: Image.Image) -> np.ndarray:
+        """Where a map has lines."""
+        return np.asarray(given.convert("L")) > 127
+
+    def check(self, given: Image.Image) -> None:
+        refuse_blank(given, self.name)
+        refuse_colour(given, self.name)
+        refuse_other_levels(given, self.name)
+
+    def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """Resize without fading, thickening, losing or breaking lines.
+
+        Where the map shrinks, each pixel of a line goes where its centre falls.
+        """
+        if given.width <= size[0] and given.height <= size[1]:
+            return given.resize(size, Image.Resampling.NEAREST)
+        down, across = np.nonzero(self.read(given))
+        lines = np.zeros(size[::-1], bool)
+        lines[
+            (2 * down + 1) * size[1] // (2 * given.height),
+            (2 * across + 1) * size[0] // (2 * given.width),
+        ] = True
+        return Image.fromarray(lines).convert("RGB")
+
+
+def refuse_blank(given: Image.Image, name: str) -> None:
+    """Refuse a map that says nothing.
+
+    Raises:
+        UserError: all pixels are alike.
+    """
+    pixels = np.asarray(given.convert("RGB"))
+    if (pixels == pixels[0, 0]).all():
+        raise UserError(
+            f"The {name} map is blank: every pixel is the same. Give a map that shows something, "
+            "or generate without one."
+        )
+
+
+def refuse_other_levels(given: Image.Image, name: str) -> None:
+    """Refuse what is not white lines on black.
+
+    Raises:
+        UserError: more than half is grey or white, or nothing is bright.
+    """
+    levels = np.asarray(given.convert("L"))
+    grey, bright = ((levels > 31) & (levels < 224)).mean(), (levels > 127).mean()
+    if grey > 0.5:
+        found, remedy = f"{grey:.0%} of this one is grey", OF_A_PHOTO
+    elif bright > 0.5:
+        found, remedy = f"{bright:.0%} of this one is white", f"Invert it. {OF_A_PHOTO}"
+    elif not bright:
+        found = f"the brightest pixel of this one is {levels.max()} of 255"
+        remedy = "Brighten it, so that its lines are white."
+    else:
+        return
+    raise UserError(f"A {name} map has white lines on black, but {found}. {remedy}")
+
+
+def refuse_colour(given: Image.Image, name: str) -> None:
+    """Refuse a coloured map where grey is due.
+
+    Raises:
+        UserError: more than one pixel in a hundred is coloured.
+    """
+    pixels = np.asarray(given.convert("RGB")).astype(np.int16)
+    share = float((pixels.max(-1) - pixels.min(-1) > COLOURFUL).mean())
+    if share > 0.01:
+        raise UserError(
+            f"A {name} map is grey, but {share:.0%} of this one is coloured. {OF_A_PHOTO}"
+        )

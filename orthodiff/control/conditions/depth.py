@@ -1,0 +1,62 @@
+"""Depth: white is near, black is far, as ControlNet's depth model and MiDaS have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from orthodiff.control.conditions.annotators import fingerprint, open_model
+from orthodiff.control.conditions.base import Condition, refuse_blank, refuse_colour
+
+
+@dataclass(frozen=True)
+class Depth(Condition):
+    """`model` is a local folder or cached id of a transformers depth model, such as DPT.
+
+    `metric` says that it gives distances, which grow, rather than nearness. Without a model, maps
+    are given ready.
+    """
+
+    metric: bool = False
+    model: str | None = None
+
+    name: ClassVar[str] = "depth"
+    task: ClassVar[str] = "DepthEstimation"
+
+    def compute(self, picture: Image.Image) -> Image.Image:
+        levels = (self.measure(picture) * 255).round().astype(np.uint8)
+        return Image.fromarray(levels).convert("RGB")
+
+    @torch.no_grad()
+    def measure(self, picture: Image.Image) -> np.ndarray:
+        """Nearness `(H, W)`, stretched to [0, 1].
+
+        Raises:
+            UserError: there is no model.
+        """
+        processor, model = open_model(self.model, self.task, self.name)
+        output = model(**processor(images=picture.convert("RGB"), return_tensors="pt"))
+        sizes = [picture.size[::-1]]
+        found = processor.post_process_depth_estimation(output, sizes)[0]["predicted_depth"]
+        nearness = -found if self.metric else found
+        return _stretched(nearness.numpy())
+
+    def computed_by(self) -> str | None:
+        return fingerprint(self.model, self.task, self.name) if self.model else None
+
+    def read(self, given: Image.Image) -> np.ndarray:
+        """Nearness `(H, W)` of a map, stretched to [0, 1] as `measure` does."""
+        return _stretched(np.asarray(given.convert("L"), np.float32))
+
+    def check(self, given: Image.Image) -> None:
+        refuse_blank(given, self.name)
+        refuse_colour(given, self.name)
+
+
+def _stretched(nearness: np.ndarray) -> np.ndarray:
+    low, high = nearness.min(), nearness.max()
+    return (nearness - low) / max(high - low, 1e-12)

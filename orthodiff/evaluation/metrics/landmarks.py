@@ -1,0 +1,35 @@
+"""Does the face follow the map? Distances of landmarks, as in OFT (2306.07280) and HRA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from orthodiff.errors import UserError
+from orthodiff.evaluation.metrics.bootstrap import Score, score
+
+SIDE = 512
+"""Errors are told in pixels of pictures this wide."""
+
+
+def landmark_scores(
+    found: Sequence[np.ndarray | None], wanted: Sequence[np.ndarray | None], *, side: int = SIDE
+) -> dict[str, Score]:
+    """`error`, mean distance in pixels at 512, and `misses`, the share without a face.
+
+    Points are `(68, 2)` in pixels of pictures `side` wide. The error is over the pictures in which
+    a face was found: read it only together with the misses.
+
+    Raises:
+        UserError: a wanted face is missing, so there is nothing to compare with.
+    """
+    if any(points is None for points in wanted):
+        raise UserError("A picture that a map was made of shows no face. Leave its map out.")
+    missed = np.array([points is None for points in found], float)
+    errors = [
+        np.linalg.norm(a - np.asarray(b), axis=-1).mean() * SIDE / side
+        for a, b in zip(found, wanted, strict=True)
+        if a is not None
+    ]
+    return {"error": score(np.array(errors)), "misses": score(missed)}

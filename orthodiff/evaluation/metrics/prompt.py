@@ -1,0 +1,19 @@
+"""Prompt fidelity: how much pictures show what their prompts say (CLIP-T of 2208.12242)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from orthodiff.evaluation.metrics.scorer import Scorer
+
+
+def prompt_similarity(
+    scorer: Scorer, pictures: Sequence[Image.Image], prompts: Sequence[str]
+) -> float:
+    """Mean cosine of each picture with its own prompt, in [-1, 1].
+
+    Write prompts with the class word alone: the scorer has never seen the rare token.
+    """
+    return (scorer.look(pictures) * scorer.read(prompts)).sum(-1).mean().item()

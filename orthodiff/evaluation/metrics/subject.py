@@ -1,0 +1,25 @@
+"""Subject fidelity: how much pictures look like the subject's photos (CLIP-I of 2208.12242)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from orthodiff.evaluation.metrics.scorer import Scorer
+
+
+def subject_similarity(
+    scorer: Scorer, pictures: Sequence[Image.Image], photos: Sequence[Image.Image]
+) -> float:
+    """Mean cosine over all pairs of a picture and a photo, in [-1, 1]."""
+    return (scorer.look(pictures) @ scorer.look(photos).T).mean().item()
+
+
+def real_against_real(scorer: Scorer, photos: Sequence[Image.Image]) -> float:
+    """The ceiling: mean cosine over all pairs of two different photos; 1 for a single photo."""
+    if len(photos) < 2:
+        return 1.0
+    seen = scorer.look(photos)
+    pairs = len(photos) * (len(photos) - 1)
+    return (((seen @ seen.T).sum() - len(photos)) / pairs).item()

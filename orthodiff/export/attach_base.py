@@ -1,0 +1,80 @@
+"""Put an adapter folder on its base model, to see what it changes there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from orthodiff.adapters.adapter import Adapter
+from orthodiff.adapters.peft_format import CONFIG, load, read_config
+from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.registry import KINDS, parts_in
+from orthodiff.errors import UserError
+from orthodiff.models import Base, load_base
+
+
+def home(folder: Path) -> Path:
+    """Return where the first adapter in `folder` lies, whose recipe speaks for all.
+
+    Raises:
+        UserError: if there is none.
+    """
+    parts = parts_in(folder)
+    adapters = [KINDS[part] for part in parts if KINDS[part].file == CONFIG]
+    if not adapters:
+        raise UserError(
+            f"{folder} holds only {' and '.join(parts)}, which changes no weights. Give a folder "
+            "with an adapter."
+        )
+    return adapters[0].place(folder)
+
+
+def open_base(
+    folder: Path,
+    base: str | Path | None,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+) -> Base:
+    """Load the base model `base`, or else the one that the adapter in `folder` names.
+
+    Raises:
+        UserError: if neither is known, or it cannot be loaded.
+    """
+    told = read_config(home(folder)).get("base_model_name_or_path")
+    if not (base or told):
+        raise UserError(
+            "The adapter does not say its base model, whose weights are needed. Name it as `base`."
+        )
+    return load_base(str(base or told), revision=revision, variant=variant)
+
+
+def attach_to_model(model: nn.Module, folder: Path) -> dict[str, Adapter]:
+    """Attach the first adapter in `folder` to a model in memory.
+
+    Raises:
+        UserError: if it does not fit.
+    """
+    part = "unet" if hasattr(model, "down_blocks") else "text_encoder"
+    return {part: load(model, home(folder))}
+
+
+def attach_to_base(base: Base, folder: Path) -> dict[str, Adapter]:
+    """Attach every adapter in `folder` to its part of the base, and nothing else that lies there.
+
+    Raises:
+        UserError: if one does not fit. One that lies there alone may be a text encoder's.
+    """
+    try:
+        bundle = Bundle.load(base, folder)
+        for name in bundle.parts.keys() - bundle.adapters.keys():
+            bundle.parts[name].detach()
+        return bundle.adapters
+    except UserError as error:
+        for text in base.texts if parts_in(folder) == ["unet"] else ():
+            try:
+                return {text.name: load(text.model, folder)}
+            except UserError:
+                continue
+        raise error

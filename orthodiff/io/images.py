@@ -1,0 +1,153 @@
+"""Pictures in, as people have them: found in a folder, opened upright in RGB, cut to a square."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from orthodiff.errors import FileError, UserError
+from orthodiff.io.color import on_paper, split_alpha
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+    | {".heic", ".heif"}
+)
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+HEIC_REMEDY = "Install it (pip install pillow-heif), or save the picture as JPEG"
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The picture files of a flat folder, by name.
+
+    Raises:
+        UserError: no such folder, or no pictures in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"The picture folder `{folder}` does not exist. Check the path.")
+    found = pictures_in(folder)
+    if not found:
+        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise UserError(
+            f"The folder `{folder}` holds no pictures. Put 3 to 10 pictures of the subject "
+            f"directly into it ({kinds})."
+        )
+    return found
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of an existing flat folder, by name; perhaps none. Hidden ones are not."""
+    return sorted(path for path in folder.iterdir() if is_picture_name(path) and path.is_file())
+
+
+def is_picture_name(path: Path) -> bool:
+    """Whether a file is called like a picture (`._x.jpg`, which macOS leaves behind, is not)."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+    """Open a file, or what was in one, upright (EXIF) in 8-bit sRGB; transparent becomes white.
+
+    `name` is what messages call it; by default its path.
+
+    Raises:
+        FileError: it is not a picture, is damaged, or is far too large.
+    """
+    return open_layers(source, name=name)[0]
+
+
+def open_map(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+    """Like `open_picture`, for a ready map or a mask: transparent becomes black, "nothing here".
+
+    Raises:
+        FileError: it is not a picture, is damaged, or is far too large.
+    """
+    colours, alpha = split_alpha(_load(source, name=name or str(source)))
+    return Image.composite(colours, Image.new("RGB", colours.size), alpha) if alpha else colours
+
+
+def open_layers(
+    source: Path | bytes, *, name: str | None = None
+) -> tuple[Image.Image, Image.Image | None]:
+    """Like `open_picture`, with the opacity ("L") of a picture that is partly transparent.
+
+    Raises:
+        FileError: it is not a picture, is damaged, or is far too large.
+    """
+    colours, alpha = split_alpha(_load(source, name=name or str(source)))
+    return on_paper(colours, alpha), alpha
+
+
+def square(picture: Image.Image, side: int) -> Image.Image:
+    """Scale the short side to `side` pixels (Lanczos) and cut the middle square."""
+    return ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
+
+
+def _load(source: Path | bytes, *, name: str) -> Image.Image:
+    """Decode the first frame, upright; the size in the header is judged before any pixel is read.
+
+    Decoders raise whatever a damaged file makes them stumble over, so everything is caught.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with _identify(source, name=name) as picture:
+                picture.load()
+                return _upright(picture)
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        raise FileError(name, "it is not in a picture format that can be read") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = f"it has more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
+        raise FileError(name, limit, "Scale it down, or remove this file") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = "a folder" if isinstance(error, IsADirectoryError) else "not there"
+        raise FileError(name, f"it is {what}", "Check the path") from error
+    except PermissionError as error:
+        raise FileError(name, "it may not be read", "Change its permissions") from error
+    except Exception as error:
+        raise FileError(name, f"it is damaged ({error or type(error).__name__})") from error
+
+
+def _identify(source: Path | bytes, *, name: str) -> Image.Image:
+    """Read the header. HEIC is known by its content, whatever the file is called."""
+    try:
+        return Image.open(_handle(source))
+    except UnidentifiedImageError:
+        if not _is_heif(source):
+            raise
+    _enable_heif(name)
+    return Image.open(_handle(source))
+
+
+def _handle(source: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
+def _is_heif(source: Path | bytes) -> bool:
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with source.open("rb") as file:
+            head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS
+
+
+def _enable_heif(name: str) -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise FileError(name, "HEIC needs the package pillow-heif", HEIC_REMEDY) from error
+    register_heif_opener()
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as EXIF says; EXIF that cannot be read says nothing."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:
+        return picture

@@ -1,0 +1,135 @@
+"""Base-model families: `load_base` opens any folder or hub id that one of them serves."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import torch
+
+from orthodiff.errors import UserError
+from orthodiff.io import hub
+from orthodiff.models.base import Base, Recommended
+from orthodiff.models.conditioning import Conditioning
+from orthodiff.models.sd import StableDiffusion
+from orthodiff.models.sdxl import StableDiffusionXL
+from orthodiff.models.single_file import configuration, open_parts, texts_of
+
+__all__ = [
+    "FAMILIES",
+    "Base",
+    "Conditioning",
+    "Recommended",
+    "StableDiffusion",
+    "StableDiffusionXL",
+    "load_base",
+]
+
+FAMILIES: dict[str, type[StableDiffusion]] = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}
+
+
+def load_base(
+    name: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> Base:
+    """Load the base model `name`: a diffusers-format folder, a checkpoint file, or a hub id.
+
+    Raises:
+        UserError: no such folder or id, no family serves it, or files are missing.
+    """
+    local = Path(name)
+    if local.is_file() or local.suffix == ".safetensors":
+        return _load_file(local, name, dtype=dtype, device=device)
+    if local.exists():
+        family, folder = _family_of(_read_index(local, name), name), local
+    else:
+        family, folder = _download(name, revision=revision, variant=variant)
+    return family.load(folder, name=name, variant=variant, dtype=dtype, device=device)
+
+
+def _load_file(path: Path, name: str, *, dtype: torch.dtype, device: str) -> Base:
+    if not path.is_file():
+        raise UserError(f"The checkpoint `{name}` does not exist. Check the path.")
+    with configuration(path, name) as folder:
+        index = _read_index(folder, name)
+        family = _family_of(index, name)
+        parts = open_parts(path, folder, index["_class_name"], name=name, dtype=dtype)
+    return family.assemble(
+        path,
+        index,
+        name=name,
+        unet=parts["unet"],
+        vae=parts["vae"],
+        texts=texts_of(parts),
+        scheduler=parts["scheduler"],
+        device=device,
+    )
+
+
+def _read_index(folder: Path, name: str) -> dict:
+    path = folder / "model_index.json"
+    if not path.is_file():
+        raise UserError(
+            f"`{name}` holds no model_index.json, so it is not a diffusers-format base model. "
+            "Give the folder that contains model_index.json, unet/, vae/ and text_encoder/."
+        )
+    try:
+        index = json.loads(path.read_text("utf-8"))
+        if isinstance(index, dict):
+            return index
+        reason = "it holds no names"
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise UserError(f"`{path}` is not a valid index ({reason}). Download the base model again.")
+
+
+def _download(
+    name: str, *, revision: str | None, variant: str | None
+) -> tuple[type[StableDiffusion], Path]:
+    """The family of a model on the hub, known from its index, and the folder of its files."""
+    from diffusers import DiffusionPipeline
+    from huggingface_hub import hf_hub_download
+
+    if not _looks_like_hub_id(name):
+        raise UserError(
+            f"The base model folder `{name}` does not exist. Check the path, or give a hub id "
+            "such as stable-diffusion-v1-5/stable-diffusion-v1-5."
+        )
+    why = hub.trouble(name, revision=revision)
+    kept = why is not None
+    try:
+        index = hf_hub_download(name, "model_index.json", revision=revision, local_files_only=kept)
+        family = _family_of(_read_index(Path(index).parent, name), name)
+        folder = DiffusionPipeline.download(
+            name, revision=revision, variant=variant, use_safetensors=True, local_files_only=kept
+        )
+    except UserError:
+        raise
+    except Exception as error:  # of the hub, of its http library, of the system
+        raise UserError(
+            f"The base model `{name}` is not on this computer, and {why or hub.tell(error)}."
+        ) from error
+    return family, Path(folder)
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    """`owner/model`, unless a folder `owner` lies here: then a path was meant."""
+    match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)/[\w.-]+", name)
+    return match is not None and not Path(match[1]).is_dir()
+
+
+def _family_of(index: dict, name: str) -> type[StableDiffusion]:
+    pipeline = index.get("_class_name", "nothing")
+    for family in FAMILIES.values():
+        if pipeline in family.pipelines:
+            return family
+    served = ", ".join(p for family in FAMILIES.values() for p in family.pipelines)
+    raise UserError(
+        f"The base model `{name}` is a {pipeline}, which is not supported. Use a model of kind "
+        f"{served} (Stable Diffusion 1.x, 2.x or XL)."
+    )

@@ -1,0 +1,207 @@
+"""What every base-model family provides: its parts, and five verbs over them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from orthodiff.errors import UserError
+from orthodiff.models.conditioning import Conditioning
+from orthodiff.models.text_encoder import TextEncoder
+
+REMEMBERED_PROMPTS = 512
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What the makers of a base advise for sampling; `resolution` is in pixels."""
+
+    guidance_scale: float = 7.5
+    num_inference_steps: int = 50
+    resolution: int = 512
+
+
+@dataclass
+class Base(ABC):
+    """A loaded base model.
+
+    `name` is what the user wrote, `folder` where its files lie, or the one file itself. Latents
+    are already scaled to unit variance; pictures are `(3, H, W)` in [-1, 1]. With
+    `zeros_for_nothing` the base was trained to meet zeros where there is no prompt. `prompts`
+    remembers what was read so far: clear it when a text encoder changes. `fingerprints` remembers
+    the sums over weight files.
+    """
+
+    name: str
+    folder: Path
+    unet: Any
+    vae: Any
+    texts: tuple[TextEncoder, ...]
+    scheduler: Any
+    recommended: Recommended
+    zeros_for_nothing: bool = False
+    prompts: dict[str, Conditioning] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+    family: ClassVar[str]
+    pipelines: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    @abstractmethod
+    def load(
+        cls, folder: Path, *, name: str, variant: str | None, dtype: torch.dtype, device: str
+    ) -> Base:
+        """Load the parts from a diffusers-format `folder`.
+
+        Raises:
+            UserError: the folder is of a kind this family cannot serve, or incomplete.
+        """
+
+    @abstractmethod
+    def read(self, prompts: Sequence[str]) -> Conditioning:
+        """Prompts -> what steers as many samples, by the text encoders where they are now.
+
+        Gradients flow through it to whatever is trained there.
+        """
+
+    def layers_read(self, text: TextEncoder) -> int:
+        """How many of a text encoder's layers, from the first on, change what is read."""
+        return int(text.model.config.num_hidden_layers)
+
+    def unwanted(self, prompt: str) -> Conditioning:
+        """What guidance leads away from: the negative `prompt`, which may be empty."""
+        found = self.embed(prompt)
+        return found if prompt or not self.zeros_for_nothing else found.zeroed()
+
+    @abstractmethod
+    def encode(self, picture: Tensor) -> Tensor:
+        """Picture `(3, H, W)` -> mean and standard deviation of its latent, `(2, C, h, w)`."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latent `(C, h, w)` -> picture `(3, H, W)`, clamped to [-1, 1]."""
+
+    @abstractmethod
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The UNet's output `(B, C, h, w)` for noisy latents at integer `timesteps` `(B,)`."""
+
+    @property
+    @abstractmethod
+    def factor(self) -> int:
+        """Pixels per latent along one side."""
+
+    def reread(self, prompts: Sequence[str], known: Conditioning) -> Conditioning:
+        """`prompts` read anew by text encoders that learn, with the sizes that were `known`.
+
+        Samples whose prompt was dropped keep what stands for no prompt.
+        """
+        found = replace(self.read(prompts), time_ids=known.time_ids)
+        if not self.zeros_for_nothing:
+            return found
+        return found.zeroed([not prompt for prompt in prompts])
+
+    @torch.no_grad()
+    def embed(self, prompt: str) -> Conditioning:
+        """Prompt -> what steers one sample, on the UNet's device, remembered."""
+        if prompt not in self.prompts:
+            if len(self.prompts) >= REMEMBERED_PROMPTS:
+                self.prompts.pop(next(iter(self.prompts)))
+            with on_device([text.model for text in self.texts], self.device):
+                self.prompts[prompt] = self.read([prompt])
+        return self.prompts[prompt].to(self.device)
+
+    @property
+    def text_encoder(self) -> Any:
+        return self.texts[0].model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The UNet's own: of a normalisation, since no adapter has one."""
+        norms = (m for m in self.unet.modules() if isinstance(m, nn.GroupNorm))
+        return next(norms).weight.dtype
+
+    def fingerprint(self, part: str = "unet") -> str:
+        """SHA-256 of the weight files of `part` ("unet", "vae", "text_encoder", ...)."""
+        if part not in self.fingerprints:
+            self.fingerprints[part] = _sha256(self._weights(part))
+        return self.fingerprints[part]
+
+    def _weights(self, part: str) -> Iterable[Path]:
+        """A part's weight files; a base out of one file has all its parts there."""
+        is_file = self.folder.is_file()
+        return [self.folder] if is_file else (self.folder / part).glob("*.safetensors")
+
+    def park_encoders(self, *, texts: bool = True) -> None:
+        """Move the autoencoder, and the text encoders with `texts`, to the CPU until needed."""
+        self.vae.to("cpu")
+        for text in self.texts if texts else ():
+            text.model.to("cpu")
+
+
+def _sha256(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def on_device(parts: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """Lend `parts` to `device` for the block, then put them back where they were."""
+    homes = {part: next(part.parameters()).device for part in parts}
+    away = {part: home for part, home in homes.items() if home != device}
+    try:
+        for part in away:
+            part.to(device)
+        yield
+    finally:
+        for part, home in away.items():
+            part.to(home)
+
+
+def native_resolution(folder: Path) -> int | None:
+    """The side in pixels that the UNet in `folder` was made for; None where it does not say."""
+    try:
+        unet, vae = (
+            json.loads((folder / part / "config.json").read_text("utf-8"))
+            for part in ("unet", "vae")
+        )
+        return int(unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_recommended(folder: Path, *, native_resolution: int) -> Recommended:
+    """Read the optional `generation_config.json`; what it leaves out is the family's usual.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / "generation_config.json"
+    usual = Recommended(resolution=native_resolution)
+    if not path.is_file():
+        return usual
+    try:
+        given = json.loads(path.read_text("utf-8"))
+        return Recommended(
+            guidance_scale=float(given.get("guidance_scale", usual.guidance_scale)),
+            num_inference_steps=int(given.get("num_inference_steps", usual.num_inference_steps)),
+            resolution=int(given.get("resolution", usual.resolution)),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"`{path}` cannot be read ({error}). Correct or remove it.") from error

@@ -1,0 +1,55 @@
+"""Stable Diffusion XL (Podell et al., 2307.01952) and every small model of its architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from orthodiff.models.conditioning import Conditioning
+from orthodiff.models.sd import StableDiffusion
+from orthodiff.models.text_encoder import TextEncoder
+
+
+class StableDiffusionXL(StableDiffusion):
+    """Two CLIP text encoders side by side; the UNet is also told a pooled prompt and sizes."""
+
+    family = "sdxl"
+    pipelines = ("StableDiffusionXLPipeline",)
+    encoders: ClassVar[dict[str, str]] = {
+        "text_encoder": "tokenizer",
+        "text_encoder_2": "tokenizer_2",
+    }
+
+    @property
+    def text_encoder_2(self) -> Any:
+        return self.texts[1].model
+
+    def read(self, prompts: Sequence[str]) -> Conditioning:
+        """The last but one layer of both encoders, and what the second sums up.
+
+        The sizes are those of a picture of the base's own resolution; `sized` gives others.
+        """
+        answers = [text.read(prompts) for text in self.texts]
+        device = answers[0].hidden_states[-2].device
+        hidden = torch.cat([answer.hidden_states[-2] for answer in answers], dim=-1)
+        return Conditioning(
+            hidden,
+            pooled=answers[1].text_embeds,
+            time_ids=torch.zeros(len(prompts), 6, device=device),
+        ).sized((self.recommended.resolution, self.recommended.resolution))
+
+    def layers_read(self, text: TextEncoder) -> int:
+        """The last layer of the first encoder is never read; that of the second sums up."""
+        return super().layers_read(text) - (text is self.texts[0])
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        told = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}
+        return self.unet(
+            noisy,
+            timesteps,
+            encoder_hidden_states=conditioning.hidden,
+            added_cond_kwargs=told,
+        ).sample

@@ -1,0 +1,1 @@
+"""Pure tensor maths: orthogonal maps and the group of rotations."""

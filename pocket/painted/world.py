@@ -1,0 +1,255 @@
+"""The pocket world: captioned pictures of things in places, painted from a seed.
+
+    python -m pocket.painted.world --subject 3 --count 5 --out DIR
+    python -m pocket.painted.world --pairs canny --count 5000 --out DIR
+
+paint the held-out subject number 3 in five poses and contexts, and a data set of pictures with maps
+(`--split held-out`: other classes and layouts, to test on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from orthodiff.errors import UserError
+from pocket.painted.grounds import GROUNDS
+from pocket.painted.looks import Look, random_look, sprite
+
+RARE_TOKENS = ("sks", "zwx", "ohwx")
+"""Words without a meaning of their own: pretraining sprinkles them, personalisation uses them."""
+BOUNDS = {
+    "count": (1, 1_000_000),
+    "size": (16, 2048),
+    "seed": (0, 2**32 - 1),
+    "subject": (0, 2**32 - 1),
+}
+"""The least and the most that the command line takes."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where and how a sprite stands: middle and side as shares of the picture, tilt in degrees."""
+
+    x: float
+    y: float
+    side: float
+    tilt: float
+    flip: bool
+
+
+@dataclass(frozen=True)
+class Painting:
+    """One picture of the world with everything that is known about it."""
+
+    image: np.ndarray  # (size, size, 3) uint8
+    mask: np.ndarray  # (size, size) uint8, 255 where the subject is
+    caption: str
+    look: Look
+    context: str
+    pose: Pose
+
+
+def paint(seed: int, index: int, *, size: int = 64) -> Painting:
+    """Picture `index` of the pretraining stream `seed`; held-out looks never appear."""
+    rng = np.random.default_rng((seed, index))
+    look = random_look(rng)
+    while look.held_out:
+        look = random_look(rng)
+    context = list(GROUNDS)[rng.integers(len(GROUNDS))]
+    return paint_look(look, context, rng, size=size)
+
+
+def paint_look(look: Look, context: str, rng: np.random.Generator, *, size: int = 64) -> Painting:
+    """Paint a given look in a given context, in a random pose, with a random caption."""
+    pose = random_pose(rng)
+    image, mask = compose(look, context, pose, rng, size=size)
+    return Painting(image, mask, random_caption(look, context, rng), look, context, pose)
+
+
+def random_pose(rng: np.random.Generator) -> Pose:
+    return Pose(
+        x=rng.uniform(0.42, 0.58),
+        y=rng.uniform(0.44, 0.54),
+        side=rng.uniform(0.98, 1.25),
+        tilt=rng.normal() * 8,
+        flip=bool(rng.random() < 0.5),
+    )
+
+
+def compose(
+    look: Look, context: str, pose: Pose, rng: np.random.Generator, *, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay the look's sprite with a soft shadow over the context's ground: `(image, mask)`."""
+    ground = GROUNDS[context](rng, size).astype(np.float32)
+    placed = _place(sprite(look), pose, size)
+    alpha = placed[..., 3:] / 255
+    shift = max(1, round(size * 0.03))
+    shadow = cv2.GaussianBlur(np.roll(placed[..., 3], (shift, shift), (0, 1)), (0, 0), size * 0.025)
+    image = ground * (1 - 0.4 * shadow[..., None] / 255)
+    image = image * (1 - alpha) + placed[..., :3]  # premultiplied
+    mask = placed[..., 3]
+    return np.clip(image, 0, 255).astype(np.uint8), mask.astype(np.uint8)
+
+
+def _place(sprite_rgba: np.ndarray, pose: Pose, size: int) -> np.ndarray:
+    """Scale, flip, tilt and move a sprite onto an empty picture; premultiplied float RGBA."""
+    side = max(4, round(pose.side * size))
+    layer = sprite_rgba.astype(np.float32)
+    layer[..., :3] *= layer[..., 3:] / 255
+    shrink = cv2.INTER_AREA if side < layer.shape[0] else cv2.INTER_CUBIC
+    layer = cv2.resize(layer, (side, side), interpolation=shrink)
+    if pose.flip:
+        layer = layer[:, ::-1]
+    turn = cv2.getRotationMatrix2D((side / 2, side / 2), pose.tilt, 1.0)
+    turn[:, 2] += (pose.x * size - side / 2, pose.y * size - side / 2)
+    return np.clip(cv2.warpAffine(np.ascontiguousarray(layer), turn, (size, size)), 0, 255)
+
+
+def article(words: str) -> str:
+    return "an" if words[0] in "aeiou" else "a"
+
+
+def random_caption(look: Look, context: str, rng: np.random.Generator) -> str:
+    """A caption as people write prompts: mostly complete, now and then leaving something out."""
+    pattern = look.pattern if rng.random() < 0.85 else None
+    colour = look.colour if rng.random() < 0.85 else None
+    accessory = look.accessory if rng.random() < 0.9 else None
+    subject = Look(look.name, colour, pattern, accessory).phrase
+    if rng.random() < 0.12:
+        subject = f"{RARE_TOKENS[rng.integers(len(RARE_TOKENS))]} {subject}"
+        head = "" if rng.random() < 0.5 else "a "
+    else:
+        head = f"{article(subject)} "
+    opening = ("a photo of ", "", "a picture of ")[rng.integers(3)]
+    place = f" {context}" if rng.random() < 0.92 else ""
+    if rng.random() < 0.3:
+        place = shortened(place)
+    return f"{opening}{head}{subject}{place}"
+
+
+def shortened(place: str) -> str:
+    """A context as people say it in fewer words: "on a wooden floor" for "on top of ..."."""
+    for long, short in ((" floating", ""), (" on top of ", " on "), (" in a forest", ""),
+                        (" around it", ""), (" a tree and", "")):  # fmt: skip
+        place = place.replace(long, short)
+    return place
+
+
+def subject_look(number: int) -> Look:
+    """The held-out look of subject `number`: coloured and patterned, some wearing something."""
+    rng = np.random.default_rng((7, number))
+    look = random_look(rng)
+    while not look.held_out:
+        look = random_look(rng)
+    return look
+
+
+def paint_subject(number: int, count: int, *, size: int = 64) -> list[Painting]:
+    """`count` pictures of one subject, each in another context."""
+    rng = np.random.default_rng((11, number))
+    contexts = rng.permutation(list(GROUNDS))
+    look = subject_look(number)
+    return [
+        paint_look(look, str(contexts[k % len(contexts)]), rng, size=size) for k in range(count)
+    ]
+
+
+def write_subject(number: int, count: int, out: Path, *, size: int = 64) -> dict[str, str]:
+    """Write a subject's pictures and its `subject.json` into a folder; returns the latter."""
+    out.mkdir(parents=True, exist_ok=True)
+    look = subject_look(number)
+    for k, painting in enumerate(paint_subject(number, count, size=size)):
+        Image.fromarray(painting.image).save(out / f"{k:02d}.png")
+    card = {
+        "name": out.name,
+        "class": look.name,
+        "instance_prompt": f"a photo of sks {look.name}",
+        "caption": f"a photo of {article(look.phrase)} {look.phrase}",
+    }
+    (out / "subject.json").write_text(json.dumps(card, indent=1) + "\n")
+    return card
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Paint pictures of the pocket world.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--subject", type=int, help="number of a held-out subject to paint")
+    what.add_argument(
+        "--pairs",
+        choices=("canny", "scribble", "segmentation"),
+        help="pictures with maps of this kind, as a data set",
+    )
+    parser.add_argument("--count", type=int, default=5, help="how many pictures")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the pairs")
+    parser.add_argument(
+        "--split",
+        choices=("train", "held-out"),
+        default="train",
+        help="classes and layouts of the pairs: those to train on, or those kept for tests",
+    )
+    parser.add_argument("--size", type=int, default=64, help="side in pixels")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the pairs, or pictures of these names, that --out holds already",
+    )
+    try:
+        print(_write(parser.parse_args()))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _write(options: argparse.Namespace) -> str:
+    """Check the options, paint, and say what was painted."""
+    for name, (least, most) in BOUNDS.items():
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise UserError(f"Use a `{name}` of {least} to {most}, not {value}.")
+    try:
+        return _paint(options)
+    except OSError as error:
+        raise UserError(
+            f"The folder `{options.out}` cannot be written ({error.strerror or error}). "
+            "Choose another --out."
+        ) from error
+
+
+def _paint(options: argparse.Namespace) -> str:
+    from pocket.painted.pairs import write_pairs
+
+    if options.pairs is None:
+        _check_empty(options.out, overwrite=options.overwrite)
+        card = write_subject(options.subject, options.count, options.out, size=options.size)
+        return f"{options.count} pictures of {card['caption']} in {options.out}"
+    write_pairs(
+        options.pairs,
+        options.count,
+        options.out,
+        seed=options.seed,
+        split=options.split,
+        size=options.size,
+        overwrite=options.overwrite,
+    )
+    return f"{options.count} {options.split} pairs with {options.pairs} maps in {options.out}"
+
+
+def _check_empty(out: Path, *, overwrite: bool) -> None:
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise UserError(
+            f"`{out}` is not empty. Choose a new folder, or add --overwrite to write the pictures "
+            "beside what is there."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The trainings of the embedded model: autoencoder, text tower and scorer, UNet, segmenter."""

@@ -1,0 +1,143 @@
+"""Stage 1: the autoencoder, a small `AutoencoderKL` with four latent channels, factor four."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from pocket.painted.album import TEST_SEED, Album, open_album
+from pocket.painted.world import paint
+from pocket.trainings.stage import (
+    Box,
+    Stage,
+    bf16,
+    device,
+)
+
+KL_WEIGHT = 3e-5
+GRADIENT_WEIGHT = 0.5
+
+
+def build() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(32, 48, 96),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=64,
+    )
+
+
+def to_pixels(images: np.ndarray) -> Tensor:
+    """`(n, h, w, 3)` uint8 -> `(n, 3, h, w)` float in [-1, 1]."""
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def image_gradient(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences to the right and to the bottom neighbour."""
+    return pixels[..., :, 1:] - pixels[..., :, :-1], pixels[..., 1:, :] - pixels[..., :-1, :]
+
+
+def reconstruction_losses(model: AutoencoderKL, pixels: Tensor) -> dict[str, Tensor]:
+    """L1 on pixels and on their gradients (edges stay sharp), and a light pull to N(0, I)."""
+    posterior = model.encode(pixels).latent_dist
+    losses = picture_losses(model.decode(posterior.sample()).sample.float(), pixels)
+    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+    return {"loss": losses["loss"] + KL_WEIGHT * kl, "l1": losses["l1"], "kl": kl.detach()}
+
+
+def picture_losses(restored: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+    """L1 on pixels and on their gradients."""
+    l1 = F.l1_loss(restored, pixels)
+    pairs = zip(image_gradient(restored), image_gradient(pixels), strict=True)
+    edges = sum(F.l1_loss(a, b) for a, b in pairs)
+    return {"loss": l1 + GRADIENT_WEIGHT * edges, "l1": l1.detach()}
+
+
+@torch.no_grad()
+def psnr(model: AutoencoderKL, images: np.ndarray) -> float:
+    """Mean peak signal-to-noise ratio in dB of reconstructed pictures, `(n, h, w, 3)` uint8."""
+    pixels = to_pixels(images)
+    restored = model.decode(model.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
+    error = ((restored - pixels) / 2).square().mean((1, 2, 3))
+    return float((-10 * error.log10()).mean())
+
+
+@torch.no_grad()
+def set_scaling(model: AutoencoderKL, images: np.ndarray) -> None:
+    """Store the factor that brings latents to unit variance, as Stable Diffusion does."""
+    latents = model.encode(to_pixels(images)).latent_dist.mode()
+    model.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
+
+
+def train(album: Album, folder: Path, *, minutes: float, batch: int = 16) -> AutoencoderKL:
+    """Train on an album and save to `folder/autoencoder`; prints the held-out PSNR."""
+    on = device()
+    model = build().to(on, memory_format=torch.channels_last)
+    stage = Stage(folder / "autoencoder-state", model, Box(minutes, learning_rate=1.5e-3))
+
+    def loss(step: int) -> dict[str, Tensor]:
+        rows = np.random.default_rng((3, step)).integers(len(album), size=batch)
+        pixels = to_pixels(album.images[np.sort(rows)]).to(on, memory_format=torch.channels_last)
+        torch.manual_seed(step)
+        with bf16(on):
+            return reconstruction_losses(model, pixels)
+
+    averaged = stage.run(loss).to("cpu")
+    fresh = np.stack([paint(TEST_SEED, k).image for k in range(256)])
+    set_scaling(averaged, fresh)
+    averaged.save_pretrained(folder / "autoencoder")
+    print(f"autoencoder: held-out PSNR {psnr(averaged, fresh):.2f} dB", flush=True)
+    return averaged
+
+
+def refine_decoder(album: Album, folder: Path, *, minutes: float, batch: int = 16) -> float:
+    """Train the decoder alone on cached latents (a UNet trained on them stays valid); the PSNR."""
+    on = device()
+    model = AutoencoderKL.from_pretrained(folder / "autoencoder")
+    model.to(on, memory_format=torch.channels_last)
+    latents = torch.load(folder / "latents.pt", weights_only=True)
+    unscale = 1 / model.config.scaling_factor
+    decoder = nn.ModuleList([model.post_quant_conv, model.decoder])
+    stage = Stage(folder / "decoder-state", decoder, Box(minutes, learning_rate=1e-3))
+
+    def loss(step: int) -> dict[str, Tensor]:
+        rows = np.sort(np.random.default_rng((4, step)).integers(len(latents), size=batch))
+        pixels = to_pixels(album.images[rows]).to(on, memory_format=torch.channels_last)
+        clean = latents[rows].float().to(on, memory_format=torch.channels_last) * unscale
+        with bf16(on):
+            return picture_losses(model.decode(clean).sample.float(), pixels)
+
+    decoder.load_state_dict(stage.run(loss).state_dict())
+    model.to("cpu").save_pretrained(folder / "autoencoder")
+    return psnr(model, np.stack([paint(TEST_SEED, k).image for k in range(256)]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the pocket autoencoder.")
+    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--count", type=int, default=100_000, help="paintings in the album")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--decoder-only", action="store_true", help="refine the decoder alone")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    album = open_album(options.folder / "album", count=options.count)
+    if options.decoder_only:
+        score = refine_decoder(album, options.folder, minutes=options.minutes)
+        print(f"refined decoder: held-out PSNR {score:.2f} dB")
+        return
+    train(album, options.folder, minutes=options.minutes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the page asks for work: sampling, photos, control images, jobs."""

@@ -1,0 +1,139 @@
+"""Where a map comes from: an example, pictures, ready maps or a drawing; and its thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from orthodiff.control import Canny, Condition
+from orthodiff.control.image import Size
+from orthodiff.errors import UserError
+
+from ..html import elements as cards
+from ..services.maps import (
+    UsedMap,
+    from_drawing,
+    from_maps,
+    from_pictures,
+    with_thresholds,
+)
+from ..services.photos import ExampleSubject
+from .forms import whole
+from .sketchpad import sketchpad
+
+EXAMPLE, PICTURES, MAPS, DRAWING = "An example", "My picture", "A ready map", "A drawing"
+CLEAREST = "teapot"
+"""The example whose outlines say most about it."""
+HINTS = {
+    PICTURES: "Its map is computed. Up to 4 pictures, up to 50 MB each.",
+    MAPS: "A map of the adapter's own kind, as PNG. Up to 4.",
+}
+HIGHEST = 600
+"""The largest threshold of the sliders; few edges of a picture are stronger."""
+
+
+class Source:
+    """The components, and the maps they lead to."""
+
+    def __init__(self, examples: Mapping[str, ExampleSubject]) -> None:
+        self.examples = examples
+        kinds = [EXAMPLE, PICTURES, MAPS, DRAWING] if examples else [PICTURES, MAPS, DRAWING]
+        self.kind = gr.Radio(kinds, value=kinds[0], show_label=False, elem_id="map-source")
+        with gr.Column(visible=kinds[0] == EXAMPLE) as example:
+            self.example = gr.Radio(
+                [(name.replace("_", " "), name) for name in examples],
+                value=CLEAREST if CLEAREST in examples else next(iter(examples), None),
+                label="Example picture",
+                elem_id="map-example",
+            )
+        with gr.Column(visible=kinds[0] == PICTURES) as pictures:
+            self.pictures = _upload(PICTURES, "map-pictures")
+        with gr.Column(visible=False) as maps:
+            self.maps = _upload(MAPS, "map-maps")
+        with gr.Column(visible=False) as drawing:
+            self.drawing = sketchpad(elem_id="map-drawing")
+        with gr.Column() as self.computing, gr.Row(visible=False) as self.thresholds:
+            self.low = _threshold("Lower threshold", 100, info="Of edges that touch strong ones")
+            self.high = _threshold("Upper threshold", 200, info="Of strong edges")
+        self.groups = {EXAMPLE: example, PICTURES: pictures, MAPS: maps, DRAWING: drawing}
+        self.changes = [
+            self.kind.change, self.example.change, self.pictures.change, self.maps.change,
+            self.drawing.input, self.low.change, self.high.change,
+        ]  # fmt: skip
+        self.fields = {
+            self.kind, self.example, self.pictures, self.maps, self.drawing, self.low, self.high,
+        }  # fmt: skip
+        self.kind.input(
+            self._choose, self.kind, [*self.groups.values(), self.computing],
+            api_visibility="private", show_progress="hidden",
+        )  # fmt: skip
+
+    @property
+    def settings(self) -> list[Any]:
+        """The components that `settings_of` gives values for."""
+        return [self.low, self.high, self.thresholds]
+
+    def settings_of(self, condition: Condition) -> list[Any]:
+        """The thresholds that an adapter was trained with, where it has any."""
+        if not isinstance(condition, Canny):
+            return [gr.skip(), gr.skip(), gr.Row(visible=False)]
+        most = max(HIGHEST, condition.high)
+        sliders = [gr.Slider(value=v, maximum=most) for v in (condition.low, condition.high)]
+        return [*sliders, gr.Row(visible=True)]
+
+    def used(self, data: Mapping[Any, Any], condition: Condition, size: Size) -> list[UsedMap]:
+        """The maps that the fields lead to.
+
+        Raises:
+            UserError: they lead to none, told in one sentence.
+        """
+        kind = data[self.kind]
+        if kind == MAPS:
+            return from_maps(_paths(data[self.maps]), condition, size)
+        if kind == DRAWING:
+            return [from_drawing(data[self.drawing], condition, size)]
+        adjusted = with_thresholds(
+            condition,
+            low=whole("Lower threshold", data[self.low]),
+            high=whole("Upper threshold", data[self.high]),
+        )
+        if kind == PICTURES:
+            return from_pictures(_paths(data[self.pictures]), adjusted, size)
+        example = self.examples.get(data[self.example])
+        if kind != EXAMPLE or example is None:
+            raise UserError("Choose an example, or give a picture, a map or a drawing of your own.")
+        (used,) = from_pictures(example.pictures[:1], adjusted, size)
+        return [replace(used, name=example.class_word)]
+
+    def _choose(self, kind: str) -> list[gr.Column]:
+        groups = [gr.Column(visible=kind == name) for name in self.groups]
+        return [*groups, gr.Column(visible=kind in (EXAMPLE, PICTURES))]
+
+
+def _upload(kind: str, elem_id: str) -> gr.Gallery:
+    gr.HTML(cards.note(HINTS[kind]), padding=False)
+    return gr.Gallery(
+        show_label=False,
+        columns=4,
+        object_fit="contain",
+        height=170,
+        interactive=True,
+        file_types=["image"],
+        buttons=[],
+        elem_id=elem_id,
+        elem_classes="dropzone",
+    )
+
+
+def _threshold(label: str, value: int, *, info: str) -> gr.Slider:
+    name = label.lower().replace(" ", "-")
+    return gr.Slider(0, HIGHEST, value, step=5, label=label, info=info, elem_id=name)
+
+
+def _paths(uploaded: list[tuple[str, str | None]] | None) -> list[Path]:
+    """Files that Gradio has received itself."""
+    return [Path(path) for path, _ in uploaded or []]

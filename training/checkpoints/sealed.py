@@ -1,0 +1,236 @@
+"""Sealed checkpoints: whole or not there.
+
+A checkpoint is written aside, fsynced, sealed with a manifest of sizes and SHA-256 sums, and
+renamed into place. Only sealed ones are ever loaded. Each is also an adapter folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from orthodiff.components.registry import UNSETTLED, withdraw
+from orthodiff.errors import UserError
+from orthodiff.io.atomic import (
+    aside,
+    remove,
+    replacing,
+    sync,
+    sync_tree,
+)
+
+from ..options import CheckpointOptions
+
+SCHEMA = 2
+STATE, MANIFEST, EVENTS = "training_state.pt", "manifest.json", "events.jsonl"
+ANNOUNCING = ("adapter_config.json", "control.json")
+"""The file by which a folder is known as an adapter."""
+LEAST_KEPT = 2
+"""A run never has fewer checkpoints to fall back on, once it has made them."""
+
+
+class Learned(Protocol):
+    """What can be saved: an adapter, or a bundle of them."""
+
+    def save(self, folder: Path, *, base: str, metadata: Mapping[str, str]) -> None: ...
+
+
+def save_checkpoint(
+    output_dir: Path,
+    step: int,
+    *,
+    learned: Learned,
+    state: Mapping[str, Any],
+    base: str,
+    metadata: Mapping[str, str],
+    limit: int | None = None,
+    spare: Collection[int] = (),
+) -> Path:
+    """Seal `checkpoint-{step}` in `output_dir`, then remove old ones.
+
+    The newest `limit` (at least two) stay, and so do those of the steps in `spare`.
+    """
+    place = output_dir / f"checkpoint-{step}"
+    with replacing(place) as new:
+        learned.save(new, base=base, metadata=metadata)
+        packed = io.BytesIO()  # a full disk then fails in `write_bytes`, which says so
+        torch.save({**state, "step": step}, packed)
+        (new / STATE).write_bytes(packed.getbuffer())
+        _seal(new)
+        if (output_dir / EVENTS).exists():  # no checkpoint outlives the steps that led to it
+            sync(output_dir / EVENTS)
+    _rotate(output_dir, limit, step=step, spare=spare)
+    return place
+
+
+def is_kept(options: CheckpointOptions, step: int, *, last: int) -> bool:
+    """Whether `step` ends with a checkpoint: every `checkpointing_steps`, and the `last` one."""
+    return step % options.checkpointing_steps == 0 or step == last
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """The state saved in a sealed checkpoint.
+
+    Raises:
+        UserError: it is not sealed, or a file differs from its manifest.
+    """
+    problem = damage(folder)
+    if problem:
+        raise UserError(
+            f"The checkpoint `{folder}` cannot be used: {problem}. "
+            "Use an earlier one, or --resume_from_checkpoint latest."
+        )
+    return torch.load(folder / STATE, map_location="cpu", weights_only=True)
+
+
+def find_checkpoint(output_dir: Path, which: str) -> Path | None:
+    """The newest whole checkpoint for `latest` (None if there is none), else the named one.
+
+    Raises:
+        UserError: the named folder does not exist, or all there are are damaged.
+    """
+    if which == "latest":
+        return _newest_whole(output_dir)
+    for folder in (Path(which), output_dir / which):
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f"The checkpoint `{which}` does not exist. Use --resume_from_checkpoint latest, "
+        "or the path of a checkpoint-N folder."
+    )
+
+
+def _newest_whole(output_dir: Path) -> Path | None:
+    found = list_checkpoints(output_dir)
+    whole = next((folder for folder in reversed(found) if not damage(folder)), None)
+    if found and whole is None:
+        raise UserError(
+            f"The checkpoint `{found[-1]}` cannot be used: {damage(found[-1])}; nor can an earlier "
+            "one. Start afresh in another --output_dir."
+        )
+    return whole
+
+
+def passed_over(output_dir: Path, start_step: int) -> list[str]:
+    """What is wrong with the damaged checkpoints beyond `start_step`, one sentence each."""
+    newer = (path for path in list_checkpoints(output_dir) if _number(path) > start_step)
+    return [f"{path.name}: {problem}" for path in newer if (problem := damage(path))]
+
+
+def list_checkpoints(output_dir: Path) -> list[Path]:
+    """The `checkpoint-N` folders, oldest first."""
+    found = output_dir.iterdir() if output_dir.is_dir() else []
+    return sorted((path for path in found if step_of(path) is not None), key=_number)
+
+
+def step_of(folder: Path) -> int | None:
+    """N of a folder called `checkpoint-N`."""
+    match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(match[1]) if match else None
+
+
+def _number(checkpoint: Path) -> int:
+    return step_of(checkpoint) or 0
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if it is sealed and whole."""
+    try:
+        manifest = _manifest(folder)
+    except (OSError, ValueError):
+        return "it has no manifest, so it was not finished"
+    if manifest.get("schema") != SCHEMA:
+        return f"its manifest is of version {manifest.get('schema')}, not {SCHEMA}"
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry.get("bytes"):
+            return f"{name} is missing or cut short"
+        if _sha256(path) != entry.get("sha256"):
+            return f"{name} was changed after it was saved"
+    return None
+
+
+def copy_adapter(checkpoint: Path, place: Path) -> None:
+    """Copy what is learned, without the optimizer's state, to the folder `place`, in one step."""
+    with replacing(place) as new:
+        _copy_learned(checkpoint, new)
+
+
+def spread_adapter(checkpoint: Path, output_dir: Path) -> None:
+    """Put what is learned beside the other files of the run.
+
+    What was there goes first, and what announces an adapter comes last: a crash in between leaves a
+    folder that is known as `UNSETTLED`, never a mixture of two.
+    """
+    with aside(output_dir, "final") as new:
+        names = _copy_learned(checkpoint, new)
+        sync_tree(new)
+        new = new.rename(output_dir / UNSETTLED)
+        try:
+            withdraw(output_dir)
+            for name in sorted(names, key=lambda name: name in ANNOUNCING):
+                (output_dir / name).parent.mkdir(exist_ok=True)
+                (new / name).replace(output_dir / name)
+        except BaseException:
+            withdraw(output_dir)
+            raise
+        else:
+            sync(output_dir)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+def _copy_learned(checkpoint: Path, place: Path) -> list[str]:
+    names = [name for name in _manifest(checkpoint)["files"] if name != STATE]
+    for name in names:
+        (place / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(checkpoint / name, place / name)
+    return names
+
+
+def _rotate(output_dir: Path, limit: int | None, *, step: int, spare: Collection[int]) -> None:
+    """Remove all but the newest sealed ones; a folder that we did not seal is not ours.
+
+    Beyond `step` lies what an earlier turn left: it does not count, for it may be damaged.
+    """
+    if limit is None:
+        return
+    ours = [path for path in list_checkpoints(output_dir) if _number(path) <= step]
+    sealed = [path for path in ours if (path / MANIFEST).is_file()]
+    for old in sealed[: -max(limit, LEAST_KEPT)]:
+        if step_of(old) not in spare:
+            remove(old)
+
+
+def _seal(folder: Path) -> None:
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": _sha256(path),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    content = json.dumps({"schema": SCHEMA, "files": files}, indent=2)
+    (folder / MANIFEST).write_text(content, "utf-8")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Raises OSError or ValueError where there is none, or it is none."""
+    found = json.loads((folder / MANIFEST).read_text("utf-8"))
+    files = found.get("files") if isinstance(found, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise ValueError("not a manifest")
+    return found
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

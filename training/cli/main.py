@@ -1,0 +1,206 @@
+"""`python -m training TASK ...`: train an adapter. Exit codes: 0 done, 2 bad request, 1 failed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from orthodiff.cli.flags import nearest
+from orthodiff.cli.gc import uncollected
+from orthodiff.errors import UserError
+
+from ..events.failures import explain, is_out_of_memory
+from ..events.log import (
+    Event,
+    EventLog,
+    Failed,
+    Report,
+    Started,
+    Step,
+)
+from ..events.progress import ProgressBar
+from ..events.signals import Interrupted, StopSignal
+
+if TYPE_CHECKING:
+    from ..options.config import RunConfig
+    from ..run.prepare import Parts
+    from ..tasks import Task
+
+USUAL = "dreambooth"
+COMMANDS = {
+    "check": "report on a folder of pictures before any training",
+    "gallery": "draw what a run sampled on the way, step by step",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage(), end="")
+        return 0
+    try:
+        if words[0] == "check":
+            from .check import run_check
+
+            return run_check(words[1:])
+        if words[0] == "gallery":
+            from .gallery import main as gallery
+
+            return gallery(words[1:])
+        if words[0].startswith("-"):  # a command line of diffusers' DreamBooth script
+            words.insert(0, USUAL)
+        with StopSignal() as stop:
+            return run(_task(words[0]), words[1:], stop)
+    except Interrupted as interrupted:
+        print(str(interrupted), file=sys.stderr)
+        return 128 + interrupted.number
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
+    """Train as the flags say, or only say what that would take.
+
+    Raises:
+        UserError: the request cannot be carried out; nothing has been written.
+    """
+    from ..options.config import read_config
+
+    config = read_config(arguments, task.config, prog=f"python -m training {task.name}")
+    from orthodiff.cli.options import hush
+
+    hush()
+    try:
+        return _plan(task, config) if config.plan else _train(task, config, stop)
+    except (FloatingPointError, MemoryError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
+        print(f"failed: {explain(error, config)}", file=sys.stderr)
+        return 1
+
+
+def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
+    parts = _prepare(task, config)
+    from ..checkpoints.run_dir import open_run
+
+    if parts.accelerator.is_main_process:
+        _say_notes(parts)
+    if not parts.accelerator.is_main_process:
+        return _run(parts, _Narrator([]), stop)
+    overwrite = config.overwrite_output_dir
+    with open_run(config.output_dir, resume=parts.goes_on, overwrite=overwrite):
+        return _run(parts, _Narrator(_listeners(config)), stop)
+
+
+def _prepare(task: Task, config: RunConfig) -> Parts:
+    with uncollected(for_good=True):
+        from ..run.prepare import prepare
+
+        return prepare(task, config)
+
+
+def _say_notes(parts: Parts) -> None:
+    """What will not happen although it was asked for."""
+    config, notes = parts.config, parts.config.notes()
+    notes += parts.task.notes(config, resolution=parts.resolution)
+    notes += parts.examples.remarks
+    notes += [f"Held out: {said}" for said in getattr(parts.held_out, "remarks", ())]
+    if config.resume_from_checkpoint and parts.checkpoint is None:
+        notes.append(f"`{config.output_dir}` holds no checkpoint, so the run starts at step 0.")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _plan(task: Task, config: RunConfig) -> int:
+    parts = _prepare(task, config.model_copy(update={"push_to_hub": False}))
+    from .plan import make_plan
+
+    plan = make_plan(parts)
+    if parts.accelerator.is_main_process:
+        print(f"{plan}\nThis was a plan; leave --plan out to train.")
+    return 0
+
+
+def _listeners(config: RunConfig) -> list[Report]:
+    from ..events.trackers import Tracker, chosen_trackers
+
+    trackers = [Tracker(name, config) for name in chosen_trackers(config)]
+    return [EventLog(config.output_dir / "events.jsonl"), ProgressBar(), *trackers]
+
+
+class _Narrator:
+    """Passes events on, and remembers how far the run has come."""
+
+    def __init__(self, listeners: Sequence[Report]) -> None:
+        self.listeners = listeners
+        self.step = 0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.step = event.start_step
+        elif isinstance(event, Step):
+            self.step = event.step
+        for listener in self.listeners:
+            listener(event)
+
+    def last_word(self, event: Failed) -> None:
+        """Tell everyone who can still be told: what made the run fail may stop them too."""
+        for listener in self.listeners:
+            with suppress(Exception):
+                listener(event)
+
+
+def _run(parts: Parts, tell: _Narrator, stop: StopSignal) -> int:
+    """Train; whatever goes wrong is said in the events before the process ends."""
+    from ..loop import train
+
+    try:
+        train(parts, tell, stop)
+    except Interrupted as interrupted:
+        tell.last_word(Failed(tell.step, str(interrupted)))
+        raise
+    except Exception as error:
+        reason = explain(error, parts.config)
+        print(f"failed: {reason}", file=sys.stderr)
+        tell.last_word(Failed(tell.step, reason))
+        return 1
+    if tell.listeners:
+        print(f"adapter written to {parts.config.output_dir}")
+    return _publish(parts, parts.repository) if parts.repository else 0
+
+
+def _publish(parts: Parts, repository: str) -> int:
+    """Upload to the hub; the run is whole whether that works or not."""
+    from ..hub.upload import upload
+
+    try:
+        upload(parts, repository)
+    except Exception as error:  # of the hub, of its http library, of the system
+        reason = explain(error, parts.config)
+        print(f"failed: the adapter is whole, but not uploaded: {reason}", file=sys.stderr)
+        return 1
+    print(f"uploaded to {repository}")
+    return 0
+
+
+def _task(word: str) -> Task:
+    from ..tasks import TASKS
+
+    if word not in TASKS:
+        raise UserError(f"`{word}` is not a task.{nearest(word, [*TASKS, *COMMANDS])}")
+    return TASKS[word]
+
+
+def _usage() -> str:
+    from ..tasks import TASKS
+
+    tasks = {**{task.name: task.summary for task in TASKS.values()}, **COMMANDS}
+    lines = "".join(f"  {name:<12} {summary}\n" for name, summary in tasks.items())
+    return (
+        f"usage: python -m training [TASK] [--FLAG VALUE ...]\n\ntasks [{USUAL}]:\n"
+        f"{lines}\nSee `python -m training TASK --help` for all flags.\n"
+    )

@@ -1,0 +1,200 @@
+"""A dry run: what a training would take, measured on its own first steps. Nothing of it stays."""
+
+from __future__ import annotations
+
+import math
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import psutil
+import torch
+
+from ..checkpoints.sealed import LEAST_KEPT, is_kept
+from ..data.example import Example
+from ..engine.recorded import Replay
+from ..events.log import Event
+from ..loop import Trainer, step_size
+from ..run.prepare import Parts
+from ..validation.validator import is_due
+
+WARM_UP, STEPS = 2, 3
+"""First steps, which take longer (they are recorded), and those that are timed."""
+PICTURES = 32
+"""So many pictures are encoded, at most; the time for all follows from theirs."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was measured: seconds of everything a run does, and bytes of a checkpoint."""
+
+    starting: float
+    encoding: float
+    measuring: float
+    steps: Sequence[float]
+    saving: float
+    saved: int
+
+    @property
+    def pace(self) -> float:
+        """Seconds of a step once the first ones are over."""
+        return statistics.mean(self.steps[WARM_UP:])
+
+    def stepping(self, count: int) -> float:
+        """Seconds of so many steps."""
+        return sum(self.steps[: min(count, WARM_UP)]) + self.pace * max(count - WARM_UP, 0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would take, by name, in words; `seconds` on the clock in all."""
+
+    seconds: float
+    lines: dict[str, str]
+
+    def __str__(self) -> str:
+        width = max(map(len, self.lines))
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in self.lines.items())
+
+
+def make_plan(parts: Parts) -> Plan:
+    """Take a few steps of the run as it is configured, in a folder that vanishes."""
+    trial, steps = _try(parts), _steps(parts)
+    seconds = _seconds(parts, trial)
+    whole = sum(seconds.values())
+    spent = ", ".join(f"{took:.1f} s {what}" for what, took in seconds.items())
+    lines = {
+        "steps": f"{len(steps)}, {_epochs(parts, len(steps)):.1f} epochs",
+        "batch": _batch(parts),
+        "parameters": f"{parts.num_parameters:,} of {parts.config.method} on {parts.base.name}",
+        "time": f"{_clock(whole)} at {trial.pace:.3f} s a step ({spent})",
+        "disk": _disk(parts, trial),
+        "peak memory": _peak(parts.base.device),
+    }
+    return Plan(whole, lines | _not_counted(parts))
+
+
+def _try(parts: Parts) -> Trial:
+    """The run's own start, its first steps, a measurement and a checkpoint."""
+    starting = time.time() - psutil.Process().create_time()
+    first = parts.start_step
+    with TemporaryDirectory() as scratch:
+        small = _small(parts, Path(scratch))
+        trainer, encoding = _timed(Trainer, small, _unheard)
+        if trainer.replay:
+            trainer.replay = Replay(usual=0)
+        _, measuring = _timed(trainer.measure, 0)  # where it is always due
+        taken = range(first + 1, first + WARM_UP + STEPS + 1)
+        steps = [_timed(trainer.step, number)[1] for number in taken]
+        _, saving = _timed(trainer.save, taken[-1])
+        written = Path(scratch).rglob("checkpoint-*/**/*")
+        saved = sum(path.stat().st_size for path in written if path.is_file())
+    share = len(parts.examples) / len(small.examples)
+    return Trial(starting, encoding * share, measuring, steps, saving, saved)
+
+
+def _small(parts: Parts, scratch: Path) -> Parts:
+    """The same on some of the pictures; all that it writes goes to `scratch`."""
+    places: dict[str, Any] = {"output_dir": scratch / "run", "cache_dir": scratch / "cache"}
+    if getattr(parts.config, "with_prior_preservation", False):
+        places |= {"class_data_dir": None, "num_class_images": 1}
+    return replace(
+        parts,
+        config=parts.config.model_copy(update=places),
+        examples=parts.examples[:: _every(parts.examples)],
+        held_out=parts.held_out[:: _every(parts.held_out)],
+    )
+
+
+def _every(examples: Sequence[Example]) -> int:
+    """The distance at which `PICTURES` or fewer reach from the first to the last of them."""
+    return math.ceil(len(examples) / PICTURES) or 1
+
+
+def _timed(work: Callable[..., T], *arguments: object) -> tuple[T, float]:
+    begun = time.monotonic()
+    return work(*arguments), time.monotonic() - begun
+
+
+def _unheard(event: Event) -> None:
+    """Nobody is told of a trial."""
+
+
+def _steps(parts: Parts) -> range:
+    """The steps that are left to do."""
+    return range(parts.start_step + 1, parts.config.max_train_steps + 1)
+
+
+def _saves(parts: Parts) -> int:
+    config = parts.config
+    return sum(is_kept(config, step, last=config.max_train_steps) for step in _steps(parts))
+
+
+def _seconds(parts: Parts, trial: Trial) -> dict[str, float]:
+    """What the run spends on what."""
+    due = sum(is_due(parts.config, step) for step in (parts.start_step, *_steps(parts)))
+    return {
+        "to start": trial.starting,
+        "to encode": trial.encoding,
+        "of steps": trial.stepping(len(_steps(parts))),
+        "to measure": trial.measuring * due,
+        "to save": trial.saving * _saves(parts),
+    }
+
+
+def _disk(parts: Parts, trial: Trial) -> str:
+    kept = min(_saves(parts), max(parts.config.checkpoints_total_limit or math.inf, LEAST_KEPT))
+    return (
+        f"{_size(kept * trial.saved)}: {kept} checkpoints of {_size(trial.saved)}, "
+        "and adapters and pictures beside them"
+    )
+
+
+def _epochs(parts: Parts, steps: int) -> float:
+    return steps * step_size(parts) / parts.task.samples_per_epoch(parts.config, parts.examples)
+
+
+def _batch(parts: Parts) -> str:
+    config, processes = parts.config, parts.accelerator.num_processes
+    return (
+        f"{step_size(parts)} samples a step: {processes} processes x {config.train_batch_size} x "
+        f"{config.gradient_accumulation_steps} accumulated"
+    )
+
+
+def _peak(device: torch.device) -> str:
+    if device.type == "cuda":
+        of, most = f"of {device}", torch.cuda.max_memory_reserved(device)
+        room = torch.cuda.get_device_properties(device).total_memory
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        of, most = "of this process", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        room = psutil.virtual_memory().total
+    return f"{_size(most)} {of}; {_size(room)} are there"
+
+
+def _not_counted(parts: Parts) -> dict[str, str]:
+    if not getattr(parts.config, "with_prior_preservation", False):
+        return {}
+    count = parts.config.num_class_images
+    return {"not counted": f"making those of {count} pictures of the class that are missing"}
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} minutes"
+
+
+def _size(count: float) -> str:
+    """Bytes in words, by thousands."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.{0 if unit == 'bytes' else 1}f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

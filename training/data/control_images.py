@@ -1,0 +1,146 @@
+"""Which maps a data set holds, and whether they are such maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from orthodiff.control import Condition, condition_of
+from orthodiff.control.conditions.base import Lines
+from orthodiff.errors import FileError, UserError
+
+from .example import Example
+
+ABOUT = "condition.json"
+"""Lies beside the list of a data set: the `condition_type` of its maps and their `settings`."""
+USUAL = "canny"
+
+
+def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str, Any]) -> Condition:
+    """What the data say of their maps, else `kind` with these `settings`.
+
+    Raises:
+        UserError: the two contradict each other, or there is no such kind or setting.
+    """
+    told = _told(folder / ABOUT) if folder and (folder / ABOUT).is_file() else None
+    if told is None:
+        return condition_of(kind or USUAL, settings)
+    name, usual = told
+    if kind not in (None, name):
+        raise UserError(
+            f"`condition_type` is {kind}, but the maps of `{folder}` are {name}. Use "
+            f"--condition_type {name}, or other data."
+        )
+    found, asked = condition_of(name, usual), condition_of(name, {**usual, **settings})
+    if asked != found:
+        raise UserError(
+            f"`condition_setting` asks for {asked}, but the maps of `{folder}` are {found}. Leave "
+            "it out, or take other data."
+        )
+    return found
+
+
+def said_condition(
+    folder: Path | None, kind: str | None, settings: Mapping[str, Any]
+) -> Condition | None:
+    """Like `find_condition`; None where neither the data nor the request speak of maps.
+
+    Raises:
+        UserError: the two contradict each other, or there is no such kind or setting.
+    """
+    speaks = kind or settings or (folder and (folder / ABOUT).is_file())
+    return find_condition(folder, kind, settings) if speaks else None
+
+
+class Maps:
+    """Refuses examples whose map is not of a `condition`, and counts what is worth a remark."""
+
+    def __init__(self, condition: Condition, *, trigger: str | None = None) -> None:
+        self.condition, self.trigger = condition, trigger
+        self.examples = self.captions = self.given = self.empty = self.resized = 0
+        self.first_without: Image.Image | None = None
+
+    def __call__(self, example: Example) -> None:
+        """Look at one example.
+
+        Raises:
+            FileError: its map is not of this kind.
+        """
+        check_map(example, self.condition)
+        self.examples += 1
+        self.captions += bool(example.caption or self.trigger)
+        if example.condition is None:
+            self.first_without = self.first_without or example.image
+            return
+        self.given += 1
+        self.empty += not np.asarray(example.condition).any()
+        self.resized += example.condition.size != example.image.size
+
+    def check_computing(self) -> None:
+        """Compute the map of the first picture that brings none.
+
+        Raises:
+            UserError: it cannot be computed.
+        """
+        if self.first_without:
+            self.condition.compute(self.first_without)
+
+    def remarks(self) -> list[str]:
+        """What nobody may have meant, a sentence each."""
+        said, without = [], self.examples - self.given
+        if without:
+            said.append(
+                f"{_share(without, self.examples)} pictures bring no map: {self.condition.name} "
+                "maps are computed of them."
+            )
+        if self.empty:
+            said.append(f"{_share(self.empty, self.given)} maps are black: they say nothing.")
+        if self.resized:
+            said.append(
+                f"{_share(self.resized, self.given)} maps are of another size than their picture, "
+                "and are resized."
+            )
+        if self.examples and not self.captions:
+            said.append("No picture has a caption, so prompts are empty.")
+        return said
+
+
+def _share(some: int, of: int) -> str:
+    return f"All {of}" if some == of else f"{some} of {of}"
+
+
+def check_map(example: Example, condition: Condition) -> None:
+    """Refuse what is no map of this kind; a black one says "nothing here", and is one.
+
+    Raises:
+        FileError: naming the example.
+    """
+    given = example.condition
+    if given is None or _needs_no_check(np.asarray(given), condition):
+        return
+    try:
+        condition.check(given)
+    except FileError:
+        raise
+    except UserError as error:
+        reason, _, remedy = str(error).rstrip(".").rpartition(". ")
+        raise FileError(example.name, reason, remedy, what="map of") from error
+
+
+def _needs_no_check(pixels: np.ndarray, condition: Condition) -> bool:
+    """Whether a map is black, or of one colour where that may be all there is to see."""
+    even = not np.ptp(pixels, axis=(0, 1)).any()
+    return even and not (isinstance(condition, Lines) and pixels.any())
+
+
+def _told(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        about = json.loads(path.read_text("utf-8"))
+        return str(about["condition_type"]), dict(about.get("settings", {}))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise UserError(f"`{path}` cannot be read. Correct or remove it.") from None

@@ -1,0 +1,191 @@
+"""A dataset of the `datasets` library: a hub id, or a local path of Parquet, Arrow or pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orthodiff.cli.flags import nearest
+from orthodiff.errors import FileError, UserError, first_line
+from orthodiff.io import hub
+
+from .files import tidy
+from .imagefolder import CAPTIONS
+from .records import (
+    Found,
+    Record,
+    Request,
+    Source,
+)
+
+SAVED = ("dataset_info.json", "dataset_dict.json")
+SPLIT = "train"
+
+
+def recognises(folder: Path) -> bool:
+    """A folder written by `save_to_disk`, or one with Parquet files in it or in its `data`."""
+    saved = any((folder / name).is_file() for name in SAVED)
+    return saved or any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
+
+
+def read(folder: Path, request: Request) -> Found:
+    """Every row of the dataset in a folder.
+
+    Raises:
+        UserError: `datasets` is missing, the dataset cannot be read, or it has no such column.
+    """
+    return read_dataset(str(folder), request)
+
+
+def read_dataset(name: str, request: Request) -> Found:
+    """Every row of the training split of the dataset `name`; pictures stay unread until opened.
+
+    Raises:
+        UserError: `datasets` is missing, the dataset cannot be read, or it has no such column.
+    """
+    rows = _load(name, request.dataset_config)
+    kinds = _columns(rows, name, request)
+    pictures = [column for kind, column in kinds.items() if kind != "caption"]
+    captions = rows[kinds["caption"]] if "caption" in kinds else [None] * len(rows)
+    rows = _undecoded(rows, pictures, name)
+    found = Found("a dataset")
+    for number, text in enumerate(captions):
+        cells = {kind: _Cell(rows, number, column, name) for kind, column in kinds.items()}
+        try:
+            found.records.append(_record(number, text, cells, request.caption))
+        except FileError as problem:
+            found.problems.append(problem)
+    return found
+
+
+def _load(name: str, config: str | None) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(
+            f"The dataset `{name}` needs the package datasets, which is not installed. "
+            "Install it (pip install datasets), or give a folder of pictures."
+        ) from error
+    datasets.disable_progress_bars()
+    why = None
+    try:
+        if any((Path(name) / saved).is_file() for saved in SAVED):
+            rows = datasets.load_from_disk(name)
+            if not isinstance(rows, datasets.DatasetDict):
+                return rows
+            if SPLIT not in rows:
+                raise UserError(
+                    f"The dataset `{name}` has no part `{SPLIT}`, but {', '.join(rows)}. Save the "
+                    "one to learn from alone, and give its folder."
+                )
+            return rows[SPLIT]
+        why = hub.trouble(name, kind="dataset")
+        with hub.offline() if why else nullcontext():
+            return datasets.load_dataset(name, config, split=SPLIT)
+    except UserError:
+        raise
+    except Exception as error:  # the library raises whatever files and networks make it raise
+        reason = f"it is not here, and {why}" if why else first_line(error)
+        raise UserError(
+            f"The dataset `{name}` cannot be read: {reason}. Check its id or path, and its "
+            "configuration (--dataset_config_name)."
+        ) from error
+
+
+def _columns(rows: Any, name: str, request: Request) -> dict[str, str]:
+    """The column of each kind of thing; what was not asked for may be missing, but the picture."""
+    asked = request.columns
+    kinds = {
+        "image": _column(rows, asked.image or "image", (), name, flag="image_column"),
+        "caption": _column(rows, asked.caption, CAPTIONS, name, flag="caption_column"),
+        "condition": _column(
+            rows, asked.condition, ("conditioning_image",), name, flag="conditioning_image_column"
+        ),
+        "mask": _column(rows, asked.mask, ("mask",), name, flag="mask_column"),
+    }
+    return {kind: column for kind, column in kinds.items() if column}
+
+
+def _column(
+    rows: Any, asked: str | None, usual: tuple[str, ...], name: str, *, flag: str
+) -> str | None:
+    """The column asked for, else the first usual one that is there.
+
+    Raises:
+        UserError: the one asked for is not there.
+    """
+    there = rows.column_names
+    if asked and asked not in there:
+        raise UserError(
+            f"The dataset `{name}` has no column `{asked}`.{nearest(asked, there)} "
+            f"Name the right one with --{flag}."
+        )
+    return asked or next((column for column in usual if column in there), None)
+
+
+def _undecoded(rows: Any, columns: list[str], name: str) -> Any:
+    """Give pictures as bytes: they are opened like all others, with the same checks.
+
+    Raises:
+        UserError: a column holds something else.
+    """
+    from datasets import Image
+
+    for column in columns:
+        if not isinstance(rows.features[column], Image):
+            raise UserError(
+                f"The column `{column}` of the dataset `{name}` does not hold pictures. "
+                "Name one that does (--image_column, --conditioning_image_column, --mask_column)."
+            )
+        rows = rows.cast_column(column, Image(decode=False))
+    return rows
+
+
+def _record(number: int, text: Any, cells: Mapping[str, Source], fallback: str) -> Record:
+    name = f"row {number}"
+    if text is not None and not isinstance(text, str):
+        raise FileError(name, "its caption is not text", "Name another --caption_column")
+    caption = tidy(text or "", name=name)
+    return Record(
+        name=name,
+        picture=cells["image"],
+        caption=caption or fallback,
+        has_own_caption=bool(caption),
+        mask=cells.get("mask"),
+        condition=cells.get("condition"),
+    )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Gets the bytes of one picture when it is called."""
+
+    rows: Any
+    number: int
+    column: str
+    dataset: str
+
+    def __call__(self) -> bytes | None:
+        """The file's content; None if the cell is empty.
+
+        Raises:
+            FileError: it leads to a file that is none of the dataset's.
+        """
+        cell = self.rows[self.number][self.column] or {}
+        if cell.get("bytes"):
+            return bytes(cell["bytes"])
+        return self._own(Path(cell["path"])).read_bytes() if cell.get("path") else None
+
+    def _own(self, path: Path) -> Path:
+        """A file of the dataset's folder, or of the caches that hub datasets are kept in."""
+        from datasets.config import HF_DATASETS_CACHE
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        homes = [Path(home).resolve() for home in (self.dataset, HF_DATASETS_CACHE, HF_HUB_CACHE)]
+        if not any(path.resolve().is_relative_to(home) for home in homes):
+            reason = "it leads to a file outside the dataset"
+            raise FileError(f"row {self.number}", reason, "Remove the row")
+        return path

@@ -1,0 +1,120 @@
+"""The layouts that are recognised by themselves: one reader, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orthodiff.errors import UserError
+from orthodiff.io.images import SUFFIXES
+
+from ..masks import check_mask_dir, check_subject_mask
+from . import (
+    folder,
+    imagefolder,
+    kohya,
+)
+from . import (
+    hub_dataset as hub,
+)
+from .folder import listing, training_pictures
+from .records import Found, Request
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`recognises` a folder, and can `read` it then; some list what they hold in columns."""
+
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Request], Found]
+    has_columns: bool = False
+
+
+LAYOUTS = {
+    "imagefolder": Layout(imagefolder.recognises, imagefolder.read, has_columns=True),
+    "datasets": Layout(hub.recognises, hub.read, has_columns=True),
+    "kohya": Layout(kohya.recognises, kohya.read),
+    "folder": Layout(folder.recognises, folder.read),
+}
+"""In this order: the first that recognises a folder reads it."""
+
+
+def find(request: Request) -> Found:
+    """List all there is at the place asked for.
+
+    Raises:
+        UserError: nothing, or nothing that could be recognised.
+    """
+    check_mask_dir(request.mask_dir)
+    if request.subject_mask:
+        check_subject_mask()
+    found = _read(request)
+    if not found.records and not found.problems:
+        raise UserError(f"`{request.place}` holds no pictures to train on. Check the path.")
+    if request.mask_dir and not (request.alpha_mask or request.subject_mask):
+        found.remarks.extend(_without_mask(found, request.mask_dir))
+    return found
+
+
+def _without_mask(found: Found, mask_dir: Path) -> list[str]:
+    """A remark on pictures that the folder of masks has nothing for."""
+    without = [record.name for record in found.records if record.mask is None]
+    if not without:
+        return []
+    example = f"{Path(without[0]).stem}.png"
+    return [f"{listing(without)}: no mask such as `{example}` in `{mask_dir}`, so all is learned."]
+
+
+def _read(request: Request) -> Found:
+    place = request.folder
+    if place is None:
+        return hub.read_dataset(request.dataset or "", request)
+    if not place.is_dir():
+        raise UserError(_no_folder(place))
+    for layout in LAYOUTS.values():
+        if layout.recognises(place):
+            found = layout.read(place, request)
+            if not layout.has_columns:
+                found.remarks.extend(_idle_columns(request))
+            return found
+    raise UserError(_no_pictures(place))
+
+
+def _idle_columns(request: Request) -> list[str]:
+    asked = [name for name in vars(request.columns).values() if name]
+    return [
+        f"There is no column `{name}`: pictures, captions and masks lie side by side. Add a "
+        "metadata.jsonl for columns."
+        for name in asked
+    ]
+
+
+def _no_folder(place: Path) -> str:
+    if place.exists():
+        return f"`{place}` is a file. Give the folder that the pictures lie in."
+    return f"The picture folder `{place}` does not exist. Check the path."
+
+
+def _no_pictures(place: Path) -> str:
+    """What to pick instead, where pictures lie one folder deeper."""
+    children = sorted(child for child in place.iterdir() if child.is_dir())
+    deeper = [child.name for child in children if _holds_data(child)]
+    if deeper:
+        return (
+            f"The folder `{place}` holds no pictures, only folders with pictures. Give one of "
+            f"them: {listing(deeper)}."
+        )
+    kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+    others = sorted(p.name for p in place.iterdir() if p.is_file() and not p.name.startswith("."))
+    lies = f" (there is {listing(others)})" if others else ""
+    return (
+        f"The folder `{place}` holds no pictures{lies}. Put 3 to 10 pictures of the subject "
+        f"directly into it ({kinds})."
+    )
+
+
+def _holds_data(place: Path) -> bool:
+    return bool(training_pictures(place)) or any(
+        layout.recognises(place) for layout in LAYOUTS.values()
+    )

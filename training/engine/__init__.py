@@ -1,0 +1,1 @@
+"""How a step is computed: eagerly, or on a CPU from a recording."""

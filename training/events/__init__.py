@@ -1,0 +1,1 @@
+"""What a run says of itself: events, signals, failures and who listens."""

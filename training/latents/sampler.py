@@ -1,0 +1,222 @@
+"""Which samples a step sees: a pure function of (seed, step), so nothing needs remembering.
+
+Samples of different shapes cannot lie in one tensor. A stream therefore puts whole steps of one
+shape together where it can; what is left over is split into one batch per shape, and their
+losses add up. So every epoch sees every sample, in whatever way a step is shared out over
+processes and accumulated batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from orthodiff.models import Conditioning
+
+from ..data.views import View
+from ..objective import derive, draw
+from .encode import Encoded
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`B` samples of one shape.
+
+    Clean `latents` and `noise` are `(B, C, h, w)`, `timesteps` `(B,)`. `weights` `(B,)` say how
+    much each error counts in the step's loss, a sum. `mask` `(B, 1, h, w)` is 1 where the loss
+    counts fully, `condition` `(B, 3, H, W)` in 0..1.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    conditioning: Conditioning
+    weights: Tensor
+    prompts: tuple[str, ...]
+    mask: Tensor | None = None
+    condition: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def tensors(self) -> list[Tensor]:
+        """All numbers in it."""
+        known = [self.latents, self.noise, self.timesteps, self.weights, self.mask, self.condition]
+        return [*(t for t in known if t is not None), *self.conditioning.tensors().values()]
+
+    @staticmethod
+    def join(parts: Sequence[Batch]) -> Batch:
+        """One after the other; a mask that only some have is full for the others."""
+        return Batch(
+            latents=torch.cat([part.latents for part in parts]),
+            noise=torch.cat([part.noise for part in parts]),
+            timesteps=torch.cat([part.timesteps for part in parts]),
+            conditioning=Conditioning.join([part.conditioning for part in parts]),
+            weights=torch.cat([part.weights for part in parts]),
+            prompts=tuple(chain.from_iterable(part.prompts for part in parts)),
+            mask=_join_masks(parts),
+            condition=_join_conditions(parts),
+        )
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
+        """On `device`; what steers the UNet as `dtype`."""
+        return Batch(
+            latents=self.latents.to(device),
+            noise=self.noise.to(device),
+            timesteps=self.timesteps.to(device),
+            conditioning=self.conditioning.to(device, dtype),
+            weights=self.weights.to(device),
+            prompts=self.prompts,
+            mask=None if self.mask is None else self.mask.to(device),
+            condition=None if self.condition is None else self.condition.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An endless shuffled stream over `encoded`; `name` keeps its chance apart from others'.
+
+    Every run of `unit` positions (the samples of one optimizer step, over all processes) is of one
+    shape as far as it goes. `weight` multiplies its errors in the loss, `noise_offset` is
+    `objective.draw`'s.
+    """
+
+    name: str
+    encoded: Encoded
+    seed: int
+    unit: int = 1
+    weight: float = 1.0
+    noise_offset: float = 0.0
+
+    def at(self, position: int, *, num_timesteps: int) -> Batch:
+        """The one sample at `position`, with a timestep below `num_timesteps`."""
+        sample = self.encoded.samples[self.index(position)]
+        seen = derive(self.seed, f"view {self.name}", position) % len(sample.views)
+        prompt = self.encoded.captions.choose(sample.prompts, self.name, position)
+        chance = draw(
+            self.seed,
+            position,
+            sample.shape,
+            num_timesteps=num_timesteps,
+            stream=self.name,
+            offset=self.noise_offset,
+        )
+        mean, deviation = sample.latents[seen]
+        masks, conditions = sample.masks, sample.conditions
+        return Batch(
+            latents=(mean + deviation * chance.posterior)[None],
+            noise=chance.noise[None],
+            timesteps=chance.timestep[None],
+            conditioning=_as_seen(self.encoded.conditioning[prompt], sample.views[seen]),
+            weights=torch.tensor([self.weight]),
+            prompts=(prompt,),
+            mask=None if masks is None else masks[seen, None],
+            condition=None if conditions is None else _as_rgb(conditions[seen, None]),
+        )
+
+    def index(self, position: int) -> int:
+        """The sample at `position`: an epoch sees each as often as it is repeated."""
+        epoch, place = divmod(position, len(self._entries))
+        order = epoch_order(self.seed, self.name, epoch, self._shapes, self.unit)
+        return self._entries[order[place]]
+
+    @cached_property
+    def _entries(self) -> tuple[int, ...]:
+        """The samples of one epoch by number, in no order."""
+        counted = enumerate(self.encoded.samples)
+        return tuple(number for number, sample in counted for _ in range(sample.repeats))
+
+    @cached_property
+    def _shapes(self) -> tuple[Hashable, ...]:
+        return tuple(tuple(self.encoded.samples[number].shape) for number in self._entries)
+
+
+@lru_cache(maxsize=16)
+def epoch_order(
+    seed: int, name: str, epoch: int, shapes: tuple[Hashable, ...], unit: int
+) -> list[int]:
+    """The order of an epoch: a permutation in which units of one shape lie together.
+
+    Units are counted from the first epoch's start, so the first samples here may complete the
+    last unit of the epoch before. Those, and the last, are what is left over by full units.
+    """
+    generator = torch.Generator().manual_seed(derive(seed, f"order {name}", epoch))
+    by_shape: dict[Hashable, list[int]] = {}
+    for number in torch.randperm(len(shapes), generator=generator).tolist():
+        by_shape.setdefault(shapes[number], []).append(number)
+    units, loose = [], []
+    for alike in by_shape.values():
+        full = len(alike) // unit * unit
+        units += [alike[start : start + unit] for start in range(0, full, unit)]
+        loose += alike[full:]
+    order = torch.randperm(len(units), generator=generator).tolist()
+    shuffled = [units[number] for number in order]
+    begun = -epoch * len(shapes) % unit
+    while shuffled and len(loose) < begun:
+        loose += shuffled.pop()
+    return [*loose[:begun], *chain.from_iterable(shuffled), *loose[begun:]]
+
+
+def step_batches(
+    streams: Sequence[Stream],
+    step: int,
+    *,
+    share: int,
+    most: int,
+    process: int,
+    processes: int,
+    num_timesteps: int,
+) -> list[Batch]:
+    """The batches of process `process` in `step` (counted from 1), of at most `most` samples each.
+
+    Every stream gives `share` samples to every process. The loss of the step is the sum of
+    weights times errors, divided by `share`; all processes' mean is that of `processes * share`.
+    """
+    first = ((step - 1) * processes + process) * share
+    parts = [
+        stream.at(position, num_timesteps=num_timesteps)
+        for stream in streams
+        for position in range(first, first + share)
+    ]
+    return pack(parts, most=most)
+
+
+def pack(parts: Sequence[Batch], *, most: int) -> list[Batch]:
+    """As few batches of at most `most` samples as shapes allow."""
+    by_shape: dict[torch.Size, list[Batch]] = {}
+    for part in parts:
+        by_shape.setdefault(part.latents.shape[1:], []).append(part)
+    return [
+        Batch.join(alike[start : start + most])
+        for alike in by_shape.values()
+        for start in range(0, len(alike), most)
+    ]
+
+
+def _as_seen(conditioning: Conditioning, view: View) -> Conditioning:
+    """With the sizes that SDXL is told (height before width)."""
+    width, height = view.size
+    return conditioning.sized((height, width), original=view.original[::-1], crop=view.corner)
+
+
+def _as_rgb(levels: Tensor) -> Tensor:
+    """Bytes of a colour or a grey map -> `(1, 3, H, W)` in 0..1."""
+    return levels.expand(-1, 3, -1, -1) / 255
+
+
+def _join_masks(parts: Sequence[Batch]) -> Tensor | None:
+    if all(part.mask is None for part in parts):
+        return None
+    return torch.cat(
+        [torch.ones_like(part.latents[:, :1]) if part.mask is None else part.mask for part in parts]
+    )
+
+
+def _join_conditions(parts: Sequence[Batch]) -> Tensor | None:
+    found = [part.condition for part in parts if part.condition is not None]
+    return torch.cat(found) if found else None

@@ -1,0 +1,1 @@
+"""What a run needs, gathered and checked, and how the device is set up."""

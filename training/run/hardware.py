@@ -1,0 +1,89 @@
+"""What the device is told: kernels of attention, memory layout, compilation, precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from orthodiff.errors import UserError
+
+from ..options import MemoryOptions
+
+KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "math": SDPBackend.MATH}
+
+
+def check_hardware(options: MemoryOptions, device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse early what would fail in the first step.
+
+    Raises:
+        UserError: what is asked for does not run here, runs wrong, or is not installed.
+    """
+    if dtype == torch.float16 and device.type == "cpu":
+        raise UserError(
+            "`mixed_precision` is fp16, in which a CPU cannot train. Use --mixed_precision bf16 "
+            "or no."
+        )
+    if options.torch_compile and device.type == "cpu":
+        raise UserError(
+            "`torch_compile` is on, but on a CPU torch's compiler gets the gradients of diffusers' "
+            "UNet wrong (by a fifth and more with torch 2.13). Leave it out."
+        )
+    if options.attention == "xformers":
+        _check_xformers(device)
+    elif options.attention in KERNELS:
+        _try_kernel(options.attention, device, dtype)
+
+
+def set_up(options: MemoryOptions, unet: Any) -> None:
+    """Prepare a UNet, adapters included, for training."""
+    torch.backends.cuda.matmul.allow_tf32 = options.allow_tf32
+    unet.train()
+    if options.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if options.attention == "xformers":
+        unet.enable_xformers_memory_efficient_attention()
+    if options.channels_last or replays(options, unet.device):
+        unet.to(memory_format=torch.channels_last)
+    if options.torch_compile:
+        unet.compile()
+
+
+def replays(options: MemoryOptions, device: torch.device) -> bool:
+    """Whether steps are to run from a recording: packed filters want channels last."""
+    return options.replay and device.type == "cpu"
+
+
+def attending(attention: str) -> AbstractContextManager[None]:
+    """Within the block torch's attention uses only the kernel asked for."""
+    return sdpa_kernel(KERNELS[attention]) if attention in KERNELS else nullcontext()
+
+
+def _check_xformers(device: torch.device) -> None:
+    if find_spec("xformers") is None:
+        raise UserError(
+            "`attention` is xformers, which is not installed. Run `pip install "
+            "'orthodiff[xformers]'`, or use --attention sdpa."
+        )
+    if device.type != "cuda":
+        raise UserError(
+            f"`attention` is xformers, which runs on GPUs only, but the device is {device.type}. "
+            "Use --attention sdpa."
+        )
+
+
+def _try_kernel(attention: str, device: torch.device, dtype: torch.dtype) -> None:
+    query = torch.zeros(1, 2, 16, 32, device=device, dtype=dtype)
+    try:
+        with attending(attention):
+            nn.functional.scaled_dot_product_attention(query, query, query)
+    except RuntimeError as error:
+        name = str(dtype).removeprefix("torch.")
+        raise UserError(
+            f"`attention` is {attention}, which does not run on this {device.type} in {name}. "
+            "Use --attention sdpa, or --mixed_precision bf16 on a GPU."
+        ) from error

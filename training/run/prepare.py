@@ -1,0 +1,204 @@
+"""Everything a run needs, gathered and checked before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from orthodiff.errors import UserError
+from orthodiff.evaluation.metrics import Scorer
+from orthodiff.models import Base, load_base
+
+from ..checkpoints.run_dir import check_output
+from ..checkpoints.sealed import find_checkpoint, load_checkpoint
+from ..data.check import in_sight
+from ..data.dataset import Examples
+from ..data.example import Example
+from ..data.provenance import check_origin, origin_of
+from ..events.signals import is_launched
+from ..events.trackers import check_log
+from ..hub.upload import open_repository
+from ..latents.cache import check_cache, default_cache
+from ..optim.build import check_optimizer
+from ..options.config import RunConfig
+from ..tasks import Task
+from ..tasks.tokenizers import set_reading
+from ..validation.scores import open_scorer
+from .hardware import check_hardware
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PATIENCE = timedelta(hours=3)
+"""How long processes wait for the main one, which alone makes class pictures and encodes."""
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pieces of a run, the base still unadapted.
+
+    On `held_out` examples is only measured; `scorer` judges pictures, `checkpoint` is what to go
+    on from, where there is one. `origin` is what else than settings decides the run's end.
+    """
+
+    task: Task
+    config: Any
+    accelerator: Accelerator
+    base: Base
+    num_parameters: int
+    examples: Examples
+    held_out: Sequence[Example]
+    scorer: Scorer | None
+    checkpoint: Mapping[str, Any] | None
+    repository: str | None
+    origin: Mapping[str, Any]
+
+    @property
+    def resolution(self) -> int:
+        return self.config.resolution or self.base.recommended.resolution
+
+    @property
+    def start_step(self) -> int:
+        return int(self.checkpoint["step"]) if self.checkpoint else 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the checkpoint is of the very run in the output folder."""
+        return _is_of_run(self.config, self.checkpoint)
+
+
+def prepare(task: Task, config: RunConfig) -> Parts:
+    """Load and check everything.
+
+    Raises:
+        UserError: the run cannot be done as asked; nothing has been written.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    checkpoint = _checkpoint(config)
+    goes_on = _is_of_run(config, checkpoint)
+    check_output(config.output_dir, resume=goes_on, overwrite=config.overwrite_output_dir)
+    task.check(config)
+    examples = task.examples(config).drawn(config.max_train_samples, seed=config.seed)
+    held_out = task.held_out(config)
+    check_extras(config)
+    check_cache(config.cache_dir or default_cache())
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=_share_the_cpu(),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
+    is_main = accelerator.is_main_process
+    dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
+    check_hardware(config, accelerator.device, dtype)
+    base = load_base(
+        config.pretrained_model_name_or_path,
+        revision=config.revision,
+        variant=config.variant,
+        dtype=dtype,
+        device=str(accelerator.device),
+    )
+    set_reading(config, base)
+    num_parameters = _check_fit(task, config, base)
+    resolution = config.resolution or base.recommended.resolution
+    _check_resolution(resolution, base)
+    views = config.views(resolution, factor=base.factor, seed=config.seed)
+    skips = getattr(config, "skip_bad_files", False)
+    examples = in_sight(examples, views, skip_bad_files=skips)
+    if isinstance(held_out, Examples):
+        held_out = in_sight(held_out, views, skip_bad_files=skips)
+    samples = task.samples_per_epoch(config, examples)
+    config = config.counted(examples=samples, processes=accelerator.num_processes)
+    origin = origin_of(config, accelerator, base, examples, task.prior_given(config))
+    if checkpoint:
+        _check_unfinished(config, checkpoint)
+        check_origin(origin, checkpoint)
+    return Parts(
+        task,
+        config,
+        accelerator,
+        base,
+        num_parameters,
+        examples=examples,
+        held_out=held_out,
+        scorer=open_scorer(config.scorer, base) if config.validation_prompt else None,
+        checkpoint=checkpoint,
+        repository=open_repository(config, config.output_dir) if is_main else None,
+        origin=origin,
+    )
+
+
+def _share_the_cpu() -> bool:
+    """Whether processes started together have no accelerator: unasked, each would train alone."""
+    return is_launched() and not torch.accelerator.is_available()
+
+
+def check_extras(config: RunConfig) -> None:
+    """Refuse what needs a package that is not installed, and logs that cannot be written.
+
+    Raises:
+        UserError: naming the package or the file.
+    """
+    check_optimizer(config)
+    check_log(config)
+
+
+def _check_fit(task: Task, config: RunConfig, base: Base) -> int:
+    """Try the adapter on and take it off again; its number of parameters."""
+    learned = task.attach(config, base)
+    count = learned.num_parameters
+    learned.detach()
+    return count
+
+
+def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
+    if config.resume_from_checkpoint is None:
+        return None
+    folder = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
+    if folder is None:
+        return None
+    state = {**load_checkpoint(folder), "folder": folder}
+    _check_same_run(config, json.loads(state["config"]), folder)
+    return state
+
+
+def _is_of_run(config: RunConfig, checkpoint: Mapping[str, Any] | None) -> bool:
+    if checkpoint is None:
+        return False
+    return bool(checkpoint["folder"].resolve().parent == config.output_dir.resolve())
+
+
+def _check_unfinished(config: RunConfig, checkpoint: Mapping[str, Any]) -> None:
+    done = checkpoint["step"]
+    if done >= config.max_train_steps + _is_of_run(config, checkpoint):
+        raise UserError(
+            f"The checkpoint of step {done} is already at the end of `max_train_steps` "
+            f"{config.max_train_steps}. Ask for more steps, or resume from an earlier checkpoint."
+        )
+
+
+def _check_same_run(config: RunConfig, saved: Mapping[str, Any], folder: Path) -> None:
+    name = config.difference(saved)
+    if name:
+        now, before = config.resolved()[name], saved.get(name)
+        raise UserError(
+            f"`{name}` is {now!r}, but `{folder}` was trained with {before!r}, so it cannot go on "
+            "like this. Put it back, or start afresh in another --output_dir."
+        )
+
+
+def _check_resolution(resolution: int, base: Base) -> None:
+    if resolution % base.factor:
+        lower = resolution // base.factor * base.factor
+        raise UserError(
+            f"`resolution` is {resolution}, but it must be a multiple of {base.factor} for this "
+            f"base. Use {lower or base.factor} or {lower + base.factor}."
+        )

@@ -1,0 +1,59 @@
+"""How much pictures made on the way look like the subject, and show what their prompts say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from orthodiff.evaluation.metrics import (
+    Scorer,
+    default_scorer,
+    load_scorer,
+    prompt_similarity,
+    subject_similarity,
+)
+from orthodiff.evaluation.subject_folder import class_of, phrase_of, with_class
+from orthodiff.io.images import square
+from orthodiff.models import Base
+
+PHOTOS = 16
+"""So many photos of the subject are compared with, at most."""
+
+
+class Judge:
+    """Scores pictures against photos of the subject, if there is one, and their prompts."""
+
+    def __init__(
+        self, scorer: Scorer, photos: Sequence[Image.Image], *, instance_prompt: str
+    ) -> None:
+        self.scorer, self.photos = scorer, photos
+        self.phrase = phrase_of(instance_prompt)
+
+    def similarities(
+        self, pictures: Sequence[Image.Image], prompts: Sequence[str]
+    ) -> tuple[float | None, float]:
+        """Subject and prompt similarity, each in [-1, 1]; photos are seen at the pictures' size."""
+        photos = [square(photo, min(pictures[0].size)) for photo in self.photos[:PHOTOS]]
+        words = [self._in_class_words(prompt) for prompt in prompts]
+        return (
+            subject_similarity(self.scorer, pictures, photos) if photos else None,
+            prompt_similarity(self.scorer, pictures, words),
+        )
+
+    def _in_class_words(self, prompt: str) -> str:
+        """ "sks dog in the snow" -> "dog in the snow": no scorer knows the rare token."""
+        return with_class(prompt.replace(self.phrase, "{}"), class_of(self.phrase))
+
+
+def open_scorer(wish: str | None, base: Base) -> Scorer | None:
+    """The scorer asked for, else the one that the base brings along; None for "none" of them.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    if wish == "none":
+        return None
+    name: str | Path | None = wish or default_scorer(base.folder)
+    return load_scorer(name, device=base.device) if name else None
