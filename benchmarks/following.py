@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import rival
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Segmentation, Steering, overlay
 from orthodiff.evaluation.metrics import (
     METRICS,
@@ -87,11 +87,11 @@ class Judge:
         if folder is not None and (folder / rival.NAME).is_dir():
             return {}
         test = Test(test.maps[:WITHOUT_CONTROL], test.rows[:WITHOUT_CONTROL])
-        bundle = Bundle.load(self.base, folder) if folder else None
+        adapter_set = AdapterSet.load(self.base, folder) if folder else None
         plain = generate(self.base, _request(test.prompts))
         found = {"no_map": self.similarity(plain, test.prompts)}
-        if bundle:
-            bundle.detach()
+        if adapter_set:
+            adapter_set.detach()
         if folder:
             empty = [Image.new("RGB", given.size) for given in test.maps]
             pictures = self.paint(folder, test.prompts, empty)
@@ -106,12 +106,14 @@ class Judge:
             return generate(self.base, _request(prompts))
         if (folder / rival.NAME).is_dir():
             return rival.paint(self.base, folder, prompts, maps, batch_size=BATCH)
-        bundle = Bundle.load(self.base, folder)
+        adapter_set = AdapterSet.load(self.base, folder)
         try:
-            assert bundle.control is not None
-            return generate(self.base, _request(prompts), steering=Steering(bundle.control, maps))
+            assert adapter_set.control is not None
+            return generate(
+                self.base, _request(prompts), steering=Steering(adapter_set.control, maps)
+            )
         finally:
-            bundle.detach()
+            adapter_set.detach()
 
     def similarity(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Score:
         """Cosine of each picture with its own prompt, in [-1, 1]."""

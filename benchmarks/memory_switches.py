@@ -101,12 +101,12 @@ def peak(setup: Setup) -> int:
 
 def make_unet(dtype: torch.dtype) -> Any:
     """Stable Diffusion 1.5's, made in `dtype`: what has no numbers cannot be converted."""
-    usual = torch.get_default_dtype()
+    default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         return UNet2DConditionModel(sample_size=64, cross_attention_dim=768).train()
     finally:
-        torch.set_default_dtype(usual)
+        torch.set_default_dtype(default)
 
 
 def take_step(unet: Any, optimizer: torch.optim.Optimizer, setup: Setup) -> None:

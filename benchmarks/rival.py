@@ -19,9 +19,9 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.registry import KINDS, Kind
-from orthodiff.control.encoder import channels_for, settle
+from orthodiff.control.encoder import channels_for, init_from_data
 from orthodiff.models import Base
 from orthodiff.training.latents.sampler import Batch
 from orthodiff.training.tasks import ControlTask
@@ -61,26 +61,26 @@ class RivalTask(ControlTask):
     def __init__(self, *, our_start: bool) -> None:
         self.our_start = our_start
 
-    def attach(self, config: ControlConfig, base: Base) -> Bundle:
+    def attach(self, config: ControlConfig, base: Base) -> AdapterSet:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = ControlNetModel.from_unet(
                 base.unet, conditioning_embedding_out_channels=channels_for(base.factor)
             )
-        return Bundle(base, {NAME: Rival(net.requires_grad_(True).train())})
+        return AdapterSet(base, {NAME: Rival(net.requires_grad_(True).train())})
 
-    def settle(self, learned: Bundle, first_seen: Callable[[], Batch]) -> None:
-        part, maps = learned.parts[NAME], first_seen().condition
+    def init_from_data(self, adapter_set: AdapterSet, first_seen: Callable[[], Batch]) -> None:
+        part, maps = adapter_set.components[NAME], first_seen().control_image
         assert isinstance(part, Rival)
         assert maps is not None
         if self.our_start:
-            settle(part.net.controlnet_cond_embedding, maps)
+            init_from_data(part.net.controlnet_cond_embedding, maps)
 
-    def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
-        part, hidden = learned.parts[NAME], batch.conditioning.hidden
+    def predict(self, base: Base, adapter_set: AdapterSet, noisy: Tensor, batch: Batch) -> Tensor:
+        part, hidden = adapter_set.components[NAME], batch.prompt_embeds.hidden
         assert isinstance(part, Rival)
         down, middle = part.net(
-            noisy, batch.timesteps, hidden, controlnet_cond=batch.condition, return_dict=False
+            noisy, batch.timesteps, hidden, controlnet_cond=batch.control_image, return_dict=False
         )
         output = base.unet(
             noisy,

@@ -149,8 +149,10 @@ def _denoise(
     guidance = request.guidance_scale or 0.0
     guided = guidance != 1.0
     if guided:
-        unwanted = base.unwanted(request.negative_prompt).expand(len(wanted)).sized(size)
-        wanted = Conditioning.join([unwanted, wanted])
+        negative_embeds = (
+            base.negative_embeds(request.negative_prompt).expand(len(wanted)).sized(size)
+        )
+        wanted = Conditioning.join([negative_embeds, wanted])
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"generator": generators} if takes_generator else {}
     steered = steering.over(batch) if steering else unsteered

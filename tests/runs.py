@@ -27,7 +27,7 @@ def make_pictures(folder: Path, count: int = 3) -> Path:
 
 def arguments(base: Path, pictures: Path, output: Path, **flags: object) -> list[str]:
     """The command line of a short run; `flags` are added or replace the usual ones."""
-    usual = {
+    default = {
         "pretrained_model_name_or_path": base,
         "instance_data_dir": pictures,
         "instance_prompt": "a photo of sks dog",
@@ -38,7 +38,7 @@ def arguments(base: Path, pictures: Path, output: Path, **flags: object) -> list
         "report_to": "none",
     }
     words = ["dreambooth"]
-    for name, value in {**usual, **flags}.items():
+    for name, value in {**default, **flags}.items():
         words += [f"--{name}", str(value)]
     return words
 

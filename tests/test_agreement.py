@@ -85,9 +85,9 @@ def test_xl_is_told_its_sizes(tiny_xl: Path) -> None:
 
 
 def test_nothing_is_zeros_where_the_base_was_trained_so(tiny_xl: Path, tiny: Path) -> None:
-    nothing = load_base(str(tiny_xl)).unwanted("")
+    nothing = load_base(str(tiny_xl)).negative_embeds("")
     assert not nothing.hidden.any()
     assert nothing.time_ids is not None
     assert nothing.time_ids.any()
     base = load_base(str(tiny))
-    assert torch.equal(base.unwanted("").hidden, base.embed("").hidden)
+    assert torch.equal(base.negative_embeds("").hidden, base.embed("").hidden)

@@ -76,7 +76,7 @@ def rows(batches: list[Batch]) -> Counter:
             batch.timesteps[n].item(),
             batch.prompts[n],
             batch.weights[n].item(),
-            tuple(batch.conditioning.hidden[n].flatten().tolist()),
+            tuple(batch.prompt_embeds.hidden[n].flatten().tolist()),
         )
         for batch in batches
         for n in range(len(batch))
@@ -164,7 +164,7 @@ def test_what_a_position_sees_depends_on_nothing_else() -> None:
     backwards = [other.at(position, num_timesteps=T) for position in reversed(range(12))]
     forwards = [one.at(position, num_timesteps=T) for position in range(12)]
     assert [rows([batch]) for batch in forwards] == [rows([batch]) for batch in backwards[::-1]]
-    views = {one.at(p, num_timesteps=T).conditioning.time_ids[0, 3].item() for p in range(12)}  # type: ignore[index]
+    views = {one.at(p, num_timesteps=T).prompt_embeds.time_ids[0, 3].item() for p in range(12)}  # type: ignore[index]
     assert len(views) == 1
 
 
@@ -180,8 +180,8 @@ def test_both_views_come_up() -> None:
 
 def test_sizes_are_told_height_first() -> None:
     batch = stream([sample(0, (8, 4))]).at(0, num_timesteps=T)
-    assert batch.conditioning.time_ids is not None
-    assert batch.conditioning.time_ids.tolist() == [[90, 100, 0, 0, 64, 32]]
+    assert batch.prompt_embeds.time_ids is not None
+    assert batch.prompt_embeds.time_ids.tolist() == [[90, 100, 0, 0, 64, 32]]
 
 
 def test_masks_and_conditions_come_along() -> None:
@@ -190,9 +190,9 @@ def test_masks_and_conditions_come_along() -> None:
     assert batch.mask is not None
     assert sorted(batch.mask.mean(dim=(1, 2, 3)).tolist()) == [0.5, 1.0]
     (alone,) = step([stream([with_both])], 1, share=2)
-    assert alone.condition is not None
-    assert alone.condition.shape == (2, 3, 64, 64)
-    assert alone.condition.mean().item() == pytest.approx(3 / 255)
+    assert alone.control_image is not None
+    assert alone.control_image.shape == (2, 3, 64, 64)
+    assert alone.control_image.mean().item() == pytest.approx(3 / 255)
     (bare,) = step([stream([without])], 1, share=2)
     assert bare.mask is None
-    assert bare.condition is None
+    assert bare.control_image is None

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import orthodiff
 from orthodiff.components import textual_inversion as tokens
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.registry import describe
 from orthodiff.errors import UserError
 from orthodiff.models import Base, load_base
@@ -20,7 +20,7 @@ WORD = "<sks>"
 PROMPT = f"a photo of {WORD} dog"
 
 
-def learn(base: Base, *, vectors: int = 2) -> Bundle:
+def learn(base: Base, *, vectors: int = 2) -> AdapterSet:
     """A bundle of every part that reads prompts, and the UNet's, away from its start."""
     generator = torch.Generator().manual_seed(0)
     method = orthodiff.HRA(rank=4)
@@ -29,11 +29,11 @@ def learn(base: Base, *, vectors: int = 2) -> Bundle:
         parts[text.name] = orthodiff.attach(
             text.model, method, targets=orthodiff.TEXT_ATTENTION, generator=generator
         )
-    bundle = Bundle(base, {**parts, "tokens": tokens.create(base, WORD, vectors=vectors)})
+    adapter_set = AdapterSet(base, {**parts, "tokens": tokens.create(base, WORD, vectors=vectors)})
     with torch.no_grad():
-        for parameter in bundle.parameters():
+        for parameter in adapter_set.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return bundle
+    return adapter_set
 
 
 def paint(base: Base):
@@ -49,14 +49,14 @@ def folder(request: pytest.FixtureRequest) -> Path:
 def test_all_parts_come_back(folder: Path, tmp_path: Path) -> None:
     base = load_base(str(folder))
     plain = paint(base)
-    bundle = learn(base)
-    learned, state = paint(base), bundle.state_dict()
-    bundle.save(tmp_path / "bundle", base=str(folder), metadata={"steps": "3"})
-    bundle.detach()
+    adapter_set = learn(base)
+    learned, state = paint(base), adapter_set.state_dict()
+    adapter_set.save(tmp_path / "bundle", base=str(folder), metadata={"steps": "3"})
+    adapter_set.detach()
     assert difference(paint(base), plain) == 0
     assert difference(learned, plain) > 2
-    again = Bundle.load(base, tmp_path / "bundle")
-    assert set(again.parts) == {text.name for text in base.texts} | {"unet", "tokens"}
+    again = AdapterSet.load(base, tmp_path / "bundle")
+    assert set(again.components) == {text.name for text in base.texts} | {"unet", "tokens"}
     assert difference(paint(base), learned) == 0
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, state[name]), name
@@ -129,10 +129,10 @@ def test_inspect_says_what_there_is(tiny: Path, tmp_path: Path) -> None:
 
 def test_a_part_that_is_gone_is_removed(tiny: Path, tmp_path: Path) -> None:
     base = load_base(str(tiny))
-    bundle = learn(base)
-    bundle.save(tmp_path / "bundle")
+    adapter_set = learn(base)
+    adapter_set.save(tmp_path / "bundle")
     (tmp_path / "bundle" / "config.yaml").write_text("seed: 1")
-    Bundle(base, {"unet": bundle.parts["unet"]}).save(tmp_path / "bundle")
+    AdapterSet(base, {"unet": adapter_set.components["unet"]}).save(tmp_path / "bundle")
     left = sorted(path.name for path in (tmp_path / "bundle").iterdir())
     assert left == ["adapter_config.json", "adapter_model.safetensors", "config.yaml"]
 
@@ -140,27 +140,27 @@ def test_a_part_that_is_gone_is_removed(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damaged", ["text_encoder/adapter_model.safetensors", tokens.FILE])
 def test_damage_leaves_the_base_as_it_was(tiny: Path, tmp_path: Path, damaged: str) -> None:
     base = load_base(str(tiny))
-    bundle = learn(base)
-    bundle.save(tmp_path / "bundle")
-    bundle.detach()
+    adapter_set = learn(base)
+    adapter_set.save(tmp_path / "bundle")
+    adapter_set.detach()
     (tmp_path / "bundle" / damaged).write_bytes(b"short")
     with pytest.raises(UserError, match="truncated"):
-        Bundle.load(base, tmp_path / "bundle")
-    Bundle(base, {"unet": orthodiff.attach(base.unet, orthodiff.HRA(rank=2))}).detach()
+        AdapterSet.load(base, tmp_path / "bundle")
+    AdapterSet(base, {"unet": orthodiff.attach(base.unet, orthodiff.HRA(rank=2))}).detach()
     assert not base.texts[0].words
 
 
 def test_parts_of_another_base_are_refused(tiny: Path, tiny_xl: Path, tmp_path: Path) -> None:
-    bundle = learn(load_base(str(tiny_xl)))
-    bundle.save(tmp_path / "bundle")
+    adapter_set = learn(load_base(str(tiny_xl)))
+    adapter_set.save(tmp_path / "bundle")
     base = load_base(str(tiny))
     with pytest.raises(UserError, match="model"):
-        Bundle.load(base, tmp_path / "bundle")
+        AdapterSet.load(base, tmp_path / "bundle")
     with pytest.raises(UserError, match="learned with another base model"):
         tokens.load(base, tmp_path / "bundle")
     shutil.copytree(tmp_path / "bundle" / "text_encoder_2", tmp_path / "two" / "text_encoder_2")
     with pytest.raises(UserError, match="with 2 text encoders"):
-        Bundle.load(base, tmp_path / "two")
+        AdapterSet.load(base, tmp_path / "two")
 
 
 @pytest.mark.parametrize(

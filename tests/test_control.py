@@ -150,9 +150,9 @@ def test_settled_features_are_standard_where_the_map_is_not_as_usual(steered, co
     layers = steered.encoder.layers
     for layer in (layers.conv_in, *layers.blocks):
         layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    usual = torch.tensor(colour).view(3, 1, 1).expand(4, 3, SIDE, SIDE)
-    drawn = torch.where(maps(4) > 0, 1 - usual, usual)
-    steered.settle(drawn)
+    default = torch.tensor(colour).view(3, 1, 1).expand(4, 3, SIDE, SIDE)
+    drawn = torch.where(maps(4) > 0, 1 - default, default)
+    steered.init_from_data(drawn)
     seen.clear()
     assert not steered.encode(drawn).any()
     for features in seen:
@@ -161,14 +161,14 @@ def test_settled_features_are_standard_where_the_map_is_not_as_usual(steered, co
         )
         torch.testing.assert_close(sizes, torch.full_like(sizes, 2.576), atol=1e-4, rtol=0)
     seen.clear()
-    steered.encode(usual[:1])
+    steered.encode(default[:1])
     for features in seen:
         middle = features[..., 3:-3, 3:-3]
         assert middle.numel() == 0 or middle.abs().max() < 1e-5
 
 
 def test_settled_on_blank_maps_stays_finite(steered):
-    steered.settle(torch.zeros(2, 3, SIDE, SIDE))
+    steered.init_from_data(torch.zeros(2, 3, SIDE, SIDE))
     assert all(p.isfinite().all() for p in steered.parameters())
 
 

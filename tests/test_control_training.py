@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from orthodiff.adapters.targets import ATTENTION, ATTENTION_AND_GEGLU
-from orthodiff.components.adapter_set import Bundle
-from orthodiff.components.registry import describe, parts_in
+from orthodiff.components.adapter_set import AdapterSet
+from orthodiff.components.registry import components_in, describe
 from orthodiff.control import condition_of
 from orthodiff.errors import UserError
 from orthodiff.models import load_base
@@ -32,7 +32,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(base: Path, data: Path, out: Path, **flags: object) -> int:
-    usual = {
+    default = {
         "pretrained_model_name_or_path": base,
         "train_data_dir": data,
         "output_dir": out,
@@ -42,7 +42,7 @@ def run(base: Path, data: Path, out: Path, **flags: object) -> int:
         "rank": 4,
     }
     words = ["control"]
-    for name, value in {**usual, **flags}.items():
+    for name, value in {**default, **flags}.items():
         words += [] if value is None else [f"--{name}", str(value)]
     return main(words)
 
@@ -67,9 +67,9 @@ def test_a_run_learns_both_parts_and_opens_bit_for_bit(
     assert (out / "samples" / "step-000004" / "00.png").is_file()
     saved = tensors(out)
     assert saved["hint_encoder.safetensors.conv_out.weight"].any()
-    bundle = Bundle.load(load_base(str(tiny)), out)
-    assert bundle.control is not None
-    for name, own in bundle.control.state_dict().items():
+    adapter_set = AdapterSet.load(load_base(str(tiny)), out)
+    assert adapter_set.control is not None
+    for name, own in adapter_set.control.state_dict().items():
         assert torch.equal(own, saved[f"hint_encoder.safetensors.{name}"])
     assert any("ff.net.0.proj" in name for name in saved)
 
@@ -178,10 +178,10 @@ def test_held_out_maps_are_of_the_kind_that_is_learned(
 def test_replacing_a_run_leaves_none_of_its_parts(tiny: Path, pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run(tiny, pairs, out) == 0
-    assert parts_in(out) == ["unet", "hint_encoder"]
+    assert components_in(out) == ["unet", "hint_encoder"]
     flags = {"method": "none", "rank": None, "overwrite_output_dir": "true"}
     assert run(tiny, pairs, out, **flags) == 0
-    assert parts_in(out) == ["hint_encoder"]
+    assert components_in(out) == ["hint_encoder"]
     assert describe(out)["hint_encoder"]["recipe"]["condition_type"] == "canny"
 
 
@@ -267,9 +267,9 @@ def test_flags_of_empty_prompts_win_over_a_saved_run(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_usual_may_be_spelled_out(flags: list[str], name: str | None) -> None:
-    usual = ["--pretrained_model_name_or_path=x", "--train_data_dir=y"]
-    saved = read_config(usual, ControlConfig, prog="test").resolved()
-    config = read_config([*usual, *flags], ControlConfig, prog="test")
+    default = ["--pretrained_model_name_or_path=x", "--train_data_dir=y"]
+    saved = read_config(default, ControlConfig, prog="test").resolved()
+    config = read_config([*default, *flags], ControlConfig, prog="test")
     assert config.difference(json.loads(json.dumps(saved))) == name
 
 

@@ -86,7 +86,7 @@ VALUES = [
 
 def command(folder: Path, **flags: object) -> list[str]:
     """A command line as one would write it for diffusers' script; True is a switch."""
-    usual = {
+    default = {
         "pretrained_model_name_or_path": POCKET,
         "instance_data_dir": make_pictures(folder / "pictures"),
         "instance_prompt": "a photo of sks dog",
@@ -97,7 +97,7 @@ def command(folder: Path, **flags: object) -> list[str]:
         "learning_rate": 1e-4,
         "report_to": "none",
     }
-    given = {**usual, **flags}.items()
+    given = {**default, **flags}.items()
     return [w for name, v in given for w in ([f"--{name}"] if v is True else [f"--{name}", str(v)])]
 
 

@@ -264,7 +264,7 @@ def test_every_prompt_that_can_come_up_is_embedded(base: Base) -> None:
     assert prompts == set(found.conditioning)
     assert "" in prompts
     assert found.samples[2].prompts == ("a dog, any",)
-    assert torch.equal(found.conditioning[""].hidden, base.unwanted("").hidden)
+    assert torch.equal(found.conditioning[""].hidden, base.negative_embeds("").hidden)
 
 
 def test_many_may_write_one_entry_at_once(tmp_path: Path) -> None:

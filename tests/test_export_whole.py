@@ -16,7 +16,7 @@ from torch import Tensor
 
 import orthodiff
 from orthodiff.components import textual_inversion as tokens
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.errors import UserError
 from orthodiff.export.weight_delta import Contents
 from orthodiff.models import load_base
@@ -154,7 +154,7 @@ def test_a_learned_word_leaves_the_base_its_own_words(tiny: Path, tmp_path: Path
         ),
         "tokens": tokens.create(base, "<sks>", like="dog"),
     }
-    Bundle(base, parts).save(tmp_path / "adapter", base=str(tiny))
+    AdapterSet(base, parts).save(tmp_path / "adapter", base=str(tiny))
     written = orthodiff.export(tmp_path / "adapter", tmp_path / "merged", format="merged")
     assert written.left_out == ("tokens",)
     before, after = (

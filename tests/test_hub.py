@@ -50,10 +50,10 @@ class Session:
 
 def session(folder: Path, endpoint: str, lines: dict[str, dict[str, object]]) -> Session:
     """Train by each of the `lines`, all into runs of their name, with the hub at `endpoint`."""
-    usual = {"max_train_steps": 1, "validation_samples": 0, "overwrite_output_dir": "true"}
+    default = {"max_train_steps": 1, "validation_samples": 0, "overwrite_output_dir": "true"}
     words = []
     for name, flags in lines.items():
-        given = {**usual, **flags}
+        given = {**default, **flags}
         base = Path(str(given.pop("base", "me/tiny")))
         line = arguments(base, folder / "pictures", folder / name, **given)
         if "dataset_name" in flags:

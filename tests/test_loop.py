@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from orthodiff import ADAPTERS
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.models import load_base
 from orthodiff.training.cli.main import main
 from orthodiff.training.events.history import read_history
@@ -55,8 +55,10 @@ def test_layers_are_chosen_by_name_and_convolutions_may_be_among_them(
     tensors = load_file(out / "adapter_model.safetensors")
     assert all("attn1.to_q" in name or "conv1" in name for name in tensors)
     assert any("down_blocks.0.resnets.0.conv1" in name for name in tensors)
-    bundle = Bundle.load(load_base(str(tiny)), out)
-    assert sum(p.numel() for p in bundle.parameters()) == sum(map(torch.numel, tensors.values()))
+    adapter_set = AdapterSet.load(load_base(str(tiny)), out)
+    assert sum(p.numel() for p in adapter_set.parameters()) == sum(
+        map(torch.numel, tensors.values())
+    )
     capsys.readouterr()
     go_on = ["--resume_from_checkpoint", "latest", "--max_train_steps", "6"]
     assert main([*words, "attn1.to_q", *go_on]) == 2

@@ -10,7 +10,7 @@ import pytest
 
 from orthodiff.training.checkpoints.sealed import find_checkpoint, load_checkpoint
 from orthodiff.training.events.log import read_events
-from orthodiff.training.events.oom_hints import relief
+from orthodiff.training.events.oom_hints import oom_hint
 from orthodiff.training.options.config import RunConfig
 from tests.runs import arguments, make_pictures, start, train
 
@@ -50,13 +50,13 @@ def test_memory_that_runs_out_fails_the_run_and_spares_its_checkpoint(
 
 def test_switches_come_in_the_order_of_what_they_save_and_only_while_off() -> None:
     config = RunConfig(pretrained_model_name_or_path="base", train_batch_size=4)
-    said = relief(config)
+    said = oom_hint(config)
     saves = [int(share) for share in re.findall(r"saves (\d+)", said)]
     assert saves == sorted(saves, reverse=True)
     assert saves[-1] > 0
     lean = config.model_copy(
         update={"gradient_checkpointing": True, "train_batch_size": 1, "mixed_precision": "bf16"}
     )
-    assert relief(lean).count("saves") == 1
-    assert "half the --resolution" in relief(lean)
-    assert "--attention sdpa" in relief(config.model_copy(update={"attention": "math"}))
+    assert oom_hint(lean).count("saves") == 1
+    assert "half the --resolution" in oom_hint(lean)
+    assert "--attention sdpa" in oom_hint(config.model_copy(update={"attention": "math"}))

@@ -9,11 +9,11 @@ import torch
 from orthodiff.errors import UserError
 from orthodiff.training.optim.build import (
     OPTIMIZERS,
+    make_lr_scheduler,
     make_optimizer,
-    make_schedule,
     rate_of,
 )
-from orthodiff.training.optim.ema import Averaging
+from orthodiff.training.optim.ema import AveragedWeights
 from tests.runs import make_pictures, train, weights
 from tests.test_config import read
 
@@ -48,7 +48,7 @@ def test_every_optimizer_goes_downhill(name: str) -> None:
         pytest.importorskip({"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}.get(name, name))
     numbers = Numbers()
     optimizer = make_optimizer(read(f"--optimizer={name}"), {"unet": numbers.parameters()})
-    averaging = Averaging(numbers, optimizer, decay=None)
+    averaging = AveragedWeights(numbers, optimizer, decay=None)
     start = numbers.values.square().sum().item()
     for _ in range(100):
         optimizer.zero_grad()
@@ -79,7 +79,7 @@ def test_an_absent_optimizer_is_asked_for(name: str, monkeypatch: pytest.MonkeyP
 def test_courses_of_the_rate(flags: list[str], expected: list[float]) -> None:
     config = read("--learning_rate=1", "--max_train_steps=4", *flags)
     optimizer = make_optimizer(config, {"unet": Numbers().parameters()})
-    schedule = make_schedule(config, optimizer)
+    schedule = make_lr_scheduler(config, optimizer)
     rates = []
     for _ in expected:
         rates.append(schedule.get_last_lr()[0])
@@ -90,7 +90,7 @@ def test_courses_of_the_rate(flags: list[str], expected: list[float]) -> None:
 
 def test_the_average_is_the_formula_s() -> None:
     numbers = Numbers()
-    averaging = Averaging(numbers, torch.optim.SGD(numbers.parameters()), decay=0.5)
+    averaging = AveragedWeights(numbers, torch.optim.SGD(numbers.parameters()), decay=0.5)
     expected = numbers.values.detach().clone()
     for step in range(1, 6):
         with torch.no_grad():

@@ -19,7 +19,7 @@ def base(tiny: Path) -> Base:
 
 
 def config(cache: Path, **more: object) -> DreamBoothConfig:
-    usual = {
+    default = {
         "pretrained_model_name_or_path": "base",
         "instance_data_dir": "pictures",
         "instance_prompt": "a photo of sks dog",
@@ -29,7 +29,7 @@ def config(cache: Path, **more: object) -> DreamBoothConfig:
         "sample_batch_size": 2,
         "cache_dir": cache,
     }
-    return DreamBoothConfig(**{**usual, **more})  # type: ignore[arg-type]
+    return DreamBoothConfig(**{**default, **more})  # type: ignore[arg-type]
 
 
 def made(cache: Path) -> dict[str, bytes]:

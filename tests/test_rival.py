@@ -48,8 +48,8 @@ def test_a_controlnet_learns_resumes_and_paints(
 
     assert run(tiny, pairs, tmp_path / "ours", rival.OUR_START, max_train_steps=1) == 0
     own = ControlNetModel.from_pretrained(tmp_path / "ours" / rival.NAME)
-    embedding, usual = own.controlnet_cond_embedding, net.controlnet_cond_embedding
-    assert embedding.conv_in.weight.std() > 2 * usual.conv_in.weight.std()
+    embedding, default = own.controlnet_cond_embedding, net.controlnet_cond_embedding
+    assert embedding.conv_in.weight.std() > 2 * default.conv_in.weight.std()
 
 
 def test_ahead_is_of_pairs() -> None:

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 import orthodiff
 from orthodiff.components import textual_inversion as tokens
-from orthodiff.components.adapter_set import Bundle
-from orthodiff.components.registry import UNSETTLED, parts_in
+from orthodiff.components.adapter_set import AdapterSet
+from orthodiff.components.registry import INCOMPLETE, components_in
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import aside, replacing
 from orthodiff.models import load_base
@@ -172,7 +172,7 @@ def test_what_a_later_turn_left_damaged_costs_no_whole_checkpoint(tmp_path: Path
     assert passed_over(tmp_path, 20) == []
 
 
-def bundle(folder: Path, tiny: Path, fill: float) -> Path:
+def adapter_set(folder: Path, tiny: Path, fill: float) -> Path:
     """A sealed checkpoint of every part that a text training learns, all its numbers alike."""
     base = load_base(str(tiny))
     targets = {"unet": (base.unet, ("to_q",)), "text_encoder": (base.texts[0].model, ("q_proj",))}
@@ -180,7 +180,7 @@ def bundle(folder: Path, tiny: Path, fill: float) -> Path:
         name: orthodiff.attach(model, orthodiff.HRA(rank=2), targets=layers)
         for name, (model, layers) in targets.items()
     }
-    whole = Bundle(base, {**parts, "tokens": tokens.create(base, "<sks>", vectors=1)})
+    whole = AdapterSet(base, {**parts, "tokens": tokens.create(base, "<sks>", vectors=1)})
     with torch.no_grad():
         for parameter in whole.parameters():
             parameter.fill_(fill)
@@ -194,21 +194,21 @@ def fills(folder: Path) -> set[float]:
 
 
 def test_parts_that_cannot_be_exchanged_are_withdrawn(tiny: Path, tmp_path: Path) -> None:
-    checkpoint = bundle(tmp_path, tiny, 1.0)
+    checkpoint = adapter_set(tmp_path, tiny, 1.0)
     (tmp_path / "adapter_model.safetensors").mkdir()
     with pytest.raises(OSError, match="adapter_model"):
         spread_adapter(checkpoint, tmp_path)
     assert not (tmp_path / ".aside").exists()
     with pytest.raises(UserError, match="has no adapter_config"):
-        parts_in(tmp_path)
+        components_in(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_crash_while_parts_are_exchanged_leaves_no_mixture(tiny: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    old, new = (bundle(run, tiny, fill) for fill in (1.0, 2.0))
+    old, new = (adapter_set(run, tiny, fill) for fill in (1.0, 2.0))
     spread_adapter(old, run)
-    assert set(parts_in(run)) == {"unet", "text_encoder", "tokens"}
+    assert set(components_in(run)) == {"unet", "text_encoder", "tokens"}
     whole = shutil.copytree(run, tmp_path / "whole")
     seen = set()
     for moment in itertools.count():
@@ -220,16 +220,16 @@ def test_a_crash_while_parts_are_exchanged_leaves_no_mixture(tiny: Path, tmp_pat
                 spread_adapter(new, run)
             os._exit(0)
         survived = os.waitpid(child, 0)[1] == 0
-        if (run / UNSETTLED).exists():
+        if (run / INCOMPLETE).exists():
             with pytest.raises(UserError, match="Continue its training"):
-                parts_in(run)
+                components_in(run)
             with open_run(run, resume=True, overwrite=False):
                 with pytest.raises(UserError, match="has no adapter_config"):
-                    parts_in(run)
+                    components_in(run)
                 spread_adapter(new, run)
             seen.add("refused")
         found = fills(run)
-        assert len(parts_in(run)) == 3
+        assert len(components_in(run)) == 3
         assert found in ({1.0}, {2.0})
         seen |= found
         if survived:
@@ -242,11 +242,11 @@ def dying_at(moment: int) -> Iterator[None]:
     """The process ends at once in the call of that number that names or removes a file."""
     calls = itertools.count()
 
-    def deadly(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def deadly(default: Callable[..., Any]) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:
             if next(calls) == moment:
                 os._exit(9)
-            return usual(*given, **named)
+            return default(*given, **named)
 
         return call
 

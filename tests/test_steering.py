@@ -10,7 +10,7 @@ from PIL import Image
 import orthodiff
 from orthodiff import control
 from orthodiff.cli.main import main
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.compose import load_all
 from orthodiff.control import Steering
 from orthodiff.errors import UserError
@@ -50,9 +50,9 @@ def folders(base, tmp_path_factory):
             hints = control.attach(base.unet, control.Canny(), factor=base.factor)
             stir(hints.parameters(), by=0.2, seed=seed)
             parts["hint_encoder"] = hints
-        bundle = Bundle(base, parts)
-        bundle.save(root / name, base="tiny")
-        bundle.detach()
+        adapter_set = AdapterSet(base, parts)
+        adapter_set.save(root / name, base="tiny")
+        adapter_set.detach()
     return root
 
 
@@ -193,7 +193,7 @@ def test_bad_requests_write_nothing(call, folders, maps, words, said):
 @pytest.mark.parametrize("words", [["--strength", 0.5], ["--merge"]])
 def test_a_hint_encoder_alone_has_no_weights_to_change(base, call, tmp_path, words):
     hints = control.attach(base.unet, control.Canny(), factor=base.factor)
-    Bundle(base, {"hint_encoder": hints}).save(tmp_path / "alone", base="tiny")
+    AdapterSet(base, {"hint_encoder": hints}).save(tmp_path / "alone", base="tiny")
     hints.detach()
     code, told = call("--adapter", tmp_path / "alone", *words)
     assert code == 2
@@ -234,9 +234,9 @@ def test_inspect_shows_the_control(folders, capsys):
 
 @pytest.fixture
 def steered(base, folders):
-    bundle = Bundle.load(base, folders / "control")
-    yield bundle.control
-    bundle.detach()
+    adapter_set = AdapterSet.load(base, folders / "control")
+    yield adapter_set.control
+    adapter_set.detach()
 
 
 REQUEST = GenerateRequest(prompts=("a dog",) * 3, seeds=(0, 0, 0), num_inference_steps=4)
@@ -282,11 +282,11 @@ def test_pictures_do_not_depend_on_their_batch(base, steered):
 
 
 def test_a_control_and_a_subject_are_composed_in_order(base, folders):
-    bundle = load_all(base, [folders / "control", folders / "subject"])
-    name, layer = next(iter(bundle.unet.layers.items()))
-    bundle.merge()
+    adapter_set = load_all(base, [folders / "control", folders / "subject"])
+    name, layer = next(iter(adapter_set.unet.layers.items()))
+    adapter_set.merge()
     both = layer.base_layer.weight.clone()
-    bundle.detach()
+    adapter_set.detach()
     one = orthodiff.load(base.unet, folders / "control")
     one.merge()
     one.detach(merged=True)  # for good: the second turns what the first has turned
@@ -299,10 +299,10 @@ def test_a_control_and_a_subject_are_composed_in_order(base, folders):
 def test_after_stacking_the_base_is_as_it_was(tiny, folders):
     base = load_base(str(tiny))
     before = levels(base, None)
-    bundle = load_all(base, [folders / "subject", folders / "control"], strength=0.5)
-    assert bundle.control is not None
-    assert np.abs(levels(base, Steering(bundle.control, [EDGES] * 3)) - before).max() > 3
-    bundle.detach()
+    adapter_set = load_all(base, [folders / "subject", folders / "control"], strength=0.5)
+    assert adapter_set.control is not None
+    assert np.abs(levels(base, Steering(adapter_set.control, [EDGES] * 3)) - before).max() > 3
+    adapter_set.detach()
     assert np.array_equal(levels(base, None), before)
     assert not base.unet.conv_in._forward_hooks
 
@@ -316,9 +316,9 @@ def test_a_refused_text_encoder_takes_back_the_composed_unet(tiny, tmp_path):
                 base.text_encoder, method, targets=orthodiff.TEXT_ATTENTION
             ),
         }
-        bundle = Bundle(base, parts)
-        bundle.save(tmp_path / name, base="tiny")
-        bundle.detach()
+        adapter_set = AdapterSet(base, parts)
+        adapter_set.save(tmp_path / name, base="tiny")
+        adapter_set.detach()
     with pytest.raises(UserError):
         load_all(base, [tmp_path / "one", tmp_path / "two"])
     orthodiff.attach(base.unet, orthodiff.HRA(rank=2)).detach()
@@ -362,11 +362,11 @@ def test_evaluate_control_measures_pictures_as_the_maps_were_computed(
     tiny, folders, maps, tmp_path
 ):
     words = ["--prompt", "a dog", "--condition_from", maps / "photo.png"]
-    usual, keen = tmp_path / "usual", tmp_path / "keen"
-    assert evaluate(tiny, folders / "control", usual, *words) == 0
+    default, keen = tmp_path / "usual", tmp_path / "keen"
+    assert evaluate(tiny, folders / "control", default, *words) == 0
     thresholds = ["--condition_setting", "low=5", "--condition_setting", "high=10"]
     assert evaluate(tiny, folders / "control", keen, *words, *thresholds) == 0
-    told = [json.loads((folder / "report.json").read_text()) for folder in (usual, keen)]
+    told = [json.loads((folder / "report.json").read_text()) for folder in (default, keen)]
     assert told[1]["settings"] == {"low": 5, "high": 10}
     assert told[0]["following"]["f1"]["value"] < told[1]["following"]["f1"]["value"]
 

@@ -32,7 +32,7 @@ from tests.runs import make_pictures, train
 
 SIZE = (32, 32)
 SQUARE = [[[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75], [0.25, 0.25]]]
-WISHES = {"prompt": ("a cat", "a dog"), "num_images": 2, "num_inference_steps": 2, "seed": 3}
+SAMPLING = {"prompt": ("a cat", "a dog"), "num_images": 2, "num_inference_steps": 2, "seed": 3}
 
 
 def train_control(base: Path, output: Path) -> Path:
@@ -77,8 +77,9 @@ def filled(tab: Control, **changes: Any) -> dict[Any, Any]:
         "subject": tab.subject, "end": tab.end, "compare": tab.compare, "kind": tab.source.kind,
         "example": tab.source.example, "pictures": tab.source.pictures, "maps": tab.source.maps,
         "drawing": tab.source.drawing, "low": tab.source.low, "high": tab.source.high,
-        "prompts": tab.wishes.prompts, "negative": tab.wishes.negative, "count": tab.wishes.count,
-        "seed": tab.wishes.seed, "steps": tab.wishes.steps, "guidance": tab.wishes.guidance,
+        "prompts": tab.sampling.prompts, "negative": tab.sampling.negative,
+        "count": tab.sampling.count, "seed": tab.sampling.seed,
+        "steps": tab.sampling.steps, "guidance": tab.sampling.guidance,
     }  # fmt: skip
     values = {name: field.value for name, field in fields.items()}
     values |= {"control": "edges", "subject": NOBODY, "steps": 2, "count": 1, **changes}
@@ -211,7 +212,7 @@ def test_the_page_paints_what_the_command_line_paints(
     adapters = [studio.controls()["edges"], studio.store.folder("vase")]
     options = steered_options(
         maps, tmp_path / "out", base=str(tiny), adapters=adapters, strength=0.8, start=0, end=1,
-        wishes=WISHES,
+        sampling=SAMPLING,
     )  # fmt: skip
     painted = studio.painter.paint(options, compare=True)
     assert len(painted.adapted) == len(painted.overlays) == 8
@@ -224,8 +225,8 @@ def test_the_page_paints_what_the_command_line_paints(
     assert recipe
     assert (recipe.condition_type, recipe.control_strength) == ("canny", 0.8)
 
-    words = [f"--{name}={value}" for name, value in WISHES.items() if name != "prompt"]
-    words += ["--prompt", *WISHES["prompt"], "--adapter", *adapters]
+    words = [f"--{name}={value}" for name, value in SAMPLING.items() if name != "prompt"]
+    words += ["--prompt", *SAMPLING["prompt"], "--adapter", *adapters]
     words += ["--condition", *options.condition, "--control_strength=0.8", "--width=32"]
     words += [f"--pretrained_model_name_or_path={tiny}", f"--output_dir={tmp_path / 'cli'}"]
     assert main(["generate", "--height=32", *map(str, words)]) == 0

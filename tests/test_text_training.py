@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from orthodiff.cli.main import main as orthodiff_main
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.io.png_metadata import read_recipe
 from orthodiff.models import load_base
 from tests.runs import make_pictures, train
@@ -67,7 +67,7 @@ def test_validation_shows_the_words_of_now(tiny: Path, pictures: Path, tmp_path:
     assert len(set(samples)) == 3
     base = load_base(str(tiny))
     before = base.embed("<sks>").hidden
-    Bundle.load(base, tmp_path / "run")
+    AdapterSet.load(base, tmp_path / "run")
     assert not torch.equal(base.embed("<sks>").hidden, before)
 
 

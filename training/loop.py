@@ -12,7 +12,7 @@ from torch import Tensor
 
 from orthodiff.io.atomic import replace_file
 
-from .checkpoints.manager import Keeper
+from .checkpoints.manager import CheckpointManager
 from .checkpoints.sealed import is_kept, passed_over
 from .engine.recorded import Replay, Results
 from .events.failures import GO_ON, check_finite
@@ -33,55 +33,59 @@ from .objective import (
     snr_weights,
     target,
 )
-from .optim.step import Learning
+from .optim.step import OptimizerStep
 from .run.hardware import attending, replays, set_up
-from .run.prepare import Parts
+from .run.prepare import RunContext
 from .validation.validator import is_due, make_validator
 
-SETTLED_ON = 16
+INIT_SAMPLES = 16
 """Samples to which the start of what is learned is suited."""
 
 
-def train(parts: Parts, report: Report, stop: StopSignal) -> None:
+def train(context: RunContext, report: Report, stop: StopSignal) -> None:
     """Train the adapter and write it to the output folder, telling `report` what happens.
 
     Raises:
         Interrupted: a signal asked to stop; a checkpoint was saved if there was a step.
         FloatingPointError: loss or gradient are no longer finite numbers.
     """
-    config = parts.config
-    if parts.accelerator.is_main_process:
+    config = context.config
+    if context.accelerator.is_main_process:
         replace_file(config.output_dir / "config.yaml", config.to_yaml().encode())
-    report(_started(parts))
-    trainer = Trainer(parts, report)
+    report(_started(context))
+    trainer = Trainer(context, report)
     with stop.between_steps():
         pace = trainer.run(stop)
-        if parts.accelerator.is_main_process:
-            trainer.keeper.finish(samples_per_second=pace)
-    parts.accelerator.wait_for_everyone()
+        if context.accelerator.is_main_process:
+            trainer.checkpoints.finish(samples_per_second=pace)
+    context.accelerator.wait_for_everyone()
 
 
 class Trainer:
     """Goes through the steps, from batches over the loss to an update, and tells what happens."""
 
-    def __init__(self, parts: Parts, report: Report) -> None:
-        self.config, self.accelerator, self.base = parts.config, parts.accelerator, parts.base
-        self.parts, self.report, self.keeper = parts, report, Keeper(parts, report)
+    def __init__(self, context: RunContext, report: Report) -> None:
+        self.config, self.accelerator, self.base = context.config, context.accelerator, context.base
+        self.context, self.report, self.checkpoints = (
+            context,
+            report,
+            CheckpointManager(context, report),
+        )
         self.device, self.dtype = self.base.device, self.base.dtype  # asking takes diffusers long
-        self.streams = make_streams(parts)
+        self.streams = make_streams(context)
         self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.device)
-        self.validator = make_validator(parts, self.streams[0], self.schedule)
-        self.learned = parts.task.attach(self.config, self.base)
-        parts.task.settle(self.learned, self._first_seen)
-        self.base.park_encoders(texts=not self.learned.reads)
+        self.validator = make_validator(context, self.streams[0], self.schedule)
+        self.adapter_set = context.task.attach(self.config, self.base)
+        context.task.init_from_data(self.adapter_set, self._first_seen)
+        self.base.park_encoders(texts=not self.adapter_set.reads)
         set_up(self.config, self.base.unet)
-        self.learning = Learning(parts, self.learned)
-        can_replay = replays(self.config, self.device) and not self.learned.reads
+        self.optimizer_step = OptimizerStep(context, self.adapter_set)
+        can_replay = replays(self.config, self.device) and not self.adapter_set.reads
         self.replay = Replay() if can_replay else None  # prompts that are read anew are no tensors
 
     def run(self, stop: StopSignal) -> float | None:
         """Every step from the start or the checkpoint to `max_train_steps`; samples a second."""
-        config, first, pace = self.config, self.parts.start_step, None
+        config, first, pace = self.config, self.context.start_step, None
         self.measure(first, stop)
         if asked := stop.agreed(self.accelerator):
             raise Interrupted(asked, f"after step {first}; {GO_ON}" if first else NOTHING_YET)
@@ -106,7 +110,7 @@ class Trainer:
                 self.accelerator.wait_for_everyone()  # or a launcher ends the one that still saves
                 raise Interrupted(asked, f"after step {step}; {GO_ON}")
             away += time.monotonic() - paused
-        return step_size(self.parts) / pace if pace else None
+        return step_size(self.context) / pace if pace else None
 
     def step(self, step: int) -> tuple[float, float]:
         """One update: the mean loss of its batches, and its rate. Chance is from (seed, step)."""
@@ -117,7 +121,7 @@ class Trainer:
                 losses.append(self._pass(batch, penalty_share=1 / len(batches)))
         mean = self.accelerator.reduce(torch.stack(losses).sum(), "mean").item()
         check_finite("loss", mean, step=step, rate=self.config.rate)
-        return mean, self.learning.update(step)
+        return mean, self.optimizer_step.update(step)
 
     def _pass(self, batch: Batch, *, penalty_share: float) -> Tensor:
         """Add the gradients of `batch` to the parameters'; what it adds to the step's loss."""
@@ -127,7 +131,7 @@ class Trainer:
             return loss.detach()
         compute = partial(self._gradients, batch, penalty_share=penalty_share)
         results = self.replay(batch.tensors(), compute)
-        for parameter, gradient in zip(self.learning.parameters, results[1:], strict=True):
+        for parameter, gradient in zip(self.optimizer_step.parameters, results[1:], strict=True):
             if parameter.grad is None or gradient is None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad
             else:
@@ -137,7 +141,7 @@ class Trainer:
 
     def _gradients(self, batch: Batch, *, penalty_share: float) -> Results:
         """The loss of `batch` and every parameter's gradient, which is left as it was."""
-        parameters = self.learning.parameters
+        parameters = self.optimizer_step.parameters
         before = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None
@@ -153,7 +157,7 @@ class Trainer:
         snr = snr_weights(self.schedule, batch.timesteps, self.config.snr_gamma)
         loss = (self._errors(batch) * batch.weights * snr).sum() / self._share
         with self.accelerator.autocast():
-            return loss + self.learned.regularizer() * penalty_share
+            return loss + self.adapter_set.regularizer() * penalty_share
 
     def _errors(self, batch: Batch) -> Tensor:
         """The error `(B,)` of each sample, before any weight but the mask's."""
@@ -161,7 +165,7 @@ class Trainer:
         wanted = target(self.schedule, batch.latents, batch.noise, batch.timesteps)
         with self.accelerator.autocast():
             noisy = noisy.to(self.dtype)
-            output = self.parts.task.predict(self.base, self.learned, noisy, batch)
+            output = self.context.task.predict(self.base, self.adapter_set, noisy, batch)
         unmasked = self.config.unmasked_weight
         return sample_errors(output, wanted, batch.mask, unmasked_weight=unmasked)
 
@@ -179,12 +183,12 @@ class Trainer:
         return [batch.to(self.device, self.dtype) for batch in batches]
 
     def _first_seen(self) -> Batch:
-        """The first samples, as many as `SETTLED_ON` where they are of one shape."""
+        """The first samples, as many as `INIT_SAMPLES` where they are of one shape."""
         batches = step_batches(
             self.streams[:1],
             1,
-            share=SETTLED_ON,
-            most=SETTLED_ON,
+            share=INIT_SAMPLES,
+            most=INIT_SAMPLES,
             process=0,
             processes=1,
             num_timesteps=len(self.schedule.alphas_cumprod),
@@ -199,9 +203,9 @@ class Trainer:
     def save(self, step: int) -> None:
         """Seal a checkpoint."""
         if self.accelerator.is_main_process:
-            state = self.learning.state_dict()
-            with self.learning.averaging.shown():
-                self.keeper.save(step, self.learned, state)
+            state = self.optimizer_step.state_dict()
+            with self.optimizer_step.averaged_weights.shown():
+                self.checkpoints.save(step, self.adapter_set, state)
 
     def measure(self, step: int, stop: StopSignal | None = None) -> bool:
         """What is due after `step`, unless an earlier turn of the run has done it.
@@ -211,14 +215,14 @@ class Trainer:
         """
         if not self.accelerator.is_main_process or not is_due(self.config, step):
             return True
-        if any(score["step"] == step for score in self.keeper.scores):
+        if any(score["step"] == step for score in self.checkpoints.scores):
             return True
-        steer = partial(self.parts.task.steering, self.config, self.learned)
-        with self.learning.averaging.shown(), suppress(_LeftOffError):
+        steer = partial(self.context.task.steering, self.config, self.adapter_set)
+        with self.optimizer_step.averaged_weights.shown(), suppress(_LeftOffError):
             for event in self.validator.measure(
                 step, self._errors, steer, on_step=partial(_leave_off, stop)
             ):
-                self.keeper.note(event) if isinstance(event, Scored) else self.report(event)
+                self.checkpoints.note(event) if isinstance(event, Scored) else self.report(event)
             return True
         return False
 
@@ -232,25 +236,27 @@ def _leave_off(stop: StopSignal | None, done: int, total: int) -> None:
         raise _LeftOffError
 
 
-def _started(parts: Parts) -> Started:
-    config = parts.config
+def _started(context: RunContext) -> Started:
+    config = context.config
     return Started(
         pid=os.getpid(),
         method=config.method,
-        parameters=parts.num_parameters,
+        parameters=context.num_parameters,
         steps=config.max_train_steps,
-        start_step=parts.start_step,
+        start_step=context.start_step,
         output_dir=str(config.output_dir),
-        instance_prompt=parts.task.describe(config).get("instance_prompt", ""),
-        base=parts.base.name,
-        processes=parts.accelerator.num_processes,
-        batch_size=step_size(parts),
-        passed_over=passed_over(config.output_dir, parts.start_step) if parts.checkpoint else (),
+        instance_prompt=context.task.describe(config).get("instance_prompt", ""),
+        base=context.base.name,
+        processes=context.accelerator.num_processes,
+        batch_size=step_size(context),
+        passed_over=passed_over(config.output_dir, context.start_step)
+        if context.checkpoint
+        else (),
     )
 
 
-def step_size(parts: Parts) -> int:
+def step_size(context: RunContext) -> int:
     """Samples of the subject in one step, over all processes."""
-    config = parts.config
+    config = context.config
     share = config.train_batch_size * config.gradient_accumulation_steps
-    return share * parts.accelerator.num_processes
+    return share * context.accelerator.num_processes

@@ -21,7 +21,7 @@ from orthodiff.adapters.method import Method, Parameters
 from orthodiff.adapters.targets import adaptable_layers
 from orthodiff.errors import UserError
 
-Settled = tuple[Method, Parameters]
+Baked = tuple[Method, Parameters]
 
 
 def compose(a: Adapter, b: Adapter) -> Adapter:
@@ -50,7 +50,7 @@ def interpolate(a: Adapter, b: Adapter, t: float) -> Adapter:
             models; nothing is changed then.
     """
 
-    def between(first: Settled, second: Settled) -> Settled:
+    def between(first: Baked, second: Baked) -> Baked:
         found = first[0].between(first[1], *second, t)
         if found is None:
             raise UserError(
@@ -70,11 +70,11 @@ def inverse(adapter: Adapter) -> Adapter:
     Raises:
         UserError: for LoRA, which does not rotate.
     """
-    turned = {name: _inverse(_settle(adapter, name)) for name in adapter.layers}
+    turned = {name: _inverse(_baked(adapter, name)) for name in adapter.layers}
     return _replace(adapter, None, turned)
 
 
-def _product(first: Settled, second: Settled) -> Settled:
+def _product(first: Baked, second: Baked) -> Baked:
     joined = first[0].join(first[1], *second)
     if joined is not None:
         return joined
@@ -83,15 +83,15 @@ def _product(first: Settled, second: Settled) -> Settled:
     return chain, chain.gather(parts_a + parts_b)
 
 
-def _links(settled: Settled) -> tuple[tuple[Link, ...], list[Parameters]]:
-    method, parameters = settled
+def _links(baked: Baked) -> tuple[tuple[Link, ...], list[Parameters]]:
+    method, parameters = baked
     if isinstance(method, Chain):
         return method.links, [own for _, own in method.split(parameters)]
     return (Link(method),), [parameters]
 
 
-def _inverse(settled: Settled) -> Settled:
-    method, parameters = settled
+def _inverse(baked: Baked) -> Baked:
+    method, parameters = baked
     if isinstance(method, Chain):
         return method.turned_round(parameters)
     if (inverted := method.invert(parameters)) is not None:
@@ -100,19 +100,19 @@ def _inverse(settled: Settled) -> Settled:
     return chain, chain.gather([parameters])
 
 
-def _combine(a: Adapter, b: Adapter, combine: Callable[[Settled, Settled], Settled]) -> Adapter:
+def _combine(a: Adapter, b: Adapter, combine: Callable[[Baked, Baked], Baked]) -> Adapter:
     names = dict.fromkeys([*a.layers, *b.layers])
     for adapter in (a, b):
-        _settle(adapter, next(iter(adapter.layers)))  # what cannot be combined is so in all layers
+        _baked(adapter, next(iter(adapter.layers)))  # what cannot be combined is so in all layers
     combined = {}
     for name in names:
         with naming(name):
-            combined[name] = combine(_settle(a, name, other=b), _settle(b, name, other=a))
+            combined[name] = combine(_baked(a, name, other=b), _baked(b, name, other=a))
     return _replace(a, b, combined)
 
 
 @torch.no_grad()
-def _settle(adapter: Adapter, name: str, *, other: Adapter | None = None) -> Settled:
+def _baked(adapter: Adapter, name: str, *, other: Adapter | None = None) -> Baked:
     """Return one layer's method and float64 parameters, of the identity where it is not adapted.
 
     They are on the CPU, wherever the two models are: the matrices are small.
@@ -120,9 +120,9 @@ def _settle(adapter: Adapter, name: str, *, other: Adapter | None = None) -> Set
     if name in adapter.layers:
         parameters = adapter.layers[name].adapter_parameters()
         own = {key: p.detach().cpu().double() for key, p in parameters.items()}
-        return adapter.method.settle(own, adapter.strength)
+        return adapter.method.bake_strength(own, adapter.strength)
     some = next(iter(adapter.layers))
-    method, _ = _settle(adapter, some)
+    method, _ = _baked(adapter, some)
     assert other is not None
     sizes = dimensions(other.layers[name].base_layer)
     try:
@@ -135,7 +135,7 @@ def _settle(adapter: Adapter, name: str, *, other: Adapter | None = None) -> Set
     return method, {key: p.double() for key, p in start.items()}
 
 
-def _replace(a: Adapter, b: Adapter | None, combined: dict[str, Settled]) -> Adapter:
+def _replace(a: Adapter, b: Adapter | None, combined: dict[str, Baked]) -> Adapter:
     """Put the combined layers into a's model."""
     held = {name: _base_layer(a, name) for name in combined}
     dtype = a.parameters()[0].dtype

@@ -166,7 +166,7 @@ class BOFT(Method):
         """
         return (rotation_power(factors[0], strength),)
 
-    def settle(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+    def bake_strength(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
         """Return the generators of each factor's blocks at this strength, and the scale."""
         plain = dataclasses.replace(self, dropout=0.0)
         if strength == 1:

@@ -84,13 +84,14 @@ class Chain(Method):
         powers = [link.method.power(own, strength) for link, own in self._factors(factors)]
         return tuple(factor for power in powers for factor in power)
 
-    def settle(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
-        """Return a chain of settled links."""
-        settled = [
-            (link, *link.method.settle(own, strength)) for link, own in self.split(parameters)
+    def bake_strength(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+        """Return a chain of links with their strength baked in."""
+        baked = [
+            (link, *link.method.bake_strength(own, strength))
+            for link, own in self.split(parameters)
         ]
-        chain = Chain(tuple(Link(method, link.inverse) for link, method, _ in settled))
-        return chain, chain.gather([own for _, _, own in settled])
+        chain = Chain(tuple(Link(method, link.inverse) for link, method, _ in baked))
+        return chain, chain.gather([own for _, _, own in baked])
 
     def turned_round(self, parameters: Parameters) -> tuple[Chain, Parameters]:
         """Return the chain of R^T: every link inverted, in reverse order."""

@@ -149,7 +149,7 @@ class HRA(Method):
                 "determinant -1 and so no real powers. Use 0 or 1, or train with an even rank."
             )
 
-    def settle(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+    def bake_strength(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
         """Return reflections of R^strength: as many as there are, found again unless it is 1."""
         if strength == 1 and not self.strict:
             return _of_rank(self.rank), parameters

@@ -96,7 +96,7 @@ class Method:
         """Return the factors with every angle times `strength`: orthogonal at every value."""
         raise NotImplementedError
 
-    def settle(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+    def bake_strength(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
         """Return a method and parameters that turn at strength 1 as these do at `strength`.
 
         What matters in training only is left out of the method.
@@ -110,19 +110,19 @@ class Method:
         )
 
     def invert(self, parameters: Parameters) -> Parameters | None:
-        """Return parameters of R^T for a settled method, or None where it has none."""
+        """Return parameters of R^T for a method at strength 1, or None where it has none."""
         return None
 
     def join(
         self, parameters: Parameters, other: Method, others: Parameters
     ) -> tuple[Method, Parameters] | None:
-        """Return a method and parameters of `R R_other`, both settled, or None for a chain."""
+        """Return a method and parameters of `R R_other`, at strength 1, or None for a chain."""
         return None
 
     def between(
         self, parameters: Parameters, other: Method, others: Parameters, t: float
     ) -> tuple[Method, Parameters] | None:
-        """Return a method and parameters on the geodesic to `other`'s, both settled, or None."""
+        """Return a method and parameters on the geodesic to `other`'s, at strength 1, or None."""
         return None
 
     def angles(self, factors: Factors) -> Tensor:

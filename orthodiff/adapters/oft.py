@@ -119,7 +119,7 @@ class OFT(Method):
         """Return real powers of the blocks."""
         return (rotation_power(factors[0], strength),)
 
-    def settle(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+    def bake_strength(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
         """Return plain OFT with the generators of R^strength."""
         plain = dataclasses.replace(self, eps=None, dropout=0.0)
         if strength == 1 and self.eps is None:

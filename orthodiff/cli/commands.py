@@ -18,7 +18,7 @@ from orthodiff.cli.options import (
     make_folder,
     progress,
 )
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.registry import describe
 from orthodiff.control import Steering, overlay
 from orthodiff.evaluation.image_grid import contact_sheet
@@ -55,15 +55,15 @@ def generate_command(arguments: Sequence[str]) -> None:
     options = read_options(GenerateOptions, arguments, prog="python -m orthodiff generate")
     hush()
     base = options.open_base()
-    bundle = options.attach(base, options.adapter)
+    adapter_set = options.attach(base, options.adapter)
     prompts = options.prompt * max(options.num_maps, 1)
     request = options.request(prompts, num_images=options.num_images).resolved(base)
-    steering = options.steering(bundle, request, on_note=_note)
+    steering = options.steering(adapter_set, request, on_note=_note)
     make_folder(options.output_dir)
     with progress() as on_step:
         pictures = generate(base, request, steering=steering, on_step=on_step)
     for number, picture in enumerate(pictures):
-        recipe = recipe_of(base, request, number, bundle=bundle, options=options)
+        recipe = recipe_of(base, request, number, adapter_set=adapter_set, options=options)
         save_png(picture, options.output_dir / f"{number:02d}.png", recipe)
     shown = _with_maps(pictures, steering, options.output_dir) if steering else pictures
     sheet = contact_sheet(shown, multiple=3 if steering else 1)
@@ -113,7 +113,7 @@ def recipe_of(
     request: GenerateRequest,
     number: int,
     *,
-    bundle: Bundle | None,
+    adapter_set: AdapterSet | None,
     options: GenerateOptions,
 ) -> Recipe:
     """How picture `number` of a resolved request was made."""
@@ -129,13 +129,15 @@ def recipe_of(
         scheduler=type(base.scheduler).__name__,
         base=base.name,
         adapter=" + ".join(map(str, options.adapter)),
-        method=bundle.method if bundle else "",
+        method=adapter_set.method if adapter_set else "",
         strength=options.strength,
         merged=options.merge,
         condition=str(ready or ""),
         condition_from=str(source or ""),
         condition_model=options.condition_model or "",
-        condition_type=bundle.control.condition.name if bundle and bundle.control else "",
+        condition_type=adapter_set.control.condition.name
+        if adapter_set and adapter_set.control
+        else "",
         condition_setting=" ".join(options.condition_setting),
         control_strength=options.control_strength,
         control_start=options.control_start,

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import (
     Condition,
     Steering,
@@ -70,14 +70,14 @@ class ControlOptions(BaseModel):
         return len(self.condition) + len(self.condition_from)
 
     def steering(
-        self, bundle: Bundle | None, request: GenerateRequest, *, on_note: OnNote
+        self, adapter_set: AdapterSet | None, request: GenerateRequest, *, on_note: OnNote
     ) -> Steering | None:
         """Maps in the size of a resolved request, each for as many pictures as there are of it.
 
         Raises:
             UserError: no adapter is steered by such maps, or a map cannot be used.
         """
-        control = bundle.control if bundle else None
+        control = adapter_set.control if adapter_set else None
         if not self.num_maps:
             if control:
                 on_note(f"Without a map ({control.condition.name}), nothing steers the pictures.")

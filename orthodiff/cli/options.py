@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
 from orthodiff.cli.gc import uncollected
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.compose import load_all
 from orthodiff.errors import UserError
 from orthodiff.models import Base, load_base
@@ -62,13 +62,13 @@ class Options(BaseModel):
         """
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         check_device(device)
-        usual = "fp32" if torch.device(device).type == "cpu" else "fp16"
+        default = "fp32" if torch.device(device).type == "cpu" else "fp16"
         with uncollected():
             return load_base(
                 self.pretrained_model_name_or_path,
                 revision=self.revision,
                 variant=self.variant,
-                dtype=DTYPES[self.dtype or usual],
+                dtype=DTYPES[self.dtype or default],
                 device=device,
             )
 
@@ -86,7 +86,7 @@ class Options(BaseModel):
             batch_size=self.batch_size,
         )
 
-    def attach(self, base: Base, folders: Sequence[Path]) -> Bundle | None:
+    def attach(self, base: Base, folders: Sequence[Path]) -> AdapterSet | None:
         """Put what `folders` hold on the base, in this order, at this strength, merged if asked.
 
         Raises:
@@ -97,17 +97,17 @@ class Options(BaseModel):
             if asked:
                 raise UserError(f"`{asked}` needs an adapter. Add --adapter FOLDER.")
             return None
-        bundle = load_all(base, folders, strength=self.strength)
-        if asked and not bundle.adapters:
-            bundle.detach()
-            parts = ", ".join(bundle.parts)
+        adapter_set = load_all(base, folders, strength=self.strength)
+        if asked and not adapter_set.adapters:
+            adapter_set.detach()
+            parts = ", ".join(adapter_set.components)
             raise UserError(
                 f"`{asked}` is about changed weights, but `{folders[0]}` holds none, only {parts}. "
                 "Leave it out; --control_strength says how much a map counts."
             )
         if self.merge:
-            bundle.merge()
-        return bundle
+            adapter_set.merge()
+        return adapter_set
 
 
 def check_device(device: str) -> None:

@@ -10,38 +10,38 @@ from torch import Tensor, nn
 
 from orthodiff import control
 from orthodiff.adapters.adapter import Adapter
-from orthodiff.components.registry import KINDS, Part, parts_in
+from orthodiff.components.registry import COMPONENTS, Component, components_in
 from orthodiff.errors import UserError
 from orthodiff.io.publishing import publishing
 from orthodiff.models import Base, Conditioning
 
 
-class Bundle:
-    """The parts learned for `base`, by name: `unet`, `text_encoder`, ... (see `KINDS`)."""
+class AdapterSet:
+    """The parts learned for `base`, by name: `unet`, `text_encoder`, ... (see `COMPONENTS`)."""
 
-    def __init__(self, base: Base, parts: Mapping[str, Part]) -> None:
+    def __init__(self, base: Base, components: Mapping[str, Component]) -> None:
         self.base = base
-        self.parts = dict(parts)
+        self.components = dict(components)
         self.changed()
 
     @classmethod
-    def load(cls, base: Base, folder: str | Path) -> Bundle:
+    def load(cls, base: Base, folder: str | Path) -> AdapterSet:
         """Put on `base` every part that `folder` holds.
 
         Raises:
             UserError: a part cannot be read or does not fit; the base is left as it was.
         """
         folder = Path(folder)
-        bundle = cls(base, {})
+        adapter_set = cls(base, {})
         try:
-            for name in parts_in(folder):
-                kind = KINDS[name]
-                bundle.parts[name] = kind.load(base, kind.place(folder))
+            for name in components_in(folder):
+                kind = COMPONENTS[name]
+                adapter_set.components[name] = kind.load(base, kind.place(folder))
         except BaseException:
-            bundle.detach()
+            adapter_set.detach()
             raise
-        bundle.changed()
-        return bundle
+        adapter_set.changed()
+        return adapter_set
 
     def save(
         self,
@@ -60,16 +60,16 @@ class Bundle:
         """
         folder = Path(folder)
         with publishing(folder) as new:
-            for name, part in self.parts.items():
-                part.save(KINDS[name].place(new), base=base, metadata=metadata)
-        for name in parts_in(folder):
-            if name not in self.parts:
-                KINDS[name].remove(folder)
+            for name, part in self.components.items():
+                part.save(COMPONENTS[name].place(new), base=base, metadata=metadata)
+        for name in components_in(folder):
+            if name not in self.components:
+                COMPONENTS[name].remove(folder)
 
     @property
     def adapters(self) -> dict[str, Adapter]:
         """The parts that are adapters."""
-        return {name: part for name, part in self.parts.items() if isinstance(part, Adapter)}
+        return {name: part for name, part in self.components.items() if isinstance(part, Adapter)}
 
     @property
     def unet(self) -> Adapter | None:
@@ -79,18 +79,18 @@ class Bundle:
     @property
     def control(self) -> control.Control | None:
         """The hint encoder, where maps steer."""
-        part = self.parts.get("hint_encoder")
+        part = self.components.get("hint_encoder")
         return part if isinstance(part, control.Control) else None
 
     @property
     def method(self) -> str:
         """The name of the UNet's method; without one, the parts there are."""
-        return self.unet.method.name if self.unet else " and ".join(self.parts)
+        return self.unet.method.name if self.unet else " and ".join(self.components)
 
     @property
     def reads(self) -> bool:
         """Whether a part changes how prompts are read."""
-        return any(name == "tokens" or name.startswith("text_encoder") for name in self.parts)
+        return any(name == "tokens" or name.startswith("text_encoder") for name in self.components)
 
     def steer(self, prompts: Sequence[str], remembered: Conditioning) -> Conditioning:
         """What steers `prompts`: read anew, with gradients, where a part changes the reading.
@@ -101,7 +101,7 @@ class Bundle:
 
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters, part by part."""
-        return [parameter for part in self.parts.values() for parameter in part.parameters()]
+        return [parameter for part in self.components.values() for parameter in part.parameters()]
 
     @property
     def num_parameters(self) -> int:
@@ -116,7 +116,7 @@ class Bundle:
         """A copy of the parameters as `part.name`, for a trainer's own checkpoints."""
         return {
             f"{name}.{key}": tensor
-            for name, part in self.parts.items()
+            for name, part in self.components.items()
             for key, tensor in part.state_dict().items()
         }
 
@@ -130,13 +130,14 @@ class Bundle:
         for key, tensor in state.items():
             part, _, name = key.partition(".")
             by_part.setdefault(part, {})[name] = tensor
-        if set(by_part) != set(self.parts):
+        if set(by_part) != set(self.components):
             raise UserError(
-                f"The saved state is of {', '.join(by_part)}, but here {', '.join(self.parts)} "
-                "are trained. Go on with the settings it was saved with."
+                f"The saved state is of {', '.join(by_part)}, but here "
+                f"{', '.join(self.components)} are trained. Go on with the settings it was saved "
+                "with."
             )
         for part, own in by_part.items():
-            self.parts[part].load_state_dict(own)
+            self.components[part].load_state_dict(own)
         self.changed()
 
     @property
@@ -159,7 +160,7 @@ class Bundle:
 
     def detach(self) -> None:
         """Give the base its own parts back; this handle keeps the parameters."""
-        for part in self.parts.values():
+        for part in self.components.values():
             part.detach()
         self.changed()
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orthodiff.adapters.algebra import compose
-from orthodiff.components.adapter_set import Bundle
-from orthodiff.components.registry import Part, parts_in
+from orthodiff.components.adapter_set import AdapterSet
+from orthodiff.components.registry import Component, components_in
 from orthodiff.errors import UserError
 from orthodiff.models import Base
 
@@ -15,7 +15,7 @@ SHARED = ("unet", "text_encoder", "text_encoder_2")
 """Parts that can be composed; of each other part there can be only one."""
 
 
-def load_all(base: Base, folders: Sequence[Path], *, strength: float = 1.0) -> Bundle:
+def load_all(base: Base, folders: Sequence[Path], *, strength: float = 1.0) -> AdapterSet:
     """Put the bundles in `folders` on `base`, composed: the first is applied first.
 
     Weights become `W R_first R_second ...`, each at `strength`; swapping the folders gives other
@@ -25,7 +25,7 @@ def load_all(base: Base, folders: Sequence[Path], *, strength: float = 1.0) -> B
         UserError: a bundle cannot be used or composed; the base is left as it was.
     """
     _refuse_doubles(folders)
-    stacked = Bundle(base, {})
+    stacked = AdapterSet(base, {})
     try:
         for folder in folders:
             stacked = _stack(stacked, folder, strength)
@@ -35,38 +35,40 @@ def load_all(base: Base, folders: Sequence[Path], *, strength: float = 1.0) -> B
     return stacked
 
 
-def _stack(below: Bundle, folder: Path, strength: float) -> Bundle:
+def _stack(below: AdapterSet, folder: Path, strength: float) -> AdapterSet:
     for adapter in below.adapters.values():
         adapter.detach()
-    above = Bundle.load(below.base, folder)
+    above = AdapterSet.load(below.base, folder)
     if strength != 1:
         above.strength = strength
     try:
-        return Bundle(below.base, {**below.parts, **above.parts, **_composed(below, above)})
+        return AdapterSet(
+            below.base, {**below.components, **above.components, **_composed(below, above)}
+        )
     except BaseException:
         above.detach()
         raise
 
 
-def _composed(below: Bundle, above: Bundle) -> dict[str, Part]:
-    parts: dict[str, Part] = {}
+def _composed(below: AdapterSet, above: AdapterSet) -> dict[str, Component]:
+    components: dict[str, Component] = {}
     try:
         for name, adapter in below.adapters.items():
             if name in above.adapters:
-                parts[name] = compose(adapter, above.adapters[name])
+                components[name] = compose(adapter, above.adapters[name])
             else:
                 adapter.attach()
     except BaseException:
-        for part in parts.values():
+        for part in components.values():
             part.detach()
         raise
-    return parts
+    return components
 
 
 def _refuse_doubles(folders: Sequence[Path]) -> None:
     owner: dict[str, Path] = {}
     for folder in folders:
-        for name in parts_in(folder):
+        for name in components_in(folder):
             if name in owner and name not in SHARED:
                 what = "steered by maps" if name == "hint_encoder" else f"with {name}"
                 raise UserError(

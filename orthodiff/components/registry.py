@@ -24,7 +24,7 @@ from orthodiff.io.modelspec import describe_file
 from orthodiff.models import Base
 
 
-class Part(Protocol):
+class Component(Protocol):
     """What a bundle asks of each of its parts; `Adapter` is one."""
 
     def parameters(self) -> list[nn.Parameter]: ...
@@ -41,45 +41,45 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
-class Kind:
+class ComponentType:
     """How one part lies in a bundle's folder: in `folder` of it, announced by `file`."""
 
     folder: str
     file: str
-    load: Callable[[Base, Path], Part]
+    load: Callable[[Base, Path], Component]
     describe: Callable[[Path], dict[str, Any]]
 
-    def place(self, bundle: Path) -> Path:
-        return bundle / self.folder
+    def place(self, adapter_set: Path) -> Path:
+        return adapter_set / self.folder
 
-    def is_in(self, bundle: Path) -> bool:
-        return (self.place(bundle) / self.file).is_file()
+    def is_in(self, adapter_set: Path) -> bool:
+        return (self.place(adapter_set) / self.file).is_file()
 
-    def remove(self, bundle: Path) -> None:
+    def remove(self, adapter_set: Path) -> None:
         """Remove what announces the part from a bundle's folder."""
         if self.folder:
-            shutil.rmtree(self.place(bundle))
+            shutil.rmtree(self.place(adapter_set))
         else:
-            (bundle / self.file).unlink()
+            (adapter_set / self.file).unlink()
 
 
-UNSETTLED = ".aside/parts"
+INCOMPLETE = ".aside/parts"
 """In a run's folder while its parts are exchanged for newer ones, and after a crash in between."""
 
 
-def parts_in(folder: Path) -> list[str]:
+def components_in(folder: Path) -> list[str]:
     """The names of the parts that a bundle's folder holds.
 
     Raises:
         UserError: it holds none, or the writing of them was cut off.
     """
-    if (folder / UNSETTLED).exists():
+    if (folder / INCOMPLETE).exists():
         raise UserError(
             f"{folder} is being written, or its writing was cut off, so parts of the adapter may "
             "be missing. Continue its training (--resume_from_checkpoint latest), or take one of "
             "its checkpoints."
         )
-    found = [name for name, kind in KINDS.items() if kind.is_in(folder)]
+    found = [name for name, kind in COMPONENTS.items() if kind.is_in(folder)]
     if not found:
         read_config(folder)
     return found
@@ -87,7 +87,7 @@ def parts_in(folder: Path) -> list[str]:
 
 def withdraw(folder: Path) -> None:
     """Remove what announces the parts in a folder: it is no bundle any more."""
-    for kind in KINDS.values():
+    for kind in COMPONENTS.values():
         if kind.is_in(folder):
             kind.remove(folder)
 
@@ -102,7 +102,10 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     if folder.is_file():
         return describe_file(folder)
-    found = {name: KINDS[name].describe(KINDS[name].place(folder)) for name in parts_in(folder)}
+    found = {
+        name: COMPONENTS[name].describe(COMPONENTS[name].place(folder))
+        for name in components_in(folder)
+    }
     return {**found.pop("unet", {}), **found}
 
 
@@ -117,7 +120,7 @@ def _describe_control(folder: Path) -> dict[str, Any]:
     return {**control.describe(folder), **recipe}
 
 
-def _text_encoder(number: int) -> Kind:
+def _text_encoder(number: int) -> ComponentType:
     """The adapter of a base's text encoder, counted from 0."""
 
     def put_on(base: Base, folder: Path) -> Adapter:
@@ -129,15 +132,17 @@ def _text_encoder(number: int) -> Kind:
         return load(base.texts[number].model, folder)
 
     name = f"text_encoder_{number + 1}" if number else "text_encoder"
-    return Kind(name, CONFIG, put_on, _describe_adapter)
+    return ComponentType(name, CONFIG, put_on, _describe_adapter)
 
 
-KINDS: dict[str, Kind] = {
-    "unet": Kind("", CONFIG, lambda base, folder: load(base.unet, folder), _describe_adapter),
+COMPONENTS: dict[str, ComponentType] = {
+    "unet": ComponentType(
+        "", CONFIG, lambda base, folder: load(base.unet, folder), _describe_adapter
+    ),
     "text_encoder": _text_encoder(0),
     "text_encoder_2": _text_encoder(1),
-    "tokens": Kind("", tokens.FILE, tokens.load, tokens.describe),
-    "hint_encoder": Kind(
+    "tokens": ComponentType("", tokens.FILE, tokens.load, tokens.describe),
+    "hint_encoder": ComponentType(
         "", control.CONFIG, lambda base, folder: control.load(base.unet, folder), _describe_control
     ),
 }

@@ -19,7 +19,7 @@ from orthodiff.control.conditions.registry import condition_of
 from orthodiff.control.encoder import (
     HintEncoder,
     channels_for,
-    settle,
+    init_from_data,
     start,
 )
 from orthodiff.errors import UserError
@@ -54,10 +54,10 @@ class Control:
         weight = self.encoder.layers.conv_in.weight
         return self.encoder(maps.to(weight.device, weight.dtype))
 
-    def settle(self, maps: Tensor) -> None:
+    def init_from_data(self, maps: Tensor) -> None:
         """Let features of all layers start at standard size, as measured on some `maps`."""
         weight = self.encoder.layers.conv_in.weight
-        settle(self.encoder.layers, maps.to(weight.device, weight.dtype))
+        init_from_data(self.encoder.layers, maps.to(weight.device, weight.dtype))
 
     @contextmanager
     def guided(self, hints: Tensor, *, strength: float = 1.0) -> Iterator[None]:

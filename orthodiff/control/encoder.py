@@ -78,7 +78,7 @@ def start(width: int, channels: tuple[int, ...], generator: torch.Generator | No
 
 
 @torch.no_grad()
-def settle(layers: ControlNetConditioningEmbedding, maps: Tensor) -> None:
+def init_from_data(layers: ControlNetConditioningEmbedding, maps: Tensor) -> None:
     """Start all but the last convolution from features of standard size, as `maps` show them.
 
     Where a map has its usual colour (the median, so black among edges) features become 0, and
@@ -87,17 +87,17 @@ def settle(layers: ControlNetConditioningEmbedding, maps: Tensor) -> None:
     the way to the last convolution, and following begins late.
     """
     features = maps[: max(1, MOST_PIXELS // maps[0, 0].numel())]
-    usual = features.transpose(0, 1).flatten(1).median(1).values
+    default = features.transpose(0, 1).flatten(1).median(1).values
     for layer in (layers.conv_in, *layers.blocks):
         layer.bias.zero_()
-        rest = layer.weight.sum((2, 3)) @ usual
+        rest = layer.weight.sum((2, 3)) @ default
         found = layer(features) - rest.view(-1, 1, 1)
         large = _large(found)
         scale = torch.where(large > 1e-4, NORMAL_LARGE / large, 1)  # some maps are all blank
         layer.weight.mul_(scale.view(-1, 1, 1, 1))
         layer.bias.copy_(-rest * scale)
         features = nn.functional.silu(found * scale.view(-1, 1, 1))
-        usual = torch.zeros_like(rest)
+        default = torch.zeros_like(rest)
 
 
 def _large(features: Tensor) -> Tensor:

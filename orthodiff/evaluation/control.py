@@ -15,7 +15,7 @@ from pydantic import Field
 
 from orthodiff.cli.control_options import ControlOptions
 from orthodiff.cli.options import Options, make_folder, progress
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import (
     Condition,
     Landmarks,
@@ -67,23 +67,23 @@ def evaluate_control(options: EvaluateControlOptions) -> dict[str, Any]:
             "other settings. Give only --condition_from, or leave the setting out."
         )
     base = options.open_base()
-    bundle = options.attach(base, [options.adapter])
-    assert bundle is not None
+    adapter_set = options.attach(base, [options.adapter])
+    assert adapter_set is not None
     request = options.request(options.prompt * options.num_maps, num_images=1).resolved(base)
-    steering = options.steering(bundle, request, on_note=_note)
+    steering = options.steering(adapter_set, request, on_note=_note)
     assert steering is not None
     make_folder(options.output_dir)
     with progress() as on_step:
         steered = generate(base, request, steering=steering, on_step=on_step)
         alone = options.request(options.prompt, num_images=1)
         plain = generate(base, alone, on_step=on_step)
-        bundle.detach()
+        adapter_set.detach()
         unadapted = generate(base, alone, on_step=on_step)
     condition = _condition(options, steering)
     ruler = _ruler(condition, plain[0])
     regions = _regions(options, steering.maps[0].size)
     report = {
-        **_about(options, bundle, condition),
+        **_about(options, adapter_set, condition),
         "following": _following(ruler, steering.maps, steered, regions),
         "following_without_map": _following(
             ruler, steering.maps, plain * options.num_maps, regions
@@ -105,12 +105,14 @@ def _condition(options: EvaluateControlOptions, steering: Steering) -> Condition
     return computing
 
 
-def _about(options: EvaluateControlOptions, bundle: Bundle, condition: Condition) -> dict[str, Any]:
+def _about(
+    options: EvaluateControlOptions, adapter_set: AdapterSet, condition: Condition
+) -> dict[str, Any]:
     return {
         "base_model": options.pretrained_model_name_or_path,
         "adapter": str(options.adapter),
-        "method": bundle.method,
-        "parameters": bundle.num_parameters,
+        "method": adapter_set.method,
+        "parameters": adapter_set.num_parameters,
         "condition_type": condition.name,
         "settings": condition.settings(),
         "maps": [str(path) for path in (*options.condition, *options.condition_from)],

@@ -77,8 +77,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         class_word=options.class_word,
     )
     base = options.open_base()
-    bundle = options.attach(base, [options.adapter])
-    assert bundle is not None
+    adapter_set = options.attach(base, [options.adapter])
+    assert adapter_set is not None
     scorer = _scorer(options, base)
     options.request(options.prompt, num_images=options.num_images).resolved(base)
     make_folder(options.output_dir)
@@ -86,13 +86,13 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     named = [prompt.replace("{}", subject.phrase) for prompt in options.prompt]
     with progress() as on_step:
         adapted = _pictures(base, options, named, on_step)
-        bundle.detach()
+        adapter_set.detach()
         before = _pictures(base, options, plain, on_step)
     report = {
-        "method": bundle.method,
-        "settings": bundle.unet.method.settings() if bundle.unet else {},
+        "method": adapter_set.method,
+        "settings": adapter_set.unet.method.settings() if adapter_set.unet else {},
         "strength": options.strength,
-        "parameters": bundle.num_parameters,
+        "parameters": adapter_set.num_parameters,
         "steps": _number(recipe.get("steps")),
         "seconds": _number(recipe.get("seconds")),
         "base_model": base.name,

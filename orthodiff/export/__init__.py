@@ -15,7 +15,7 @@ from torch import nn
 from orthodiff.adapters.adapter import Adapter
 from orthodiff.adapters.checks import require_positive
 from orthodiff.adapters.peft_format import WEIGHTS, read_metadata
-from orthodiff.components.registry import KINDS, parts_in
+from orthodiff.components.registry import COMPONENTS, components_in
 from orthodiff.components.textual_inversion import FILE as WORDS
 from orthodiff.control.adapter import WEIGHTS as HINTS
 from orthodiff.errors import UserError
@@ -171,8 +171,8 @@ def _export(format: str, request: Request, out: Path, dtype: torch.dtype) -> Map
 
 def _left_out(folder: Path, adapters: Mapping[str, Adapter]) -> tuple[str, ...]:
     """Return the parts in `folder`, for people, that were not exported."""
-    kept = adapters.keys() if len(parts_in(folder)) > 1 else {*adapters, "unet"}
-    return tuple(part.replace("_", " ") for part in parts_in(folder) if part not in kept)
+    kept = adapters.keys() if len(components_in(folder)) > 1 else {*adapters, "unet"}
+    return tuple(part.replace("_", " ") for part in components_in(folder) if part not in kept)
 
 
 def _check(
@@ -193,7 +193,7 @@ def _check(
 
 
 def _keep_adapter(folder: Path, out: Path) -> None:
-    places = [KINDS[part].place(folder).resolve() for part in parts_in(folder)]
+    places = [COMPONENTS[part].place(folder).resolve() for part in components_in(folder)]
     saved = {*places, *(place / name for place in places for name in SAVED)}
     if out.resolve() in saved:
         raise UserError(f"{out} is the adapter itself. Choose a new name.")

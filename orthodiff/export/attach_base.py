@@ -8,8 +8,8 @@ from torch import nn
 
 from orthodiff.adapters.adapter import Adapter
 from orthodiff.adapters.peft_format import CONFIG, load, read_config
-from orthodiff.components.adapter_set import Bundle
-from orthodiff.components.registry import KINDS, parts_in
+from orthodiff.components.adapter_set import AdapterSet
+from orthodiff.components.registry import COMPONENTS, components_in
 from orthodiff.errors import UserError
 from orthodiff.models import Base, load_base
 
@@ -20,8 +20,8 @@ def home(folder: Path) -> Path:
     Raises:
         UserError: if there is none.
     """
-    parts = parts_in(folder)
-    adapters = [KINDS[part] for part in parts if KINDS[part].file == CONFIG]
+    parts = components_in(folder)
+    adapters = [COMPONENTS[part] for part in parts if COMPONENTS[part].file == CONFIG]
     if not adapters:
         raise UserError(
             f"{folder} holds only {' and '.join(parts)}, which changes no weights. Give a folder "
@@ -67,12 +67,12 @@ def attach_to_base(base: Base, folder: Path) -> dict[str, Adapter]:
         UserError: if one does not fit. One that lies there alone may be a text encoder's.
     """
     try:
-        bundle = Bundle.load(base, folder)
-        for name in bundle.parts.keys() - bundle.adapters.keys():
-            bundle.parts[name].detach()
-        return bundle.adapters
+        adapter_set = AdapterSet.load(base, folder)
+        for name in adapter_set.components.keys() - adapter_set.adapters.keys():
+            adapter_set.components[name].detach()
+        return adapter_set.adapters
     except UserError as error:
-        for text in base.texts if parts_in(folder) == ["unet"] else ():
+        for text in base.texts if components_in(folder) == ["unet"] else ():
             try:
                 return {text.name: load(text.model, folder)}
             except UserError:

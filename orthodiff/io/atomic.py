@@ -21,12 +21,12 @@ def aside(parent: Path, name: str) -> Iterator[Path]:
     Other processes may write other names into the same `parent`.
     """
     folder = parent / ASIDE / name
-    settle(parent, name)
+    recover(parent, name)
     try:
         _make(folder)
         yield folder
     finally:
-        settle(parent, name)
+        recover(parent, name)
 
 
 @contextmanager
@@ -53,11 +53,11 @@ def remove(folder: Path) -> None:
 def repair(parent: Path) -> None:
     """Settle every name in `parent`, where no other process may be writing."""
     for left in sorted((parent / ASIDE).glob("*")):
-        settle(parent, left.name.removesuffix(BEFORE))
+        recover(parent, left.name.removesuffix(BEFORE))
     _drop_empty(parent / ASIDE)
 
 
-def settle(parent: Path, name: str) -> None:
+def recover(parent: Path, name: str) -> None:
     """Clear what was left aside under one name; what was only moved there comes back."""
     new, moved = parent / ASIDE / name, parent / ASIDE / (name + BEFORE)
     if os.path.lexists(moved) and not (parent / name).exists():

@@ -36,9 +36,9 @@ class Base(ABC):
 
     `name` is what the user wrote, `folder` where its files lie, or the one file itself. Latents
     are already scaled to unit variance; pictures are `(3, H, W)` in [-1, 1]. With
-    `zeros_for_nothing` the base was trained to meet zeros where there is no prompt. `prompts`
-    remembers what was read so far: clear it when a text encoder changes. `fingerprints` remembers
-    the sums over weight files.
+    `force_zeros_for_empty_prompt` the base was trained to meet zeros where there is no prompt.
+    `prompts` remembers what was read so far: clear it when a text encoder changes. `fingerprints`
+    remembers the sums over weight files.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Base(ABC):
     texts: tuple[TextEncoder, ...]
     scheduler: Any
     recommended: Recommended
-    zeros_for_nothing: bool = False
+    force_zeros_for_empty_prompt: bool = False
     prompts: dict[str, Conditioning] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
 
@@ -77,10 +77,10 @@ class Base(ABC):
         """How many of a text encoder's layers, from the first on, change what is read."""
         return int(text.model.config.num_hidden_layers)
 
-    def unwanted(self, prompt: str) -> Conditioning:
+    def negative_embeds(self, prompt: str) -> Conditioning:
         """What guidance leads away from: the negative `prompt`, which may be empty."""
         found = self.embed(prompt)
-        return found if prompt or not self.zeros_for_nothing else found.zeroed()
+        return found if prompt or not self.force_zeros_for_empty_prompt else found.zeroed()
 
     @abstractmethod
     def encode(self, picture: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class Base(ABC):
         Samples whose prompt was dropped keep what stands for no prompt.
         """
         found = replace(self.read(prompts), time_ids=known.time_ids)
-        if not self.zeros_for_nothing:
+        if not self.force_zeros_for_empty_prompt:
             return found
         return found.zeroed([not prompt for prompt in prompts])
 
@@ -193,15 +193,15 @@ def read_recommended(folder: Path, *, native_resolution: int) -> Recommended:
         UserError: the file is damaged.
     """
     path = folder / "generation_config.json"
-    usual = Recommended(resolution=native_resolution)
+    default = Recommended(resolution=native_resolution)
     if not path.is_file():
-        return usual
+        return default
     try:
         given = json.loads(path.read_text("utf-8"))
         return Recommended(
-            guidance_scale=float(given.get("guidance_scale", usual.guidance_scale)),
-            num_inference_steps=int(given.get("num_inference_steps", usual.num_inference_steps)),
-            resolution=int(given.get("resolution", usual.resolution)),
+            guidance_scale=float(given.get("guidance_scale", default.guidance_scale)),
+            num_inference_steps=int(given.get("num_inference_steps", default.num_inference_steps)),
+            resolution=int(given.get("resolution", default.resolution)),
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"`{path}` cannot be read ({error}). Correct or remove it.") from error

@@ -91,7 +91,7 @@ class StableDiffusion(Base):
             texts=tuple(texts),
             scheduler=_for_latents(scheduler),
             recommended=read_recommended(folder, native_resolution=_native(unet, vae)),
-            zeros_for_nothing=bool(index.get("force_zeros_for_empty_prompt", False)),
+            force_zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", False)),
         )
 
     def read(self, prompts: Sequence[str]) -> Conditioning:

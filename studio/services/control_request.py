@@ -24,12 +24,12 @@ def steered_options(
     strength: Any,
     start: Any,
     end: Any,
-    wishes: Mapping[str, Any],
+    sampling: Mapping[str, Any],
 ) -> GenerateOptions:
     """The checked request for pictures in `folder`, where the maps are then kept as PNG.
 
     Pictures are as large as the maps, so what was shown is what is used. `strength`, `start` and
-    `end` are as they were filled in; `wishes` are checked options.
+    `end` are as they were filled in; `sampling` are checked options.
 
     Raises:
         UserError: the first value that cannot be as it is; nothing has been written.
@@ -48,7 +48,7 @@ def steered_options(
         "width": width,
         "height": height,
         "output_dir": folder,
-        **wishes,
+        **sampling,
     }
     options = validate(GenerateOptions, values)
     make_folder(folder)

@@ -145,21 +145,21 @@ def _write(
 ) -> list[Path]:
     """Make the pictures of one model; the base is as it was afterwards."""
     request = _asked(options).resolved(base)
-    bundle = options.attach(base, options.adapter)
+    adapter_set = options.attach(base, options.adapter)
     try:
-        steering = options.steering(bundle, request, on_note=lambda note: None)
+        steering = options.steering(adapter_set, request, on_note=lambda note: None)
         pictures = generate(base, request, steering=steering, on_step=on_step)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise UserError(
             "The memory ran out. Ask for fewer pictures, or stop what else is running."
         ) from error
     finally:
-        if bundle:
-            bundle.detach()
+        if adapter_set:
+            adapter_set.detach()
     make_folder(options.output_dir)
     paths = []
     for number, picture in enumerate(pictures):
-        recipe = recipe_of(base, request, number, bundle=bundle, options=options)
+        recipe = recipe_of(base, request, number, adapter_set=adapter_set, options=options)
         path = options.output_dir / f"{stem}-{number:02d}-seed-{request.seeds[number]}.png"
         paths.append(save_png(picture, path, recipe))
     return paths

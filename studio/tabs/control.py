@@ -22,7 +22,7 @@ from ..services.training_request import in_contexts
 from ..state import Studio
 from ..widgets.map_source import Source
 from ..widgets.result import Result
-from ..widgets.sampling_form import Wishes
+from ..widgets.sampling_form import SamplingForm
 
 Data = Mapping[Any, Any]
 NOBODY = "Nobody in particular"
@@ -67,7 +67,7 @@ class Control:
     def _wishes(self) -> None:
         gr.HTML(cards.heading(2, "The pictures", "what they show"), padding=False)
         base = self.studio.bases[0]
-        self.wishes = Wishes(
+        self.sampling = SamplingForm(
             base,
             prefix="control",
             hint="",
@@ -106,7 +106,7 @@ class Control:
 
     def _connect(self) -> None:
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        source, wishes = self.source, self.wishes
+        source, sampling = self.source, self.sampling
         self.before = gr.State({"controls": None, "subjects": None, "control": None})
         self.chosen = [
             self.before, self.control, self.subject, self.base, *source.settings, self.message,
@@ -121,9 +121,9 @@ class Control:
         self.control.input(
             self.choose, [self.control, self.subject, self.before], self.chosen, **private
         )
-        self.base.input(wishes.advise, self.base, [wishes.steps, wishes.guidance], **private)
-        source.example.input(self._example_prompt, source.example, wishes.prompts, **private)
-        self.subject.input(self._subject_prompt, self.subject, wishes.prompts, **private)
+        self.base.input(sampling.advise, self.base, [sampling.steps, sampling.guidance], **private)
+        source.example.input(self._example_prompt, source.example, sampling.prompts, **private)
+        self.subject.input(self._subject_prompt, self.subject, sampling.prompts, **private)
         gr.on(
             [self.control.change, self.base.change, *source.changes],
             self.look,
@@ -137,7 +137,7 @@ class Control:
             self.generate,
             {
                 self.control, self.base, self.strength, self.subject, self.start, self.end,
-                self.compare, *source.fields, *wishes.fields,
+                self.compare, *source.fields, *sampling.fields,
             },
             self.result.outputs,
             api_visibility="private",
@@ -236,7 +236,7 @@ class Control:
             strength=data[self.strength],
             start=data[self.start],
             end=data[self.end],
-            wishes=self.wishes.read(data),
+            sampling=self.sampling.read(data),
         )
 
     def _example_prompt(self, name: str | None) -> str:

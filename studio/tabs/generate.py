@@ -17,7 +17,7 @@ from ..services.training_request import in_contexts
 from ..state import Studio
 from ..widgets.forms import number
 from ..widgets.result import Result
-from ..widgets.sampling_form import Wishes
+from ..widgets.sampling_form import SamplingForm
 
 Data = Mapping[Any, Any]
 EMPTY = (
@@ -56,7 +56,7 @@ class Generate:
             info="0: the base model. 1: as trained. Beyond: more of it",
             elem_id="strength",
         )
-        self.wishes = Wishes(
+        self.sampling = SamplingForm(
             base,
             prefix="generate",
             hint="; name the subject as in training",
@@ -68,11 +68,11 @@ class Generate:
 
     def _connect(self) -> None:
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        wishes = self.wishes
+        sampling = self.sampling
         self.before = gr.State({"names": [], "run": None})
-        self.chosen = [self.before, self.run, self.base, wishes.prompts, self.message]
+        self.chosen = [self.before, self.run, self.base, sampling.prompts, self.message]
         self.run.input(self.choose, [self.run, self.before], self.chosen, **private)
-        self.base.input(wishes.advise, self.base, [wishes.steps, wishes.guidance], **private)
+        self.base.input(sampling.advise, self.base, [sampling.steps, sampling.guidance], **private)
         self.refreshing = {
             "fn": self.refresh,
             "inputs": [self.run, self.before],
@@ -82,7 +82,7 @@ class Generate:
         }
         self.button.click(
             self.generate,
-            {self.run, self.base, self.strength, self.compare, *wishes.fields},
+            {self.run, self.base, self.strength, self.compare, *sampling.fields},
             self.result.outputs,
             api_visibility="private",
             show_progress_on=[self.result.status],
@@ -133,6 +133,6 @@ class Generate:
             "adapter": [folder],
             "strength": number("Strength", data[self.strength], least=0, most=2),
             "output_dir": self.studio.new_folder(folder),
-            **self.wishes.read(data),
+            **self.sampling.read(data),
         }
         return validate(GenerateOptions, values)

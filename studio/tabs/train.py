@@ -10,7 +10,7 @@ import gradio as gr
 
 from orthodiff import ADAPTERS
 from orthodiff.errors import UserError
-from orthodiff.training.options.method import usual_rate
+from orthodiff.training.options.method import default_learning_rate
 
 from ..html import elements as cards
 from ..html import grids
@@ -118,7 +118,7 @@ class Personalise:
                 elem_id="steps",
             )
             self.rate = gr.Number(
-                usual_rate(next(iter(ADAPTERS))),
+                default_learning_rate(next(iter(ADAPTERS))),
                 label="Learning rate",
                 info="How far each step goes",
                 elem_id="learning-rate",
@@ -237,7 +237,7 @@ class Personalise:
 
     def _choose_method(self, method: str) -> list[Any]:
         rows = [gr.Column(visible=name == method) for name in ADAPTERS]
-        return [gr.Radio(info=ADAPTERS[method].title), usual_rate(method), *rows]
+        return [gr.Radio(info=ADAPTERS[method].title), default_learning_rate(method), *rows]
 
 
 def _strip(example: ExampleSubject) -> str:

@@ -13,7 +13,7 @@ from ..services.sampler import advice
 from .forms import lines, number, whole
 
 
-class Wishes:
+class SamplingForm:
     """The components, and what they ask for."""
 
     def __init__(self, base: str, *, prefix: str, hint: str, example: str, value: str = "") -> None:

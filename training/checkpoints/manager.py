@@ -25,43 +25,43 @@ from .sealed import (
 )
 
 if TYPE_CHECKING:
-    from orthodiff.components.adapter_set import Bundle
+    from orthodiff.components.adapter_set import AdapterSet
 
-    from ..run.prepare import Parts
+    from ..run.prepare import RunContext
 
 BEST = "best"
 
 
-class Keeper:
+class CheckpointManager:
     """Keeps what the main process of a run is to leave behind, and tells when it has.
 
     `scores` are the run's so far: those of undone steps are not among them.
     """
 
-    def __init__(self, parts: Parts, report: Report) -> None:
-        self.parts, self.report, self.begun = parts, report, time.monotonic()
-        self.folder: Path = parts.config.output_dir
+    def __init__(self, context: RunContext, report: Report) -> None:
+        self.context, self.report, self.begun = context, report, time.monotonic()
+        self.folder: Path = context.config.output_dir
         told = read_history(self.folder).scores
-        self.scores: list[Score] = [score for score in told if score["step"] <= parts.start_step]
+        self.scores: list[Score] = [score for score in told if score["step"] <= context.start_step]
 
     @property
     def seconds(self) -> float:
         """Seconds spent on what is learned by now, earlier turns of the run included."""
-        before = self.parts.checkpoint["seconds"] if self.parts.checkpoint else 0.0
+        before = self.context.checkpoint["seconds"] if self.context.checkpoint else 0.0
         return before + time.monotonic() - self.begun
 
-    def save(self, step: int, learned: Bundle, state: Mapping[str, Any]) -> None:
+    def save(self, step: int, adapter_set: AdapterSet, state: Mapping[str, Any]) -> None:
         """Seal a checkpoint; the best one so far outlives its turn."""
         best = choose_best(self.scores, self._kept())
         seconds = self.seconds
         place = save_checkpoint(
             self.folder,
             step,
-            learned=learned,
+            adapter_set=adapter_set,
             state={**state, "seconds": seconds},
-            base=self.parts.base.name,
-            metadata=describe(self.parts, steps=step, seconds=seconds),
-            limit=self.parts.config.checkpoints_total_limit,
+            base=self.context.base.name,
+            metadata=describe(self.context, steps=step, seconds=seconds),
+            limit=self.context.config.checkpoints_total_limit,
             spare={best.step} if best else (),
         )
         self.report(Saved(step, place.name, seconds))
@@ -73,7 +73,7 @@ class Keeper:
 
     def finish(self, *, samples_per_second: float | None) -> None:
         """Leave the last checkpoint's adapter in the run's folder, and the best one's in `best`."""
-        last = self.parts.config.max_train_steps
+        last = self.context.config.max_train_steps
         spread_adapter(self.folder / f"checkpoint-{last}", self.folder)
         best = choose_best(self.scores, self._kept())
         if best:
@@ -92,16 +92,16 @@ class Keeper:
         return {step for path in list_checkpoints(self.folder) if (step := step_of(path))}
 
 
-def describe(parts: Parts, *, steps: int, seconds: float) -> dict[str, str]:
+def describe(context: RunContext, *, steps: int, seconds: float) -> dict[str, str]:
     """The recipe that goes into the adapter's file."""
-    config = parts.config
+    config = context.config
     return {
-        **parts.task.describe(config),
+        **context.task.describe(config),
         "steps": str(steps),
         "seed": str(config.seed),
         "learning_rate": f"{config.rate:g}",
         "train_batch_size": str(config.train_batch_size),
-        "resolution": str(parts.resolution),
-        "base_sha256": parts.base.fingerprint("unet"),
+        "resolution": str(context.resolution),
+        "base_sha256": context.base.fingerprint("unet"),
         "seconds": f"{seconds:.1f}",
     }

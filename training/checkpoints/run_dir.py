@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orthodiff.components.registry import UNSETTLED, withdraw
+from orthodiff.components.registry import INCOMPLETE, withdraw
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import repair
 
@@ -64,7 +64,7 @@ def open_run(output_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[Non
                 "Wait for it or choose another --output_dir."
             ) from error
         check_output(output_dir, resume=resume, overwrite=overwrite)
-        if (output_dir / UNSETTLED).exists():
+        if (output_dir / INCOMPLETE).exists():
             withdraw(output_dir)
         repair(output_dir)
         if overwrite and not resume:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from orthodiff.components.registry import UNSETTLED, withdraw
+from orthodiff.components.registry import INCOMPLETE, withdraw
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import (
     aside,
@@ -37,7 +37,7 @@ LEAST_KEPT = 2
 """A run never has fewer checkpoints to fall back on, once it has made them."""
 
 
-class Learned(Protocol):
+class Saveable(Protocol):
     """What can be saved: an adapter, or a bundle of them."""
 
     def save(self, folder: Path, *, base: str, metadata: Mapping[str, str]) -> None: ...
@@ -47,7 +47,7 @@ def save_checkpoint(
     output_dir: Path,
     step: int,
     *,
-    learned: Learned,
+    adapter_set: Saveable,
     state: Mapping[str, Any],
     base: str,
     metadata: Mapping[str, str],
@@ -60,7 +60,7 @@ def save_checkpoint(
     """
     place = output_dir / f"checkpoint-{step}"
     with replacing(place) as new:
-        learned.save(new, base=base, metadata=metadata)
+        adapter_set.save(new, base=base, metadata=metadata)
         packed = io.BytesIO()  # a full disk then fails in `write_bytes`, which says so
         torch.save({**state, "step": step}, packed)
         (new / STATE).write_bytes(packed.getbuffer())
@@ -168,12 +168,12 @@ def spread_adapter(checkpoint: Path, output_dir: Path) -> None:
     """Put what is learned beside the other files of the run.
 
     What was there goes first, and what announces an adapter comes last: a crash in between leaves a
-    folder that is known as `UNSETTLED`, never a mixture of two.
+    folder that is known as `INCOMPLETE`, never a mixture of two.
     """
     with aside(output_dir, "final") as new:
         names = _copy_learned(checkpoint, new)
         sync_tree(new)
-        new = new.rename(output_dir / UNSETTLED)
+        new = new.rename(output_dir / INCOMPLETE)
         try:
             withdraw(output_dir)
             for name in sorted(names, key=lambda name: name in ANNOUNCING):

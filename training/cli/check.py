@@ -28,7 +28,7 @@ from ..options.data import DataOptions
 from ..options.source import SourceOptions
 
 PROG = "python -m training check"
-USUAL_RESOLUTION = 512
+DEFAULT_RESOLUTION = 512
 PIXELS_PER_LATENT = 8
 
 
@@ -70,7 +70,7 @@ def examine(options: CheckOptions) -> Report:
     Raises:
         UserError: there is nothing to look at.
     """
-    resolution = options.resolution or USUAL_RESOLUTION
+    resolution = options.resolution or DEFAULT_RESOLUTION
     views = options.views(resolution, factor=PIXELS_PER_LATENT, seed=0)
     request = _request(options)
     maps = _maps(options)

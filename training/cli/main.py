@@ -25,10 +25,10 @@ from ..events.signals import Interrupted, StopSignal
 
 if TYPE_CHECKING:
     from ..options.config import RunConfig
-    from ..run.prepare import Parts
+    from ..run.prepare import RunContext
     from ..tasks import Task
 
-USUAL = "dreambooth"
+DEFAULT = "dreambooth"
 COMMANDS = {
     "check": "report on a folder of pictures before any training",
     "gallery": "draw what a run sampled on the way, step by step",
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return gallery(words[1:])
         if words[0].startswith("-"):  # a command line of diffusers' DreamBooth script
-            words.insert(0, USUAL)
+            words.insert(0, DEFAULT)
         with StopSignal() as stop:
             return run(_task(words[0]), words[1:], stop)
     except Interrupted as interrupted:
@@ -84,43 +84,43 @@ def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
 
 
 def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
-    parts = _prepare(task, config)
+    context = _prepare(task, config)
     from ..checkpoints.run_dir import open_run
 
-    if parts.accelerator.is_main_process:
-        _say_notes(parts)
-    if not parts.accelerator.is_main_process:
-        return _run(parts, _Narrator([]), stop)
+    if context.accelerator.is_main_process:
+        _say_notes(context)
+    if not context.accelerator.is_main_process:
+        return _run(context, _Narrator([]), stop)
     overwrite = config.overwrite_output_dir
-    with open_run(config.output_dir, resume=parts.goes_on, overwrite=overwrite):
-        return _run(parts, _Narrator(_listeners(config)), stop)
+    with open_run(config.output_dir, resume=context.goes_on, overwrite=overwrite):
+        return _run(context, _Narrator(_listeners(config)), stop)
 
 
-def _prepare(task: Task, config: RunConfig) -> Parts:
+def _prepare(task: Task, config: RunConfig) -> RunContext:
     with uncollected(for_good=True):
         from ..run.prepare import prepare
 
         return prepare(task, config)
 
 
-def _say_notes(parts: Parts) -> None:
+def _say_notes(context: RunContext) -> None:
     """What will not happen although it was asked for."""
-    config, notes = parts.config, parts.config.notes()
-    notes += parts.task.notes(config, resolution=parts.resolution)
-    notes += parts.examples.remarks
-    notes += [f"Held out: {said}" for said in getattr(parts.held_out, "remarks", ())]
-    if config.resume_from_checkpoint and parts.checkpoint is None:
+    config, notes = context.config, context.config.notes()
+    notes += context.task.notes(config, resolution=context.resolution)
+    notes += context.examples.remarks
+    notes += [f"Held out: {said}" for said in getattr(context.held_out, "remarks", ())]
+    if config.resume_from_checkpoint and context.checkpoint is None:
         notes.append(f"`{config.output_dir}` holds no checkpoint, so the run starts at step 0.")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
 
 def _plan(task: Task, config: RunConfig) -> int:
-    parts = _prepare(task, config.model_copy(update={"push_to_hub": False}))
+    context = _prepare(task, config.model_copy(update={"push_to_hub": False}))
     from .plan import make_plan
 
-    plan = make_plan(parts)
-    if parts.accelerator.is_main_process:
+    plan = make_plan(context)
+    if context.accelerator.is_main_process:
         print(f"{plan}\nThis was a plan; leave --plan out to train.")
     return 0
 
@@ -154,33 +154,33 @@ class _Narrator:
                 listener(event)
 
 
-def _run(parts: Parts, tell: _Narrator, stop: StopSignal) -> int:
+def _run(context: RunContext, tell: _Narrator, stop: StopSignal) -> int:
     """Train; whatever goes wrong is said in the events before the process ends."""
     from ..loop import train
 
     try:
-        train(parts, tell, stop)
+        train(context, tell, stop)
     except Interrupted as interrupted:
         tell.last_word(Failed(tell.step, str(interrupted)))
         raise
     except Exception as error:
-        reason = explain(error, parts.config)
+        reason = explain(error, context.config)
         print(f"failed: {reason}", file=sys.stderr)
         tell.last_word(Failed(tell.step, reason))
         return 1
     if tell.listeners:
-        print(f"adapter written to {parts.config.output_dir}")
-    return _publish(parts, parts.repository) if parts.repository else 0
+        print(f"adapter written to {context.config.output_dir}")
+    return _publish(context, context.repository) if context.repository else 0
 
 
-def _publish(parts: Parts, repository: str) -> int:
+def _publish(context: RunContext, repository: str) -> int:
     """Upload to the hub; the run is whole whether that works or not."""
     from ..hub.upload import upload
 
     try:
-        upload(parts, repository)
+        upload(context, repository)
     except Exception as error:  # of the hub, of its http library, of the system
-        reason = explain(error, parts.config)
+        reason = explain(error, context.config)
         print(f"failed: the adapter is whole, but not uploaded: {reason}", file=sys.stderr)
         return 1
     print(f"uploaded to {repository}")
@@ -201,6 +201,6 @@ def _usage() -> str:
     tasks = {**{task.name: task.summary for task in TASKS.values()}, **COMMANDS}
     lines = "".join(f"  {name:<12} {summary}\n" for name, summary in tasks.items())
     return (
-        f"usage: python -m training [TASK] [--FLAG VALUE ...]\n\ntasks [{USUAL}]:\n"
+        f"usage: python -m training [TASK] [--FLAG VALUE ...]\n\ntasks [{DEFAULT}]:\n"
         f"{lines}\nSee `python -m training TASK --help` for all flags.\n"
     )

@@ -21,7 +21,7 @@ from ..data.example import Example
 from ..engine.recorded import Replay
 from ..events.log import Event
 from ..loop import Trainer, step_size
-from ..run.prepare import Parts
+from ..run.prepare import RunContext
 from ..validation.validator import is_due
 
 WARM_UP, STEPS = 2, 3
@@ -64,52 +64,52 @@ class Plan:
         return "\n".join(f"{name:<{width}}  {text}" for name, text in self.lines.items())
 
 
-def make_plan(parts: Parts) -> Plan:
+def make_plan(context: RunContext) -> Plan:
     """Take a few steps of the run as it is configured, in a folder that vanishes."""
-    trial, steps = _try(parts), _steps(parts)
-    seconds = _seconds(parts, trial)
+    config, trial, steps = context.config, _try(context), _steps(context)
+    seconds = _seconds(context, trial)
     whole = sum(seconds.values())
     spent = ", ".join(f"{took:.1f} s {what}" for what, took in seconds.items())
     lines = {
-        "steps": f"{len(steps)}, {_epochs(parts, len(steps)):.1f} epochs",
-        "batch": _batch(parts),
-        "parameters": f"{parts.num_parameters:,} of {parts.config.method} on {parts.base.name}",
+        "steps": f"{len(steps)}, {_epochs(context, len(steps)):.1f} epochs",
+        "batch": _batch(context),
+        "parameters": f"{context.num_parameters:,} of {config.method} on {context.base.name}",
         "time": f"{_clock(whole)} at {trial.pace:.3f} s a step ({spent})",
-        "disk": _disk(parts, trial),
-        "peak memory": _peak(parts.base.device),
+        "disk": _disk(context, trial),
+        "peak memory": _peak(context.base.device),
     }
-    return Plan(whole, lines | _not_counted(parts))
+    return Plan(whole, lines | _not_counted(context))
 
 
-def _try(parts: Parts) -> Trial:
+def _try(context: RunContext) -> Trial:
     """The run's own start, its first steps, a measurement and a checkpoint."""
     starting = time.time() - psutil.Process().create_time()
-    first = parts.start_step
+    first = context.start_step
     with TemporaryDirectory() as scratch:
-        small = _small(parts, Path(scratch))
+        small = _small(context, Path(scratch))
         trainer, encoding = _timed(Trainer, small, _unheard)
         if trainer.replay:
-            trainer.replay = Replay(usual=0)
+            trainer.replay = Replay(default=0)
         _, measuring = _timed(trainer.measure, 0)  # where it is always due
         taken = range(first + 1, first + WARM_UP + STEPS + 1)
         steps = [_timed(trainer.step, number)[1] for number in taken]
         _, saving = _timed(trainer.save, taken[-1])
         written = Path(scratch).rglob("checkpoint-*/**/*")
         saved = sum(path.stat().st_size for path in written if path.is_file())
-    share = len(parts.examples) / len(small.examples)
+    share = len(context.examples) / len(small.examples)
     return Trial(starting, encoding * share, measuring, steps, saving, saved)
 
 
-def _small(parts: Parts, scratch: Path) -> Parts:
+def _small(context: RunContext, scratch: Path) -> RunContext:
     """The same on some of the pictures; all that it writes goes to `scratch`."""
     places: dict[str, Any] = {"output_dir": scratch / "run", "cache_dir": scratch / "cache"}
-    if getattr(parts.config, "with_prior_preservation", False):
+    if getattr(context.config, "with_prior_preservation", False):
         places |= {"class_data_dir": None, "num_class_images": 1}
     return replace(
-        parts,
-        config=parts.config.model_copy(update=places),
-        examples=parts.examples[:: _every(parts.examples)],
-        held_out=parts.held_out[:: _every(parts.held_out)],
+        context,
+        config=context.config.model_copy(update=places),
+        examples=context.examples[:: _every(context.examples)],
+        held_out=context.held_out[:: _every(context.held_out)],
     )
 
 
@@ -127,44 +127,48 @@ def _unheard(event: Event) -> None:
     """Nobody is told of a trial."""
 
 
-def _steps(parts: Parts) -> range:
+def _steps(context: RunContext) -> range:
     """The steps that are left to do."""
-    return range(parts.start_step + 1, parts.config.max_train_steps + 1)
+    return range(context.start_step + 1, context.config.max_train_steps + 1)
 
 
-def _saves(parts: Parts) -> int:
-    config = parts.config
-    return sum(is_kept(config, step, last=config.max_train_steps) for step in _steps(parts))
+def _saves(context: RunContext) -> int:
+    config = context.config
+    return sum(is_kept(config, step, last=config.max_train_steps) for step in _steps(context))
 
 
-def _seconds(parts: Parts, trial: Trial) -> dict[str, float]:
+def _seconds(context: RunContext, trial: Trial) -> dict[str, float]:
     """What the run spends on what."""
-    due = sum(is_due(parts.config, step) for step in (parts.start_step, *_steps(parts)))
+    due = sum(is_due(context.config, step) for step in (context.start_step, *_steps(context)))
     return {
         "to start": trial.starting,
         "to encode": trial.encoding,
-        "of steps": trial.stepping(len(_steps(parts))),
+        "of steps": trial.stepping(len(_steps(context))),
         "to measure": trial.measuring * due,
-        "to save": trial.saving * _saves(parts),
+        "to save": trial.saving * _saves(context),
     }
 
 
-def _disk(parts: Parts, trial: Trial) -> str:
-    kept = min(_saves(parts), max(parts.config.checkpoints_total_limit or math.inf, LEAST_KEPT))
+def _disk(context: RunContext, trial: Trial) -> str:
+    kept = min(_saves(context), max(context.config.checkpoints_total_limit or math.inf, LEAST_KEPT))
     return (
         f"{_size(kept * trial.saved)}: {kept} checkpoints of {_size(trial.saved)}, "
         "and adapters and pictures beside them"
     )
 
 
-def _epochs(parts: Parts, steps: int) -> float:
-    return steps * step_size(parts) / parts.task.samples_per_epoch(parts.config, parts.examples)
-
-
-def _batch(parts: Parts) -> str:
-    config, processes = parts.config, parts.accelerator.num_processes
+def _epochs(context: RunContext, steps: int) -> float:
     return (
-        f"{step_size(parts)} samples a step: {processes} processes x {config.train_batch_size} x "
+        steps
+        * step_size(context)
+        / context.task.samples_per_epoch(context.config, context.examples)
+    )
+
+
+def _batch(context: RunContext) -> str:
+    config, processes = context.config, context.accelerator.num_processes
+    return (
+        f"{step_size(context)} samples a step: {processes} processes x {config.train_batch_size} x "
         f"{config.gradient_accumulation_steps} accumulated"
     )
 
@@ -180,10 +184,10 @@ def _peak(device: torch.device) -> str:
     return f"{_size(most)} {of}; {_size(room)} are there"
 
 
-def _not_counted(parts: Parts) -> dict[str, str]:
-    if not getattr(parts.config, "with_prior_preservation", False):
+def _not_counted(context: RunContext) -> dict[str, str]:
+    if not getattr(context.config, "with_prior_preservation", False):
         return {}
-    count = parts.config.num_class_images
+    count = context.config.num_class_images
     return {"not counted": f"making those of {count} pictures of the class that are missing"}
 
 

@@ -18,7 +18,7 @@ from .example import Example
 
 ABOUT = "condition.json"
 """Lies beside the list of a data set: the `condition_type` of its maps and their `settings`."""
-USUAL = "canny"
+DEFAULT = "canny"
 
 
 def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str, Any]) -> Condition:
@@ -29,14 +29,14 @@ def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str,
     """
     told = _told(folder / ABOUT) if folder and (folder / ABOUT).is_file() else None
     if told is None:
-        return condition_of(kind or USUAL, settings)
-    name, usual = told
+        return condition_of(kind or DEFAULT, settings)
+    name, default = told
     if kind not in (None, name):
         raise UserError(
             f"`condition_type` is {kind}, but the maps of `{folder}` are {name}. Use "
             f"--condition_type {name}, or other data."
         )
-    found, asked = condition_of(name, usual), condition_of(name, {**usual, **settings})
+    found, asked = condition_of(name, default), condition_of(name, {**default, **settings})
     if asked != found:
         raise UserError(
             f"`condition_setting` asks for {asked}, but the maps of `{folder}` are {found}. Leave "

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OR_AFRESH = "or start afresh in another --output_dir"
 
 
-def origin_of(
+def provenance_of(
     config: RunConfig,
     accelerator: Accelerator,
     base: Base,
@@ -42,7 +42,7 @@ def origin_of(
     }
 
 
-def check_origin(now: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
+def check_provenance(now: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
     """Refuse to go on from a `checkpoint` that was made from something else.
 
     Raises:

@@ -24,7 +24,7 @@ from .recorder import (
 )
 
 Compute = Callable[[], Results]
-USUAL = 4
+DEFAULT = 4
 """So many calls are computed as usual first: a short run is over before a recording would pay."""
 
 
@@ -36,8 +36,8 @@ class Replay:
     all is computed as usual.
     """
 
-    def __init__(self, *, usual: int = USUAL) -> None:
-        self._usual = usual
+    def __init__(self, *, default: int = DEFAULT) -> None:
+        self._usual = default
         self._calls: Counter[Any] = Counter()
         self._recordings: dict[Any, Recording | None] = {}
         self._packing = Packing()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError
 
-from .oom_hints import relief
+from .oom_hints import oom_hint
 
 if TYPE_CHECKING:
     from ..options.config import RunConfig
@@ -21,7 +21,7 @@ def explain(error: Exception, config: RunConfig) -> str:
     if isinstance(error, UserError | FloatingPointError):
         return _first_line(error)
     if is_out_of_memory(error):
-        return f"out of memory: {relief(config)}"
+        return f"out of memory: {oom_hint(config)}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full ({_first_line(error)}): free some space, then {GO_ON}"
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Relief:
+class OomHint:
     """A `switch` that lowers the peak of memory by the share `saves`, while it `is_open`."""
 
     saves: float
@@ -19,13 +19,13 @@ class Relief:
     is_open: Callable[[RunConfig], bool]
 
 
-RELIEFS = {
-    "gradient_checkpointing": Relief(
+OOM_HINTS = {
+    "gradient_checkpointing": OomHint(
         0.473,
         lambda config: "--gradient_checkpointing",
         lambda config: not config.gradient_checkpointing,
     ),
-    "train_batch_size": Relief(
+    "train_batch_size": OomHint(
         0.492,
         lambda config: (
             "--train_batch_size 1 --gradient_accumulation_steps "
@@ -33,17 +33,17 @@ RELIEFS = {
         ),
         lambda config: config.train_batch_size > 1,
     ),
-    "attention": Relief(
+    "attention": OomHint(
         0.604,
         lambda config: "--attention sdpa",
         lambda config: config.attention == "math",
     ),
-    "mixed_precision": Relief(
+    "mixed_precision": OomHint(
         0.499,
         lambda config: "--mixed_precision bf16",
         lambda config: config.mixed_precision in (None, "no"),
     ),
-    "resolution": Relief(
+    "resolution": OomHint(
         0.490,
         lambda config: "half the --resolution",
         lambda config: True,
@@ -57,9 +57,9 @@ Latents and prompts are cached in any case, so that neither autoencoder nor text
 """
 
 
-def relief(config: RunConfig) -> str:
+def oom_hint(config: RunConfig) -> str:
     """One clause that names the switches in order, and what each saves."""
-    still_off = [each for each in RELIEFS.values() if each.is_open(config)]
+    still_off = [each for each in OOM_HINTS.values() if each.is_open(config)]
     ordered = sorted(still_off, key=lambda each: -each.saves)
     said = ", ".join(f"{each.switch(config)} (saves {each.saves:.0%})" for each in ordered)
     return (

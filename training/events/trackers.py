@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..options.config import RunConfig
 
 PROJECT = "orthodiff"
-USUAL = "tensorboard"
-TRACKERS = (USUAL, "wandb", "trackio")
+DEFAULT = "tensorboard"
+TRACKERS = (DEFAULT, "wandb", "trackio")
 
 
 def chosen_trackers(config: RunConfig) -> list[str]:
@@ -36,7 +36,7 @@ def chosen_trackers(config: RunConfig) -> list[str]:
     if name == "none":
         return []
     if name in (None, "all"):
-        wanted = TRACKERS if name else (USUAL,)
+        wanted = TRACKERS if name else (DEFAULT,)
         return [each for each in wanted if find_spec(each)]
     if find_spec(name) is None:
         raise UserError(
@@ -53,7 +53,7 @@ def check_log(config: RunConfig) -> None:
         UserError: one is not installed, or its folder is a file.
     """
     place = config.output_dir / config.logging_dir
-    if USUAL in chosen_trackers(config) and place.exists() and not place.is_dir():
+    if DEFAULT in chosen_trackers(config) and place.exists() and not place.is_dir():
         raise UserError(f"`logging_dir` is `{place}`, which is a file. Give a folder.")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orthodiff.components.registry import parts_in
+from orthodiff.components.registry import components_in
 
 from ..checkpoints.manager import describe
 from ..events.history import History, read_history
 
 if TYPE_CHECKING:
-    from ..run.prepare import Parts
+    from ..run.prepare import RunContext
 
 CARD = "README.md"
 PAGE = """# {name}
@@ -37,24 +37,24 @@ The whole of it is in `config.yaml`.
 """
 
 
-def write_card(parts: Parts, repository: str) -> None:
+def write_card(context: RunContext, repository: str) -> None:
     """Write `README.md` into the finished run's folder, with what the hub sorts pages by."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    config, folder = parts.config, parts.config.output_dir
+    config, folder = context.config, context.config.output_dir
     history = read_history(folder)
-    recipe = describe(parts, steps=config.max_train_steps, seconds=history.seconds or 0.0)
-    is_local = Path(parts.base.name).exists()
+    recipe = describe(context, steps=config.max_train_steps, seconds=history.seconds or 0.0)
+    is_local = Path(context.base.name).exists()
     about = ModelCardData(
-        base_model=None if is_local else parts.base.name,
+        base_model=None if is_local else context.base.name,
         pipeline_tag="text-to-image",
-        tags=["orthodiff", "text-to-image", config.method, *parts_in(folder)],
+        tags=["orthodiff", "text-to-image", config.method, *components_in(folder)],
         instance_prompt=recipe.get("instance_prompt"),
     )
     page = PAGE.format(
         name=repository.rpartition("/")[2],
         method=config.method.upper(),
-        base=Path(parts.base.name).name if is_local else parts.base.name,
+        base=Path(context.base.name).name if is_local else context.base.name,
         steps=config.max_train_steps,
         pictures=_pictures(history),
         prompt=recipe.get("instance_prompt") or "...",

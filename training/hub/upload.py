@@ -11,7 +11,7 @@ from ..options import HubOptions
 from .model_card import CARD, write_card
 
 if TYPE_CHECKING:
-    from ..run.prepare import Parts
+    from ..run.prepare import RunContext
 
 UPLOADED = [
     *("adapter_*", "hint_encoder.safetensors", "control.json", "tokens*", "text_encoder*/*"),
@@ -40,15 +40,15 @@ def open_repository(options: HubOptions, output_dir: Path) -> str | None:
         ) from error
 
 
-def upload(parts: Parts, repository: str) -> None:
+def upload(context: RunContext, repository: str) -> None:
     """Upload the finished run with a page about it, its checkpoints left out."""
     from huggingface_hub import upload_folder
 
-    write_card(parts, repository)
+    write_card(context, repository)
     upload_folder(
         repo_id=repository,
-        folder_path=parts.config.output_dir,
-        token=_token(parts.config),
+        folder_path=context.config.output_dir,
+        token=_token(context.config),
         commit_message="End of training",
         allow_patterns=UPLOADED,
     )

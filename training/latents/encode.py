@@ -127,7 +127,7 @@ def _embed(
 
 def _prompt(base: Base, prompt: str) -> dict[str, Tensor]:
     """No caption is what guidance will lead away from later."""
-    return (base.embed(prompt) if prompt else base.unwanted("")).tensors()
+    return (base.embed(prompt) if prompt else base.negative_embeds("")).tensors()
 
 
 def _masks(example: Example, views: Sequence[View], factor: int) -> Tensor | None:

@@ -29,25 +29,32 @@ class Batch:
 
     Clean `latents` and `noise` are `(B, C, h, w)`, `timesteps` `(B,)`. `weights` `(B,)` say how
     much each error counts in the step's loss, a sum. `mask` `(B, 1, h, w)` is 1 where the loss
-    counts fully, `condition` `(B, 3, H, W)` in 0..1.
+    counts fully, `control_image` `(B, 3, H, W)` in 0..1.
     """
 
     latents: Tensor
     noise: Tensor
     timesteps: Tensor
-    conditioning: Conditioning
+    prompt_embeds: Conditioning
     weights: Tensor
     prompts: tuple[str, ...]
     mask: Tensor | None = None
-    condition: Tensor | None = None
+    control_image: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def tensors(self) -> list[Tensor]:
         """All numbers in it."""
-        known = [self.latents, self.noise, self.timesteps, self.weights, self.mask, self.condition]
-        return [*(t for t in known if t is not None), *self.conditioning.tensors().values()]
+        known = [
+            self.latents,
+            self.noise,
+            self.timesteps,
+            self.weights,
+            self.mask,
+            self.control_image,
+        ]
+        return [*(t for t in known if t is not None), *self.prompt_embeds.tensors().values()]
 
     @staticmethod
     def join(parts: Sequence[Batch]) -> Batch:
@@ -56,11 +63,11 @@ class Batch:
             latents=torch.cat([part.latents for part in parts]),
             noise=torch.cat([part.noise for part in parts]),
             timesteps=torch.cat([part.timesteps for part in parts]),
-            conditioning=Conditioning.join([part.conditioning for part in parts]),
+            prompt_embeds=Conditioning.join([part.prompt_embeds for part in parts]),
             weights=torch.cat([part.weights for part in parts]),
             prompts=tuple(chain.from_iterable(part.prompts for part in parts)),
             mask=_join_masks(parts),
-            condition=_join_conditions(parts),
+            control_image=_join_conditions(parts),
         )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
@@ -69,11 +76,11 @@ class Batch:
             latents=self.latents.to(device),
             noise=self.noise.to(device),
             timesteps=self.timesteps.to(device),
-            conditioning=self.conditioning.to(device, dtype),
+            prompt_embeds=self.prompt_embeds.to(device, dtype),
             weights=self.weights.to(device),
             prompts=self.prompts,
             mask=None if self.mask is None else self.mask.to(device),
-            condition=None if self.condition is None else self.condition.to(device),
+            control_image=None if self.control_image is None else self.control_image.to(device),
         )
 
 
@@ -112,11 +119,11 @@ class Stream:
             latents=(mean + deviation * chance.posterior)[None],
             noise=chance.noise[None],
             timesteps=chance.timestep[None],
-            conditioning=_as_seen(self.encoded.conditioning[prompt], sample.views[seen]),
+            prompt_embeds=_as_seen(self.encoded.conditioning[prompt], sample.views[seen]),
             weights=torch.tensor([self.weight]),
             prompts=(prompt,),
             mask=None if masks is None else masks[seen, None],
-            condition=None if conditions is None else _as_rgb(conditions[seen, None]),
+            control_image=None if conditions is None else _as_rgb(conditions[seen, None]),
         )
 
     def index(self, position: int) -> int:
@@ -198,10 +205,10 @@ def pack(parts: Sequence[Batch], *, most: int) -> list[Batch]:
     ]
 
 
-def _as_seen(conditioning: Conditioning, view: View) -> Conditioning:
+def _as_seen(prompt_embeds: Conditioning, view: View) -> Conditioning:
     """With the sizes that SDXL is told (height before width)."""
     width, height = view.size
-    return conditioning.sized((height, width), original=view.original[::-1], crop=view.corner)
+    return prompt_embeds.sized((height, width), original=view.original[::-1], crop=view.corner)
 
 
 def _as_rgb(levels: Tensor) -> Tensor:
@@ -218,5 +225,5 @@ def _join_masks(parts: Sequence[Batch]) -> Tensor | None:
 
 
 def _join_conditions(parts: Sequence[Batch]) -> Tensor | None:
-    found = [part.condition for part in parts if part.condition is not None]
+    found = [part.control_image for part in parts if part.control_image is not None]
     return torch.cat(found) if found else None

@@ -42,7 +42,7 @@ def make_optimizer(
     return OPTIMIZERS[config.optimizer](config, groups)
 
 
-def make_schedule(config: RunConfig, optimizer: Optimizer) -> LRScheduler:
+def make_lr_scheduler(config: RunConfig, optimizer: Optimizer) -> LRScheduler:
     """The course of the rate, stepped once per optimizer step; schedule-free has its own."""
     from diffusers.optimization import get_scheduler
 

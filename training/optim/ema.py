@@ -9,24 +9,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 
 
-class Averaging:
+class AveragedWeights:
     """Keeps the exponential moving average, if there is a `decay`, and swaps weights in and out."""
 
-    def __init__(self, learned: Bundle, optimizer: Any, *, decay: float | None) -> None:
-        self.learned = learned
+    def __init__(self, adapter_set: AdapterSet, optimizer: Any, *, decay: float | None) -> None:
+        self.adapter_set = adapter_set
         self.optimizer = optimizer
         self.is_schedule_free = "train_mode" in optimizer.param_groups[0]
         if self.is_schedule_free:
             self.optimizer.train()
-        self.average = _start(learned, decay) if decay is not None else None
+        self.average = _start(adapter_set, decay) if decay is not None else None
 
     def step(self) -> None:
         """Take the trained weights into the average."""
         if self.average:
-            self.average.step(self.learned.parameters())
+            self.average.step(self.adapter_set.parameters())
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -38,12 +38,12 @@ class Averaging:
         if not self.average and not self.is_schedule_free:
             yield
             return
-        trained = self.learned.state_dict()
+        trained = self.adapter_set.state_dict()
         try:
             self._show(list(trained))
             yield
         finally:
-            self.learned.load_state_dict(trained)
+            self.adapter_set.load_state_dict(trained)
             if self.is_schedule_free:
                 for group in self.optimizer.param_groups:
                     group["train_mode"] = True
@@ -52,7 +52,9 @@ class Averaging:
         if self.is_schedule_free:
             self.optimizer.eval()
         elif self.average:
-            self.learned.load_state_dict(dict(zip(names, self.average.shadow_params, strict=True)))
+            self.adapter_set.load_state_dict(
+                dict(zip(names, self.average.shadow_params, strict=True))
+            )
 
     def state_dict(self) -> dict[str, Any] | None:
         """What a continued run needs."""
@@ -62,11 +64,11 @@ class Averaging:
         """Take up the average of `state_dict`."""
         if self.average and state:
             self.average.load_state_dict(dict(state))
-            self.average.to(self.learned.parameters()[0].device)
+            self.average.to(self.adapter_set.parameters()[0].device)
 
 
-def _start(learned: Bundle, decay: float) -> Any:
+def _start(adapter_set: AdapterSet, decay: float) -> Any:
     """diffusers' average: in the first steps its decay is (1 + step) / (10 + step)."""
     from diffusers.training_utils import EMAModel
 
-    return EMAModel(learned.parameters(), decay=decay, foreach=True)
+    return EMAModel(adapter_set.parameters(), decay=decay, foreach=True)

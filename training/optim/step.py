@@ -10,32 +10,36 @@ from typing import TYPE_CHECKING, Any
 from ..events.failures import check_finite
 from .build import (
     follow,
+    make_lr_scheduler,
     make_optimizer,
-    make_schedule,
     rate_of,
 )
-from .ema import Averaging
+from .ema import AveragedWeights
 
 if TYPE_CHECKING:
-    from orthodiff.components.adapter_set import Bundle
+    from orthodiff.components.adapter_set import AdapterSet
 
-    from ..run.prepare import Parts
+    from ..run.prepare import RunContext
 
 
-class Learning:
+class OptimizerStep:
     """One update at a time, and everything of it that a checkpoint must hold."""
 
-    def __init__(self, parts: Parts, learned: Bundle) -> None:
-        self.config, self.accelerator, self.learned = parts.config, parts.accelerator, learned
-        self.parameters, self.origin = learned.parameters(), parts.origin
-        by_part = {name: part.parameters() for name, part in learned.parts.items()}
+    def __init__(self, context: RunContext, adapter_set: AdapterSet) -> None:
+        self.config, self.accelerator, self.adapter_set = (
+            context.config,
+            context.accelerator,
+            adapter_set,
+        )
+        self.parameters, self.provenance = adapter_set.parameters(), context.provenance
+        by_part = {name: part.parameters() for name, part in adapter_set.components.items()}
         optimizer = make_optimizer(self.config, by_part, processes=self.accelerator.num_processes)
         decay = self.config.ema_decay if self.config.use_ema else None
-        self.averaging = Averaging(learned, optimizer, decay=decay)
-        self.rates = make_schedule(self.config, optimizer)
+        self.averaged_weights = AveragedWeights(adapter_set, optimizer, decay=decay)
+        self.rates = make_lr_scheduler(self.config, optimizer)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
-        if parts.checkpoint:
-            self._restore(parts.checkpoint)
+        if context.checkpoint:
+            self._restore(context.checkpoint)
 
     def update(self, step: int) -> float:
         """Take one step against the gradients; the rate it was taken at.
@@ -50,8 +54,8 @@ class Learning:
             check_finite("gradient's norm", float(norm), step=step, rate=self.config.rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.averaging.step()
-        self.learned.changed()
+        self.averaged_weights.step()
+        self.adapter_set.changed()
         rate = rate_of(self.optimizer)
         self.rates.step()
         return rate
@@ -66,20 +70,20 @@ class Learning:
         """What a continued run needs to go on to the same bits."""
         scaler = self.accelerator.scaler
         return {
-            "adapter": self.learned.state_dict(),
+            "adapter": self.adapter_set.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rates": self.rates.state_dict(),
-            "average": self.averaging.state_dict(),
+            "average": self.averaged_weights.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "config": json.dumps(self.config.resolved()),
-            "origin": json.dumps(self.origin),
+            "origin": json.dumps(self.provenance),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self.learned.load_state_dict(state["adapter"])
+        self.adapter_set.load_state_dict(state["adapter"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rates.load_state_dict(state["rates"])
         follow(self.rates)
-        self.averaging.load_state_dict(state["average"])
+        self.averaged_weights.load_state_dict(state["average"])
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])

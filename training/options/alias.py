@@ -85,11 +85,11 @@ def spelled_out_file(options: type[BaseModel], saved: Mapping[str, Any]) -> dict
     Raises:
         UserError: an alias and its target contradict each other.
     """
-    usual = {name: options.model_fields[name].default for name in aliases_of(options)}
+    default = {name: options.model_fields[name].default for name in aliases_of(options)}
     unused = {
         name
         for name, alias in aliases_of(options).items()
-        if saved.get(name) == usual[name] and saved.get(alias.target) is not None
+        if saved.get(name) == default[name] and saved.get(alias.target) is not None
     }
     return spelled_out(options, {name: v for name, v in saved.items() if name not in unused})
 

@@ -39,7 +39,7 @@ from . import (
     merged,
     spelled_out_file,
 )
-from .method import setting_flags, usual_rate
+from .method import default_learning_rate, setting_flags
 
 OWN_KEYS = ("settings",)
 IN_EPOCHS = {"num_train_epochs": "max_train_steps", "validation_epochs": "validation_steps"}
@@ -64,8 +64,8 @@ class RunConfig(
     @property
     def rate(self) -> float:
         """The peak learning rate before scaling; Prodigy multiplies its own estimate by it."""
-        usual = 1.0 if self.optimizer == "prodigy" else usual_rate(self.method)
-        return self.learning_rate or usual
+        default = 1.0 if self.optimizer == "prodigy" else default_learning_rate(self.method)
+        return self.learning_rate or default
 
     def rate_for(self, part: str) -> float:
         """The peak learning rate before scaling of one part of what is learned."""
@@ -114,8 +114,8 @@ class RunConfig(
     def _with_new_options(self, saved: Mapping[str, Any]) -> dict[str, Any]:
         """What was saved, aliases spelled out, with the default of options not there yet."""
         fields = type(self).model_fields.items()
-        usual = {name: field.get_default() for name, field in fields if not field.is_required()}
-        plain: dict[str, Any] = to_jsonable_python(usual, fallback=str)
+        default = {name: field.get_default() for name, field in fields if not field.is_required()}
+        plain: dict[str, Any] = to_jsonable_python(default, fallback=str)
         return {**plain, **spelled_out_file(type(self), saved)}
 
 
@@ -136,8 +136,8 @@ def read_config(arguments: Sequence[str], kind: type[Config], *, prog: str) -> C
     given = parse_flags(flags, arguments, prog=prog, description=kind.__doc__ or "")
     path = given.pop("config", None)
     written = read_yaml(Path(path), kind) if path else {}
-    usual = kind.model_fields["method"].default
-    if "method" in given and given["method"] != written.get("method", usual):
+    default = kind.model_fields["method"].default
+    if "method" in given and given["method"] != written.get("method", default):
         of_the_method = {*setting_flags(), "learning_rate"}
         written = {name: v for name, v in written.items() if name not in of_the_method}
     for epochs, steps in IN_EPOCHS.items():

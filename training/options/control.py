@@ -14,7 +14,7 @@ from orthodiff.cli.control_options import read_settings
 from .alias import Alias
 from .base import Harmless, Options
 
-USUAL_HINT_RATE = 1e-3
+DEFAULT_HINT_LEARNING_RATE = 1e-3
 
 
 class ControlOptions(Options):
@@ -28,7 +28,7 @@ class ControlOptions(Options):
         None, description="folder of a transformers model that computes segmentation or depth maps"
     )
     hint_learning_rate: float | None = Field(
-        None, gt=0, description=f"peak rate of the hint encoder [{USUAL_HINT_RATE:g}]"
+        None, gt=0, description=f"peak rate of the hint encoder [{DEFAULT_HINT_LEARNING_RATE:g}]"
     )
     validation_image: Annotated[tuple[Path, ...], Harmless] = Field(
         (), description="map for each validation prompt, or one for all; may be repeated"

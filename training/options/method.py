@@ -10,12 +10,12 @@ from orthodiff.adapters import ADAPTERS, Method
 from orthodiff.cli.flags import Flag, nearest, typed
 from orthodiff.errors import UserError
 
-USUAL_RATES = {"hra": 3e-3, "oft": 1e-3, "boft": 1e-3, "lora": 1e-3}
+DEFAULT_LEARNING_RATES = {"hra": 3e-3, "oft": 1e-3, "boft": 1e-3, "lora": 1e-3}
 
 
-def usual_rate(method: str) -> float:
+def default_learning_rate(method: str) -> float:
     """The peak learning rate of a method unless another is given."""
-    return USUAL_RATES.get(method, 1e-4)
+    return DEFAULT_LEARNING_RATES.get(method, 1e-4)
 
 
 def setting_flags() -> dict[str, Flag]:

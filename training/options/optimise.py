@@ -10,7 +10,7 @@ from typing_extensions import Self
 from .alias import Alias
 from .base import Harmless, Options
 
-USUAL_DECAY = 0.999
+DEFAULT_EMA_DECAY = 0.999
 
 
 class OptimiseOptions(Options):
@@ -52,11 +52,11 @@ class OptimiseOptions(Options):
     max_grad_norm: float = Field(1.0, ge=0, description="clip the gradient to this norm; 0: never")
     use_ema: bool = Field(False, description="show and save a moving average of the adapter")
     ema_decay: float = Field(
-        USUAL_DECAY, gt=0, lt=1, description="how much of the average a step keeps"
+        DEFAULT_EMA_DECAY, gt=0, lt=1, description="how much of the average a step keeps"
     )
 
     def notes(self) -> list[str]:
-        idle = not self.use_ema and self.ema_decay != USUAL_DECAY
+        idle = not self.use_ema and self.ema_decay != DEFAULT_EMA_DECAY
         said = "`ema_decay` has no effect: no average is kept; add --use_ema."
         return [*super().notes(), *self._idle_rates(), *([said] if idle else [])]
 

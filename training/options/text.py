@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from .base import Harmless, Options
 
-USUAL_TOKEN_RATE = 5e-3
+DEFAULT_TOKEN_LEARNING_RATE = 5e-3
 NEEDS = {
     "text_encoder_lr": "train_text_encoder",
     "initializer_token": "placeholder_token",
@@ -37,7 +37,7 @@ class TextOptions(Options):
     )
     num_vectors: int = Field(1, ge=1, le=16, description="vectors of the new word")
     token_learning_rate: float | None = Field(
-        None, gt=0, description=f"peak rate of the new word [{USUAL_TOKEN_RATE:g}]"
+        None, gt=0, description=f"peak rate of the new word [{DEFAULT_TOKEN_LEARNING_RATE:g}]"
     )
 
     @model_validator(mode="after")
@@ -62,5 +62,5 @@ class TextOptions(Options):
     def text_rate(self, part: str) -> float | None:
         """The peak rate of a part that reads prompts, where it has its own."""
         if part == "tokens":
-            return self.token_learning_rate or USUAL_TOKEN_RATE
+            return self.token_learning_rate or DEFAULT_TOKEN_LEARNING_RATE
         return self.text_encoder_lr if part.startswith("text_encoder") else None

@@ -20,7 +20,7 @@ from ..checkpoints.sealed import find_checkpoint, load_checkpoint
 from ..data.check import in_sight
 from ..data.dataset import Examples
 from ..data.example import Example
-from ..data.provenance import check_origin, origin_of
+from ..data.provenance import check_provenance, provenance_of
 from ..events.signals import is_launched
 from ..events.trackers import check_log
 from ..hub.upload import open_repository
@@ -41,11 +41,11 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Parts:
+class RunContext:
     """The pieces of a run, the base still unadapted.
 
     On `held_out` examples is only measured; `scorer` judges pictures, `checkpoint` is what to go
-    on from, where there is one. `origin` is what else than settings decides the run's end.
+    on from, where there is one. `provenance` is what else than settings decides the run's end.
     """
 
     task: Task
@@ -58,7 +58,7 @@ class Parts:
     scorer: Scorer | None
     checkpoint: Mapping[str, Any] | None
     repository: str | None
-    origin: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
     @property
     def resolution(self) -> int:
@@ -74,7 +74,7 @@ class Parts:
         return _is_of_run(self.config, self.checkpoint)
 
 
-def prepare(task: Task, config: RunConfig) -> Parts:
+def prepare(task: Task, config: RunConfig) -> RunContext:
     """Load and check everything.
 
     Raises:
@@ -117,11 +117,11 @@ def prepare(task: Task, config: RunConfig) -> Parts:
         held_out = in_sight(held_out, views, skip_bad_files=skips)
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
-    origin = origin_of(config, accelerator, base, examples, task.prior_given(config))
+    provenance = provenance_of(config, accelerator, base, examples, task.prior_given(config))
     if checkpoint:
         _check_unfinished(config, checkpoint)
-        check_origin(origin, checkpoint)
-    return Parts(
+        check_provenance(provenance, checkpoint)
+    return RunContext(
         task,
         config,
         accelerator,
@@ -132,7 +132,7 @@ def prepare(task: Task, config: RunConfig) -> Parts:
         scorer=open_scorer(config.scorer, base) if config.validation_prompt else None,
         checkpoint=checkpoint,
         repository=open_repository(config, config.output_dir) if is_main else None,
-        origin=origin,
+        provenance=provenance,
     )
 
 
@@ -153,9 +153,9 @@ def check_extras(config: RunConfig) -> None:
 
 def _check_fit(task: Task, config: RunConfig, base: Base) -> int:
     """Try the adapter on and take it off again; its number of parameters."""
-    learned = task.attach(config, base)
-    count = learned.num_parameters
-    learned.detach()
+    adapter_set = task.attach(config, base)
+    count = adapter_set.num_parameters
+    adapter_set.detach()
     return count
 
 

@@ -13,7 +13,7 @@ from ..data.dataset import Examples
 from ..options.config import RunConfig
 
 if TYPE_CHECKING:
-    from orthodiff.components.adapter_set import Bundle
+    from orthodiff.components.adapter_set import AdapterSet
     from orthodiff.control import Condition, Steering
     from orthodiff.models import Base
     from orthodiff.sampling import GenerateRequest
@@ -80,22 +80,24 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def attach(self, config: Any, base: Base) -> Bundle:
+    def attach(self, config: Any, base: Base) -> AdapterSet:
         """Put what is learned into `base`, at its start; same seed, same start.
 
         Raises:
             UserError: the settings do not fit the base's layers.
         """
 
-    def settle(self, learned: Bundle, first_seen: Callable[[], Batch]) -> None:
-        """Suit the start of what is `learned` to the first samples, the same in all processes."""
+    def init_from_data(self, adapter_set: AdapterSet, first_seen: Callable[[], Batch]) -> None:
+        """Fit the start of `adapter_set` to the first samples, the same in all processes."""
         return
 
     @abstractmethod
-    def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
+    def predict(self, base: Base, adapter_set: AdapterSet, noisy: Tensor, batch: Batch) -> Tensor:
         """The adapted UNet's output `(B, C, h, w)` for the batch's noisy latents."""
 
-    def steering(self, config: Any, learned: Bundle, request: GenerateRequest) -> Steering | None:
+    def steering(
+        self, config: Any, adapter_set: AdapterSet, request: GenerateRequest
+    ) -> Steering | None:
         """What steers the validation pictures of a resolved `request` beside their prompts."""
         return None
 

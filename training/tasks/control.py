@@ -17,8 +17,8 @@ from typing_extensions import Self
 
 import orthodiff
 from orthodiff import control
-from orthodiff.components.adapter_set import Bundle
-from orthodiff.components.registry import Part
+from orthodiff.components.adapter_set import AdapterSet
+from orthodiff.components.registry import Component
 from orthodiff.control import Condition, Control, Steering
 from orthodiff.errors import UserError
 from orthodiff.io.images import open_map
@@ -34,7 +34,7 @@ from ..options import (
     SourceOptions,
 )
 from ..options.config import RunConfig
-from ..options.control import USUAL_HINT_RATE
+from ..options.control import DEFAULT_HINT_LEARNING_RATE
 from .base import Task
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
         """Prodigy finds one rate for all."""
         if part != "hint_encoder" or self.optimizer == "prodigy":
             return self.rate
-        return self.hint_learning_rate or USUAL_HINT_RATE
+        return self.hint_learning_rate or DEFAULT_HINT_LEARNING_RATE
 
     @model_validator(mode="before")
     @classmethod
@@ -172,9 +172,9 @@ class ControlTask(Task):
     def condition(self, config: ControlConfig) -> Condition:
         return config.condition
 
-    def attach(self, config: ControlConfig, base: Base) -> Bundle:
+    def attach(self, config: ControlConfig, base: Base) -> AdapterSet:
         generator = torch.Generator().manual_seed(config.seed)
-        parts: dict[str, Part] = {}
+        parts: dict[str, Component] = {}
         if config.method != NONE:
             parts["unet"] = orthodiff.attach(
                 base.unet, config.adapter(), targets=config.targets, generator=generator
@@ -182,34 +182,34 @@ class ControlTask(Task):
         parts["hint_encoder"] = control.attach(
             base.unet, config.condition, factor=base.factor, generator=generator
         )
-        return Bundle(base, parts)
+        return AdapterSet(base, parts)
 
-    def settle(self, learned: Bundle, first_seen: Callable[[], Batch]) -> None:
-        _control(learned).settle(_maps(first_seen()))
+    def init_from_data(self, adapter_set: AdapterSet, first_seen: Callable[[], Batch]) -> None:
+        _control(adapter_set).init_from_data(_maps(first_seen()))
 
-    def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
-        hints = _control(learned).encode(_maps(batch))
-        with _control(learned).guided(hints):
-            return base.predict(noisy, batch.timesteps, batch.conditioning)
+    def predict(self, base: Base, adapter_set: AdapterSet, noisy: Tensor, batch: Batch) -> Tensor:
+        hints = _control(adapter_set).encode(_maps(batch))
+        with _control(adapter_set).guided(hints):
+            return base.predict(noisy, batch.timesteps, batch.prompt_embeds)
 
     def steering(
-        self, config: ControlConfig, learned: Bundle, request: GenerateRequest
+        self, config: ControlConfig, adapter_set: AdapterSet, request: GenerateRequest
     ) -> Steering | None:
         size, condition = (request.width or 0, request.height or 0), config.condition
         maps = [control.fit(open_map(path), size, condition)[0] for path in config.validation_image]
         each = config.num_validation_images
-        return Steering(_control(learned), [one for one in maps for _ in range(each)])
+        return Steering(_control(adapter_set), [one for one in maps for _ in range(each)])
 
     def describe(self, config: ControlConfig) -> dict[str, str]:
         rate = config.rate_for("hint_encoder")
         return {"condition_type": config.condition.name, "hint_learning_rate": f"{rate:g}"}
 
 
-def _control(learned: Bundle) -> Control:
-    assert learned.control is not None
-    return learned.control
+def _control(adapter_set: AdapterSet) -> Control:
+    assert adapter_set.control is not None
+    return adapter_set.control
 
 
 def _maps(batch: Batch) -> Tensor:
-    assert batch.condition is not None
-    return batch.condition
+    assert batch.control_image is not None
+    return batch.control_image

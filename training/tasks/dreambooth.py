@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 import orthodiff
-from orthodiff.components.adapter_set import Bundle
+from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.errors import UserError
 
 from ..data.check import usable_examples
@@ -104,16 +104,16 @@ class DreamBooth(Task):
 
         return given_pictures(config) if config.with_prior_preservation else []
 
-    def attach(self, config: DreamBoothConfig, base: Base) -> Bundle:
+    def attach(self, config: DreamBoothConfig, base: Base) -> AdapterSet:
         generator = torch.Generator().manual_seed(config.seed)
         adapter = orthodiff.attach(
             base.unet, config.adapter(), targets=config.targets, generator=generator
         )
         text = attach_text(config, config.adapter(), base, generator)
-        return Bundle(base, {"unet": adapter, **text})
+        return AdapterSet(base, {"unet": adapter, **text})
 
-    def predict(self, base: Base, learned: Bundle, noisy: Tensor, batch: Batch) -> Tensor:
-        conditioning = learned.steer(batch.prompts, batch.conditioning)
+    def predict(self, base: Base, adapter_set: AdapterSet, noisy: Tensor, batch: Batch) -> Tensor:
+        conditioning = adapter_set.steer(batch.prompts, batch.prompt_embeds)
         return base.predict(noisy, batch.timesteps, conditioning)
 
     def describe(self, config: DreamBoothConfig) -> dict[str, str]:

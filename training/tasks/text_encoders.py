@@ -7,7 +7,7 @@ import torch
 import orthodiff
 from orthodiff.adapters import Method
 from orthodiff.components import textual_inversion as tokens
-from orthodiff.components.registry import Part
+from orthodiff.components.registry import Component
 from orthodiff.models import Base
 from orthodiff.models.text_encoder import TextEncoder
 
@@ -16,13 +16,13 @@ from ..options import TextOptions
 
 def attach_text(
     options: TextOptions, method: Method, base: Base, generator: torch.Generator
-) -> dict[str, Part]:
+) -> dict[str, Component]:
     """The parts asked for by name, at their start.
 
     Raises:
         UserError: the method's settings do not fit an encoder, or the word is known already.
     """
-    parts: dict[str, Part] = {}
+    parts: dict[str, Component] = {}
     for text in base.texts if options.train_text_encoder else ():
         parts[text.name] = orthodiff.attach(
             text.model, method, targets=_targets(base, text), generator=generator

@@ -22,7 +22,7 @@ PHOTOS = 16
 """So many photos of the subject are compared with, at most."""
 
 
-class Judge:
+class ValidationScorer:
     """Scores pictures against photos of the subject, if there is one, and their prompts."""
 
     def __init__(

@@ -29,11 +29,11 @@ from ..latents.cache import content_key
 from ..latents.sampler import Batch, Stream, pack
 from ..latents.streams import make_stream
 from ..objective import NoiseSchedule
-from .scores import PHOTOS, Judge
+from .scores import PHOTOS, ValidationScorer
 
 if TYPE_CHECKING:
     from ..options.config import RunConfig
-    from ..run.prepare import Parts
+    from ..run.prepare import RunContext
 
 Errors = Callable[[Batch], Tensor]
 """A batch -> the error `(B,)` of each of its samples."""
@@ -46,40 +46,42 @@ def is_due(config: RunConfig, step: int) -> bool:
     return step % config.validation_steps == 0 or is_kept(config, step, last=config.max_train_steps)
 
 
-def make_validator(parts: Parts, trained: Stream, schedule: NoiseSchedule) -> Validator:
+def make_validator(context: RunContext, trained: Stream, schedule: NoiseSchedule) -> Validator:
     """Measure on held-out pictures, or if there are none on those of the `trained` stream.
 
     To be called before the base is adapted and its encoders leave the device.
     """
-    config, base = parts.config, parts.base
+    config, base = context.config, context.base
     if config.validation_prompt:
-        base.unwanted("")
+        base.negative_embeds("")
     for prompt in config.validation_prompt:
         base.embed(prompt)
-    source = make_stream(parts, "held-out", parts.held_out) if parts.held_out else trained
-    described = parts.task.describe(config).get("instance_prompt", "")
-    seen = parts.examples[:PHOTOS] if parts.scorer and parts.task.has_subject else []
-    photos = [square(example.image, parts.resolution) for example in seen]
+    source = make_stream(context, "held-out", context.held_out) if context.held_out else trained
+    described = context.task.describe(config).get("instance_prompt", "")
+    seen = context.examples[:PHOTOS] if context.scorer and context.task.has_subject else []
+    photos = [square(example.image, context.resolution) for example in seen]
     return Validator(
         config,
         base,
-        resolution=parts.resolution,
-        batches=fixed_batches(parts, source, schedule),
-        loss_of="held-out pictures" if parts.held_out else "training pictures",
-        judge=Judge(parts.scorer, photos, instance_prompt=described) if parts.scorer else None,
+        resolution=context.resolution,
+        batches=fixed_batches(context, source, schedule),
+        loss_of="held-out pictures" if context.held_out else "training pictures",
+        judge=ValidationScorer(context.scorer, photos, instance_prompt=described)
+        if context.scorer
+        else None,
     )
 
 
-def fixed_batches(parts: Parts, source: Stream, schedule: NoiseSchedule) -> list[Batch]:
+def fixed_batches(context: RunContext, source: Stream, schedule: NoiseSchedule) -> list[Batch]:
     """`validation_samples` triples of picture, noise and timestep, each with its caption."""
     captions = replace(source.encoded.captions, dropout=0.0)
     stream = replace(
         source, name="validation", unit=1, encoded=replace(source.encoded, captions=captions)
     )
-    count, most = parts.config.validation_samples, parts.config.train_batch_size
+    count, most = context.config.validation_samples, context.config.train_batch_size
     times = len(schedule.alphas_cumprod)
     triples = [stream.at(position, num_timesteps=times) for position in range(count)]
-    return [batch.to(parts.base.device, parts.base.dtype) for batch in pack(triples, most=most)]
+    return [batch.to(context.base.device, context.base.dtype) for batch in pack(triples, most=most)]
 
 
 class Validator:
@@ -96,7 +98,7 @@ class Validator:
         resolution: int,
         batches: Sequence[Batch],
         loss_of: str,
-        judge: Judge | None,
+        judge: ValidationScorer | None,
     ) -> None:
         self.config, self.base, self.resolution = config, base, resolution
         self.batches, self.loss_of, self.judge = batches, loss_of, judge

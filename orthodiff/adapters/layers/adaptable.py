@@ -38,8 +38,10 @@ def is_plain(layer: Adaptable) -> bool:
         return True
     sides = (layer.kernel_size, layer.stride, layer.padding)
     alike = all(len(set(side)) == 1 for side in sides) and not isinstance(layer.padding, str)
-    settled = layer.dilation == (1, 1) and layer.padding_mode == "zeros" and layer.groups == 1
-    return alike and settled
+    plain_geometry = (
+        layer.dilation == (1, 1) and layer.padding_mode == "zeros" and layer.groups == 1
+    )
+    return alike and plain_geometry
 
 
 def is_packed(layer: Adaptable) -> bool:

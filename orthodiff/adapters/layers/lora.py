@@ -21,7 +21,7 @@ ADAPTER = "default"
 """PEFT's name for the only adapter of a layer."""
 
 
-class LoRAHandle(Merging):
+class LoRALayer(Merging):
     """What a handle needs from PEFT's LoRA layers, with float32 parameters."""
 
     base_layer: Any
@@ -74,9 +74,9 @@ class LoRAHandle(Merging):
         return (at_least_float32(weight) + delta).to(weight.dtype)
 
 
-class LoRALinear(LoRAHandle, Linear):  # type: ignore[misc]
+class LoRALinear(LoRALayer, Linear):  # type: ignore[misc]
     """PEFT's LoRA around a frozen `nn.Linear`."""
 
 
-class LoRAConv2d(LoRAHandle, Conv2d):  # type: ignore[misc]
+class LoRAConv2d(LoRALayer, Conv2d):  # type: ignore[misc]
     """PEFT's LoRA around a frozen `nn.Conv2d`: its own kernel to r channels, then 1x1."""

@@ -110,7 +110,7 @@ def _columns(rows: Any, name: str, request: Request) -> dict[str, str]:
 
 
 def _column(
-    rows: Any, asked: str | None, usual: tuple[str, ...], name: str, *, flag: str
+    rows: Any, asked: str | None, default: tuple[str, ...], name: str, *, flag: str
 ) -> str | None:
     """The column asked for, else the first usual one that is there.
 
@@ -123,7 +123,7 @@ def _column(
             f"The dataset `{name}` has no column `{asked}`.{nearest(asked, there)} "
             f"Name the right one with --{flag}."
         )
-    return asked or next((column for column in usual if column in there), None)
+    return asked or next((column for column in default if column in there), None)
 
 
 def _undecoded(rows: Any, columns: list[str], name: str) -> Any:

@@ -160,8 +160,8 @@ def _check_width(row: Row, where: str) -> None:
         raise FileError(where, reason, "Put the caption in quotes", what="entry")
 
 
-def _names(asked: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
-    return (asked,) if asked else usual
+def _names(asked: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    return (asked,) if asked else default
 
 
 def _text(row: Row, names: tuple[str, ...], where: str) -> str:
