@@ -30,7 +30,7 @@ import torch
 
 import orthodiff
 from benchmarks import rival
-from benchmarks.following import EACH, Test, Judge, ahead, open_test, sheet
+from benchmarks.following import EACH, Judge, Test, ahead, open_test, sheet
 from orthodiff.adapters import Method
 from orthodiff.adapters.targets import ATTENTION_AND_GEGLU
 from orthodiff.io.atomic import replace_file
