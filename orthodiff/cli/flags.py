@@ -8,14 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from orthodiff.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-EXAMPLE = 8
-"""Of a setting that has no usual value: those are numbers."""
 
 
 @dataclass(frozen=True)
@@ -90,23 +87,6 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
         return model(**values)
     except ValidationError as error:
         raise UserError(_sentence(model, error.errors()[0])) from error
-
-
-def typed(name: str, kind: Any, value: Any, *, example: Any) -> Any:
-    """A setting's `value`, perhaps a flag's text, as its `kind`.
-
-    Raises:
-        UserError: it is not, and does not read as, one.
-    """
-    written = str(value) if isinstance(value, bool) else value  # true is no number
-    try:
-        return TypeAdapter(kind).validate_python(written)
-    except ValidationError as error:
-        words = [KINDS[one] for one in (kind, *get_args(kind)) if one in KINDS]
-        raise UserError(
-            f"`{name}` is {value!r}, but it must be {' or '.join(words)}. Use for example "
-            f"{EXAMPLE if example is None else str(example).lower()}."
-        ) from error
 
 
 def nearest(word: str, known: Iterable[str], *, prefix: str = "") -> str:

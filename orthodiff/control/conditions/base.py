@@ -11,8 +11,8 @@ from typing import Any, ClassVar, get_type_hints
 import numpy as np
 from PIL import Image
 
-from orthodiff.cli.flags import typed
 from orthodiff.errors import UserError
+from orthodiff.settings import typed
 
 COLOURFUL = 24
 """Channels further apart than this (of 255) are colour: JPEG tints grey by less."""
