@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from orthodiff.components.adapter_set import AdapterSet
-from orthodiff.components.registry import KINDS, Kind
+from orthodiff.components.registry import COMPONENTS, ComponentType
 from orthodiff.control.encoder import channels_for, init_from_data
 from orthodiff.models import Base
 from orthodiff.training.latents.sampler import Batch
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from orthodiff.training.cli.main import run
     from orthodiff.training.events.signals import StopSignal
 
-    KINDS[NAME] = Kind(NAME, "config.json", _load, _describe)
+    COMPONENTS[NAME] = ComponentType(NAME, "config.json", _load, _describe)
     words = list(sys.argv[1:] if arguments is None else arguments)
     task = RivalTask(our_start=OUR_START in words)
     with StopSignal() as stop:
