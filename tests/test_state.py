@@ -42,7 +42,7 @@ def save(folder: Path, step: int, *, limit: int | None = None) -> Path:
     adapter = orthodiff.attach(Layer(), orthodiff.HRA(rank=2), targets=["to_q"])
     state = {"adapter": adapter.state_dict(), "config": "{}"}
     return save_checkpoint(
-        folder, step, learned=adapter, state=state, base="base", metadata={}, limit=limit
+        folder, step, adapter_set=adapter, state=state, base="base", metadata={}, limit=limit
     )
 
 
@@ -184,7 +184,7 @@ def adapter_set(folder: Path, tiny: Path, fill: float) -> Path:
     with torch.no_grad():
         for parameter in whole.parameters():
             parameter.fill_(fill)
-    return save_checkpoint(folder, int(fill), learned=whole, state={}, base=None, metadata={})
+    return save_checkpoint(folder, int(fill), adapter_set=whole, state={}, base=None, metadata={})
 
 
 def fills(folder: Path) -> set[float]:
