@@ -117,15 +117,15 @@ def generate(
         slice(start, start + request.batch_size) for start in range(0, count, request.batch_size)
     ]
     pictures: list[Image.Image] = []
-    training = base.unet.training
-    base.unet.eval()
+    training = base.denoiser.training
+    base.denoiser.eval()
     try:
         for number, batch in enumerate(batches):
             tick = _counter(on_step, before=number * steps, total=len(batches) * steps)
             latents = _denoise(base, request, batch, steering, tick)
             pictures += [_to_image(base.decode(latent)) for latent in latents]
     finally:
-        base.unet.train(training)
+        base.denoiser.train(training)
     return pictures
 
 
@@ -139,10 +139,9 @@ def _denoise(
 ) -> Tensor:
     """Sample the latents `(B, C, h, w)` of one batch with classifier-free guidance."""
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds[batch]]
-    scheduler = type(base.scheduler).from_config(base.scheduler.config)
-    scheduler.set_timesteps(request.num_inference_steps, device=base.device)
-    latents = _noise(base, request, generators) * scheduler.init_noise_sigma
-    size = (request.height or 0, request.width or 0)
+    size, objective = (request.height or 0, request.width or 0), base.objective
+    scheduler = base.new_scheduler(request.num_inference_steps or 1, size=size)
+    latents = _noise(base, request, generators) * objective.initial_noise_scale(scheduler)
     wanted = Conditioning.join([base.embed(prompt) for prompt in request.prompts[batch]]).sized(
         size
     )
@@ -157,7 +156,8 @@ def _denoise(
     options: dict[str, Any] = {"generator": generators} if takes_generator else {}
     steered = steering.over(batch) if steering else unsteered
     for number, timestep in enumerate(scheduler.timesteps, start=1):
-        noisy = scheduler.scale_model_input(torch.cat([latents] * (1 + guided)), timestep)
+        twice = torch.cat([latents] * (1 + guided))
+        noisy = objective.scale_input(scheduler, twice, timestep)
         with steered(number - 1, len(scheduler.timesteps)):
             output = base.predict(noisy, timestep, wanted)
         if guided:
@@ -171,7 +171,7 @@ def _denoise(
 def _noise(base: Base, request: GenerateRequest, generators: list[torch.Generator]) -> Tensor:
     """Unit noise `(B, C, h, w)`, drawn on the CPU: the same picture on every device."""
     height, width = request.height or 0, request.width or 0
-    shape = (base.unet.config.in_channels, height // base.factor, width // base.factor)
+    shape = (base.latent_channels, height // base.factor, width // base.factor)
     noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
     return noise.to(base.device, base.dtype)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orthodiff.models import Conditioning
+from orthodiff.models import Conditioning, Diffusion
 from orthodiff.training.data.captions import CaptionRules
 from orthodiff.training.data.views import View
 from orthodiff.training.latents.encode import Encoded, Sample
@@ -22,7 +22,7 @@ from orthodiff.training.latents.sampler import (
 
 SHAPES = ((8, 8), (8, 4), (4, 8))
 LATENT_SHAPE = st.sampled_from(SHAPES)
-T = 1000
+OBJECTIVE = Diffusion(torch.linspace(0.999, 0.001, 1000))
 
 
 def sample(
@@ -63,7 +63,7 @@ def step(
         most=share * len(streams),
         process=process,
         processes=processes,
-        num_timesteps=T,
+        objective=OBJECTIVE,
     )
 
 
@@ -152,7 +152,7 @@ def test_batches_are_of_one_shape_and_of_limited_size() -> None:
     samples = [sample(n, SHAPES[n % 3]) for n in range(9)]
     for start in range(0, 80, 8):
         batches = pack(
-            [stream(samples).at(n, num_timesteps=T) for n in range(start, start + 8)], most=3
+            [stream(samples).at(n, objective=OBJECTIVE) for n in range(start, start + 8)], most=3
         )
         assert sum(len(batch) for batch in batches) == 8
         assert all(len(batch) <= 3 for batch in batches)
@@ -161,10 +161,10 @@ def test_batches_are_of_one_shape_and_of_limited_size() -> None:
 def test_what_a_position_sees_depends_on_nothing_else() -> None:
     samples = [sample(n, SHAPES[n % 3]) for n in range(5)]
     one, other = stream(samples, unit=4), stream(samples, unit=4)
-    backwards = [other.at(position, num_timesteps=T) for position in reversed(range(12))]
-    forwards = [one.at(position, num_timesteps=T) for position in range(12)]
+    backwards = [other.at(position, objective=OBJECTIVE) for position in reversed(range(12))]
+    forwards = [one.at(position, objective=OBJECTIVE) for position in range(12)]
     assert [rows([batch]) for batch in forwards] == [rows([batch]) for batch in backwards[::-1]]
-    views = {one.at(p, num_timesteps=T).prompt_embeds.time_ids[0, 3].item() for p in range(12)}  # type: ignore[index]
+    views = {one.at(p, objective=OBJECTIVE).prompt_embeds.time_ids[0, 3].item() for p in range(12)}  # type: ignore[index]
     assert len(views) == 1
 
 
@@ -172,14 +172,15 @@ def test_both_views_come_up() -> None:
     one = sample(0, (8, 8))
     one.latents[1, 0] = 1
     found = Counter(
-        stream([one]).at(position, num_timesteps=T).latents.mean().item() for position in range(80)
+        stream([one]).at(position, objective=OBJECTIVE).latents.mean().item()
+        for position in range(80)
     )
     assert set(found) == {0.0, 1.0}
     assert min(found.values()) > 20
 
 
 def test_sizes_are_told_height_first() -> None:
-    batch = stream([sample(0, (8, 4))]).at(0, num_timesteps=T)
+    batch = stream([sample(0, (8, 4))]).at(0, objective=OBJECTIVE)
     assert batch.prompt_embeds.time_ids is not None
     assert batch.prompt_embeds.time_ids.tolist() == [[90, 100, 0, 0, 64, 32]]
 

@@ -5,16 +5,14 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 from diffusers.training_utils import compute_snr
 
+from orthodiff.models import Diffusion
+from orthodiff.models.objective import PREDICTIONS
 from orthodiff.training.objective import (
-    PREDICTIONS,
     Draw,
-    NoiseSchedule,
-    add_noise,
     derive,
     draw,
     sample_errors,
     snr_weights,
-    target,
 )
 
 LATENTS = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -22,18 +20,18 @@ NOISE = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 TIMESTEPS = torch.tensor([0, 500, 999])
 
 
-def schedule(prediction: str = "epsilon") -> NoiseSchedule:
-    return NoiseSchedule.of(DDIMScheduler(prediction_type=prediction, clip_sample=False))
+def schedule(prediction: str = "epsilon") -> Diffusion:
+    return Diffusion.of(DDIMScheduler(prediction_type=prediction, clip_sample=False))
 
 
 def test_noise_and_velocity_agree_with_diffusers() -> None:
     peer = DDPMScheduler()
-    noisy = add_noise(schedule(), LATENTS, NOISE, TIMESTEPS)
+    noisy = schedule().add_noise(LATENTS, NOISE, TIMESTEPS)
     assert torch.allclose(noisy, peer.add_noise(LATENTS, NOISE, TIMESTEPS), atol=1e-6)
-    velocity = target(schedule("v_prediction"), LATENTS, NOISE, TIMESTEPS)
+    velocity = schedule("v_prediction").target(LATENTS, NOISE, TIMESTEPS)
     assert torch.allclose(velocity, peer.get_velocity(LATENTS, NOISE, TIMESTEPS), atol=1e-6)
-    assert target(schedule("epsilon"), LATENTS, NOISE, TIMESTEPS) is NOISE
-    assert target(schedule("sample"), LATENTS, NOISE, TIMESTEPS) is LATENTS
+    assert schedule("epsilon").target(LATENTS, NOISE, TIMESTEPS) is NOISE
+    assert schedule("sample").target(LATENTS, NOISE, TIMESTEPS) is LATENTS
 
 
 @pytest.mark.parametrize("zero_terminal", [False, True])
@@ -47,10 +45,10 @@ def test_noise_agrees_on_schedules_of_every_kind(zero_terminal: bool) -> None:
     }
     peer = DDPMScheduler(**options)
     for kind in (DDIMScheduler, EulerDiscreteScheduler):
-        ours = NoiseSchedule.of(kind(prediction_type="v_prediction", **options))
-        noisy = add_noise(ours, LATENTS, NOISE, TIMESTEPS)
+        ours = Diffusion.of(kind(prediction_type="v_prediction", **options))
+        noisy = ours.add_noise(LATENTS, NOISE, TIMESTEPS)
         assert torch.allclose(noisy, peer.add_noise(LATENTS, NOISE, TIMESTEPS), atol=1e-6)
-        velocity = target(ours, LATENTS, NOISE, TIMESTEPS)
+        velocity = ours.target(LATENTS, NOISE, TIMESTEPS)
         wanted = peer.get_velocity(LATENTS, NOISE, TIMESTEPS)
         assert torch.allclose(velocity, wanted, atol=1e-6)
     if zero_terminal:
@@ -71,7 +69,7 @@ def test_min_snr_weights_agree_with_diffusers_recipe() -> None:
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_last_step_of_a_zero_terminal_schedule_counts(prediction: str) -> None:
     scheduler = DDIMScheduler(prediction_type=prediction, rescale_betas_zero_snr=True)
-    zero_terminal = NoiseSchedule.of(scheduler)
+    zero_terminal = Diffusion.of(scheduler)
     zero_terminal.alphas_cumprod[-1] = 0
     weights = snr_weights(zero_terminal, TIMESTEPS, 5.0)
     assert torch.isfinite(weights).all()
@@ -111,7 +109,7 @@ def test_what_is_masked_away_gives_no_gradient() -> None:
 
 
 def one(position: int, *, seed: int = 0, stream: str = "subject", offset: float = 0.0) -> Draw:
-    return draw(seed, position, (4, 8, 8), num_timesteps=1000, stream=stream, offset=offset)
+    return draw(seed, position, (4, 8, 8), objective=schedule(), stream=stream, offset=offset)
 
 
 def test_draw_depends_on_seed_stream_and_position_only() -> None:

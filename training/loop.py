@@ -26,12 +26,9 @@ from .events.signals import NOTHING_YET, Interrupted, StopSignal
 from .latents.sampler import Batch, step_batches
 from .latents.streams import make_streams
 from .objective import (
-    NoiseSchedule,
-    add_noise,
     derive,
     sample_errors,
     snr_weights,
-    target,
 )
 from .optim.step import OptimizerStep
 from .run.hardware import attending, replays, set_up
@@ -73,12 +70,12 @@ class Trainer:
         )
         self.device, self.dtype = self.base.device, self.base.dtype  # asking takes diffusers long
         self.streams = make_streams(context)
-        self.schedule = NoiseSchedule.of(self.base.scheduler).to(self.device)
-        self.validator = make_validator(context, self.streams[0], self.schedule)
+        self.objective = self.base.objective.to(self.device)
+        self.validator = make_validator(context, self.streams[0], self.objective)
         self.adapter_set = context.task.attach(self.config, self.base)
         context.task.init_from_data(self.adapter_set, self._first_seen)
         self.base.park_encoders(texts=not self.adapter_set.reads)
-        set_up(self.config, self.base.unet)
+        set_up(self.config, self.base.denoiser)
         self.optimizer_step = OptimizerStep(context, self.adapter_set)
         can_replay = replays(self.config, self.device) and not self.adapter_set.reads
         self.replay = Replay() if can_replay else None  # prompts that are read anew are no tensors
@@ -154,15 +151,15 @@ class Trainer:
 
     def _loss(self, batch: Batch, *, penalty_share: float) -> Tensor:
         """What `batch` adds to the loss of its step."""
-        snr = snr_weights(self.schedule, batch.timesteps, self.config.snr_gamma)
+        snr = snr_weights(self.objective, batch.timesteps, self.config.snr_gamma)
         loss = (self._errors(batch) * batch.weights * snr).sum() / self._share
         with self.accelerator.autocast():
             return loss + self.adapter_set.regularizer() * penalty_share
 
     def _errors(self, batch: Batch) -> Tensor:
         """The error `(B,)` of each sample, before any weight but the mask's."""
-        noisy = add_noise(self.schedule, batch.latents, batch.noise, batch.timesteps)
-        wanted = target(self.schedule, batch.latents, batch.noise, batch.timesteps)
+        noisy = self.objective.add_noise(batch.latents, batch.noise, batch.timesteps)
+        wanted = self.objective.target(batch.latents, batch.noise, batch.timesteps)
         with self.accelerator.autocast():
             noisy = noisy.to(self.dtype)
             output = self.context.task.predict(self.base, self.adapter_set, noisy, batch)
@@ -178,7 +175,7 @@ class Trainer:
             most=self.config.train_batch_size * len(self.streams),
             process=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
-            num_timesteps=len(self.schedule.alphas_cumprod),
+            objective=self.objective,
         )
         return [batch.to(self.device, self.dtype) for batch in batches]
 
@@ -191,7 +188,7 @@ class Trainer:
             most=INIT_SAMPLES,
             process=0,
             processes=1,
-            num_timesteps=len(self.schedule.alphas_cumprod),
+            objective=self.objective,
         )
         return batches[0].to(self.device, self.dtype)
 

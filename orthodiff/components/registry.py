@@ -137,13 +137,16 @@ def _text_encoder(number: int) -> ComponentType:
 
 COMPONENTS: dict[str, ComponentType] = {
     "unet": ComponentType(
-        "", CONFIG, lambda base, folder: load(base.unet, folder), _describe_adapter
+        "", CONFIG, lambda base, folder: load(base.denoiser, folder), _describe_adapter
     ),
     "text_encoder": _text_encoder(0),
     "text_encoder_2": _text_encoder(1),
     "tokens": ComponentType("", tokens.FILE, tokens.load, tokens.describe),
     "hint_encoder": ComponentType(
-        "", control.CONFIG, lambda base, folder: control.load(base.unet, folder), _describe_control
+        "",
+        control.CONFIG,
+        lambda base, folder: control.load(base.denoiser, folder),
+        _describe_control,
     ),
 }
 """Every part there can be; one line each."""

@@ -151,7 +151,7 @@ def export(
 def _is_other(folder: Path, base: Base) -> bool:
     """Whether the adapter says that it was trained on another base."""
     told = read_metadata(home(folder)).get("base_sha256")
-    return told is not None and told != base.fingerprint("unet")
+    return told is not None and told != base.fingerprint()
 
 
 def _export(format: str, request: Request, out: Path, dtype: torch.dtype) -> Mapping[str, LowRank]:

@@ -34,7 +34,7 @@ class Request:
     @property
     def model(self) -> Any:
         """The base's UNet, or else the model that is at hand."""
-        return self.base.unet if self.base else next(iter(self.adapters.values())).model
+        return self.base.denoiser if self.base else next(iter(self.adapters.values())).model
 
     def layers(self) -> Iterator[tuple[str, AdaptedLayer, Adapter]]:
         """Yield every adapted layer with its `part.name` and its adapter."""

@@ -12,6 +12,7 @@ from orthodiff.errors import UserError
 from orthodiff.io import hub
 from orthodiff.models.base import Base, Recommended
 from orthodiff.models.conditioning import Conditioning
+from orthodiff.models.objective import Diffusion, FlowMatching, Objective, objective_of
 from orthodiff.models.sd import StableDiffusion
 from orthodiff.models.sdxl import StableDiffusionXL
 from orthodiff.models.single_file import configuration, open_parts, texts_of
@@ -20,10 +21,14 @@ __all__ = [
     "FAMILIES",
     "Base",
     "Conditioning",
+    "Diffusion",
+    "FlowMatching",
+    "Objective",
     "Recommended",
     "StableDiffusion",
     "StableDiffusionXL",
     "load_base",
+    "objective_of",
 ]
 
 FAMILIES: dict[str, type[StableDiffusion]] = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}
@@ -63,7 +68,7 @@ def _load_file(path: Path, name: str, *, dtype: torch.dtype, device: str) -> Bas
         path,
         index,
         name=name,
-        unet=parts["unet"],
+        denoiser=parts["unet"],
         vae=parts["vae"],
         texts=texts_of(parts),
         scheduler=parts["scheduler"],

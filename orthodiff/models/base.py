@@ -1,4 +1,4 @@
-"""What every base-model family provides: its parts, and five verbs over them."""
+"""What every base-model family provides: its components, and five verbs over them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from orthodiff.errors import UserError
 from orthodiff.models.conditioning import Conditioning
+from orthodiff.models.objective import Objective, objective_of
 from orthodiff.models.text_encoder import TextEncoder
 
 REMEMBERED_PROMPTS = 512
+NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class Recommended:
 class Base(ABC):
     """A loaded base model.
 
-    `name` is what the user wrote, `folder` where its files lie, or the one file itself. Latents
-    are already scaled to unit variance; pictures are `(3, H, W)` in [-1, 1]. With
+    `name` is what the user wrote, `folder` where its files lie, or the one file itself.
+    `denoiser` is what adapters are attached to: a UNet or a diffusion transformer. Latents are
+    already scaled to unit variance; images are `(3, H, W)` in [-1, 1]. With
     `force_zeros_for_empty_prompt` the base was trained to meet zeros where there is no prompt.
     `prompts` remembers what was read so far: clear it when a text encoder changes. `fingerprints`
     remembers the sums over weight files.
@@ -43,7 +47,7 @@ class Base(ABC):
 
     name: str
     folder: Path
-    unet: Any
+    denoiser: Any
     vae: Any
     texts: tuple[TextEncoder, ...]
     scheduler: Any
@@ -54,6 +58,8 @@ class Base(ABC):
 
     family: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]]
+    denoiser_folder: ClassVar[str] = "unet"
+    """Where the denoiser lies in a diffusers-format folder."""
 
     @classmethod
     @abstractmethod
@@ -92,7 +98,10 @@ class Base(ABC):
 
     @abstractmethod
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """The UNet's output `(B, C, h, w)` for noisy latents at integer `timesteps` `(B,)`."""
+        """The denoiser's output `(B, C, h, w)` for noisy latents at `timesteps` `(B,)` or a scalar.
+
+        Timesteps are those of `objective`.
+        """
 
     @property
     @abstractmethod
@@ -111,7 +120,7 @@ class Base(ABC):
 
     @torch.no_grad()
     def embed(self, prompt: str) -> Conditioning:
-        """Prompt -> what steers one sample, on the UNet's device, remembered."""
+        """Prompt -> what steers one sample, on the denoiser's device, remembered."""
         if prompt not in self.prompts:
             if len(self.prompts) >= REMEMBERED_PROMPTS:
                 self.prompts.pop(next(iter(self.prompts)))
@@ -119,22 +128,50 @@ class Base(ABC):
                 self.prompts[prompt] = self.read([prompt])
         return self.prompts[prompt].to(self.device)
 
+    def new_scheduler(self, steps: int, *, size: tuple[int, int]) -> Any:
+        """A sampling scheduler set to `steps`, for images of `size` (height, width) in pixels."""
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        scheduler.set_timesteps(steps, device=self.device)
+        return scheduler
+
+    @property
+    def objective(self) -> Objective:
+        """How noise is added and what the denoiser predicts, on the CPU.
+
+        Raises:
+            UserError: the base's scheduler tells of no objective that is served.
+        """
+        return objective_of(self.scheduler)
+
+    @property
+    def unet(self) -> Any:
+        """The denoiser by its older name, as diffusers' pipelines for UNets call it."""
+        return self.denoiser
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
     @property
     def text_encoder(self) -> Any:
         return self.texts[0].model
 
     @property
     def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
+        return next(self.denoiser.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The UNet's own: of a normalisation, since no adapter has one."""
-        norms = (m for m in self.unet.modules() if isinstance(m, nn.GroupNorm))
-        return next(norms).weight.dtype
+        """The denoiser's own, which its normalisations tell: adapters never replace those."""
+        norms = (m for m in self.denoiser.modules() if isinstance(m, NORMS))
+        weights = (m.weight for m in norms if getattr(m, "weight", None) is not None)
+        frozen = (p for p in self.denoiser.parameters() if not p.requires_grad)
+        floats = (p for p in chain(weights, frozen) if p.is_floating_point())
+        return next(floats, next(self.denoiser.parameters())).dtype
 
-    def fingerprint(self, part: str = "unet") -> str:
-        """SHA-256 of the weight files of `part` ("unet", "vae", "text_encoder", ...)."""
+    def fingerprint(self, part: str | None = None) -> str:
+        """SHA-256 of the weight files of `part` ("vae", "text_encoder", ...), or the denoiser."""
+        part = part or self.denoiser_folder
         if part not in self.fingerprints:
             self.fingerprints[part] = _sha256(self._weights(part))
         return self.fingerprints[part]

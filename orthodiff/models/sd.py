@@ -55,7 +55,7 @@ class StableDiffusion(Base):
             folder,
             index,
             name=name,
-            unet=unet,
+            denoiser=unet,
             vae=vae,
             texts=texts,
             scheduler=noise,
@@ -69,7 +69,7 @@ class StableDiffusion(Base):
         index: Mapping[str, Any],
         *,
         name: str,
-        unet: Any,
+        denoiser: Any,
         vae: Any,
         texts: Sequence[TextEncoder],
         scheduler: Any,
@@ -80,17 +80,17 @@ class StableDiffusion(Base):
         Raises:
             UserError: the UNet does not take one latent.
         """
-        _check_text_to_image(name, unet, vae)
-        for part in (unet, vae, *(text.model for text in texts)):
+        _check_text_to_image(name, denoiser, vae)
+        for part in (denoiser, vae, *(text.model for text in texts)):
             part.to(device).eval().requires_grad_(False)
         return cls(
             name=name,
             folder=folder,
-            unet=unet,
+            denoiser=denoiser,
             vae=vae,
             texts=tuple(texts),
             scheduler=_for_latents(scheduler),
-            recommended=read_recommended(folder, native_resolution=_native(unet, vae)),
+            recommended=read_recommended(folder, native_resolution=_native(denoiser, vae)),
             force_zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", False)),
         )
 
@@ -111,7 +111,7 @@ class StableDiffusion(Base):
             return self.vae.decode(latent[None].to(self.device)).sample[0].clamp(-1, 1)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        return self.unet(noisy, timesteps, encoder_hidden_states=conditioning.hidden).sample
+        return self.denoiser(noisy, timesteps, encoder_hidden_states=conditioning.hidden).sample
 
     @property
     def factor(self) -> int:

@@ -47,7 +47,7 @@ class StableDiffusionXL(StableDiffusion):
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         told = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}
-        return self.unet(
+        return self.denoiser(
             noisy,
             timesteps,
             encoder_hidden_states=conditioning.hidden,

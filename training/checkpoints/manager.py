@@ -102,6 +102,6 @@ def describe(context: RunContext, *, steps: int, seconds: float) -> dict[str, st
         "learning_rate": f"{config.rate:g}",
         "train_batch_size": str(config.train_batch_size),
         "resolution": str(context.resolution),
-        "base_sha256": context.base.fingerprint("unet"),
+        "base_sha256": context.base.fingerprint(),
         "seconds": f"{seconds:.1f}",
     }

@@ -80,7 +80,7 @@ REMEDIES = {
 
 
 def _parts(base: Base) -> tuple[str, ...]:
-    return ("unet", "vae", *(text.name for text in base.texts))
+    return (base.denoiser_folder, "vae", *(text.name for text in base.texts))
 
 
 def _pictures(examples: Examples) -> list[list[str]]:

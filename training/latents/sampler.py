@@ -16,7 +16,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from orthodiff.models import Conditioning
+from orthodiff.models import Conditioning, Objective
 
 from ..data.views import View
 from ..objective import derive, draw
@@ -100,8 +100,8 @@ class Stream:
     weight: float = 1.0
     noise_offset: float = 0.0
 
-    def at(self, position: int, *, num_timesteps: int) -> Batch:
-        """The one sample at `position`, with a timestep below `num_timesteps`."""
+    def at(self, position: int, *, objective: Objective) -> Batch:
+        """The one sample at `position`, with a timestep that `objective` draws."""
         sample = self.encoded.samples[self.index(position)]
         seen = derive(self.seed, f"view {self.name}", position) % len(sample.views)
         prompt = self.encoded.captions.choose(sample.prompts, self.name, position)
@@ -109,7 +109,7 @@ class Stream:
             self.seed,
             position,
             sample.shape,
-            num_timesteps=num_timesteps,
+            objective=objective,
             stream=self.name,
             offset=self.noise_offset,
         )
@@ -177,7 +177,7 @@ def step_batches(
     most: int,
     process: int,
     processes: int,
-    num_timesteps: int,
+    objective: Objective,
 ) -> list[Batch]:
     """The batches of process `process` in `step` (counted from 1), of at most `most` samples each.
 
@@ -186,7 +186,7 @@ def step_batches(
     """
     first = ((step - 1) * processes + process) * share
     parts = [
-        stream.at(position, num_timesteps=num_timesteps)
+        stream.at(position, objective=objective)
         for stream in streams
         for position in range(first, first + share)
     ]

@@ -39,18 +39,18 @@ def check_hardware(options: MemoryOptions, device: torch.device, dtype: torch.dt
         _try_kernel(options.attention, device, dtype)
 
 
-def set_up(options: MemoryOptions, unet: Any) -> None:
-    """Prepare a UNet, adapters included, for training."""
+def set_up(options: MemoryOptions, denoiser: Any) -> None:
+    """Prepare a denoiser, adapters included, for training."""
     torch.backends.cuda.matmul.allow_tf32 = options.allow_tf32
-    unet.train()
+    denoiser.train()
     if options.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+        denoiser.enable_gradient_checkpointing()
     if options.attention == "xformers":
-        unet.enable_xformers_memory_efficient_attention()
-    if options.channels_last or replays(options, unet.device):
-        unet.to(memory_format=torch.channels_last)
+        denoiser.enable_xformers_memory_efficient_attention()
+    if options.channels_last or replays(options, denoiser.device):
+        denoiser.to(memory_format=torch.channels_last)
     if options.torch_compile:
-        unet.compile()
+        denoiser.compile()
 
 
 def replays(options: MemoryOptions, device: torch.device) -> bool:

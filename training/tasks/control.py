@@ -177,10 +177,10 @@ class ControlTask(Task):
         parts: dict[str, Component] = {}
         if config.method != NONE:
             parts["unet"] = orthodiff.attach(
-                base.unet, config.adapter(), targets=config.targets, generator=generator
+                base.denoiser, config.adapter(), targets=config.targets, generator=generator
             )
         parts["hint_encoder"] = control.attach(
-            base.unet, config.condition, factor=base.factor, generator=generator
+            base.denoiser, config.condition, factor=base.factor, generator=generator
         )
         return AdapterSet(base, parts)
 

@@ -107,7 +107,7 @@ class DreamBooth(Task):
     def attach(self, config: DreamBoothConfig, base: Base) -> AdapterSet:
         generator = torch.Generator().manual_seed(config.seed)
         adapter = orthodiff.attach(
-            base.unet, config.adapter(), targets=config.targets, generator=generator
+            base.denoiser, config.adapter(), targets=config.targets, generator=generator
         )
         text = attach_text(config, config.adapter(), base, generator)
         return AdapterSet(base, {"unet": adapter, **text})

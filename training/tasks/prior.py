@@ -163,7 +163,10 @@ def _is_whole(path: Path) -> bool:
 
 
 def _kept_at(config: DreamBoothConfig, base: Base, resolution: int) -> Path:
-    weights = [base.fingerprint(part) for part in ("unet", "vae", *(t.name for t in base.texts))]
+    weights = [
+        base.fingerprint(part)
+        for part in (base.denoiser_folder, "vae", *(t.name for t in base.texts))
+    ]
     precision = PRECISIONS[config.prior_generation_precision or "no"] or base.dtype
     what = "/".join(
         [*weights, config.class_prompt or "", f"{config.seed}", f"{resolution}", f"{precision}"]

@@ -20,7 +20,7 @@ from torch import Tensor
 from orthodiff.control import Steering
 from orthodiff.io.atomic import replace_file
 from orthodiff.io.images import square
-from orthodiff.models import Base
+from orthodiff.models import Base, Objective
 from orthodiff.sampling import GenerateRequest, OnStep, generate
 
 from ..checkpoints.sealed import is_kept
@@ -28,7 +28,6 @@ from ..events.log import Sample, Scored
 from ..latents.cache import content_key
 from ..latents.sampler import Batch, Stream, pack
 from ..latents.streams import make_stream
-from ..objective import NoiseSchedule
 from .scores import PHOTOS, ValidationScorer
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def is_due(config: RunConfig, step: int) -> bool:
     return step % config.validation_steps == 0 or is_kept(config, step, last=config.max_train_steps)
 
 
-def make_validator(context: RunContext, trained: Stream, schedule: NoiseSchedule) -> Validator:
+def make_validator(context: RunContext, trained: Stream, objective: Objective) -> Validator:
     """Measure on held-out pictures, or if there are none on those of the `trained` stream.
 
     To be called before the base is adapted and its encoders leave the device.
@@ -64,7 +63,7 @@ def make_validator(context: RunContext, trained: Stream, schedule: NoiseSchedule
         config,
         base,
         resolution=context.resolution,
-        batches=fixed_batches(context, source, schedule),
+        batches=fixed_batches(context, source, objective),
         loss_of="held-out pictures" if context.held_out else "training pictures",
         judge=ValidationScorer(context.scorer, photos, instance_prompt=described)
         if context.scorer
@@ -72,15 +71,14 @@ def make_validator(context: RunContext, trained: Stream, schedule: NoiseSchedule
     )
 
 
-def fixed_batches(context: RunContext, source: Stream, schedule: NoiseSchedule) -> list[Batch]:
+def fixed_batches(context: RunContext, source: Stream, objective: Objective) -> list[Batch]:
     """`validation_samples` triples of picture, noise and timestep, each with its caption."""
     captions = replace(source.encoded.captions, dropout=0.0)
     stream = replace(
         source, name="validation", unit=1, encoded=replace(source.encoded, captions=captions)
     )
     count, most = context.config.validation_samples, context.config.train_batch_size
-    times = len(schedule.alphas_cumprod)
-    triples = [stream.at(position, num_timesteps=times) for position in range(count)]
+    triples = [stream.at(position, objective=objective) for position in range(count)]
     return [batch.to(context.base.device, context.base.dtype) for batch in pack(triples, most=most)]
 
 
@@ -159,11 +157,11 @@ class Validator:
         """The mean error over all samples."""
         if not self.batches:
             return None
-        was_training = self.base.unet.training
-        self.base.unet.eval()
+        was_training = self.base.denoiser.training
+        self.base.denoiser.eval()
         each = torch.cat([errors(batch) for batch in self.batches])
         found = each.cpu().double().mean().item()  # some devices have no float64
-        self.base.unet.train(was_training)
+        self.base.denoiser.train(was_training)
         return found
 
 
