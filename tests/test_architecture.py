@@ -25,7 +25,7 @@ FORBIDDEN = {
         "orthodiff.adapters", "orthodiff.components", "orthodiff.sampling",
         "orthodiff.evaluation", "orthodiff.export", "orthodiff.cli",
     },
-    "orthodiff/sampling.py": {"orthodiff.adapters", "orthodiff.components", "orthodiff.cli"},
+    "orthodiff/sampling": {"orthodiff.adapters", "orthodiff.components", "orthodiff.cli"},
     "orthodiff/evaluation/metrics": {
         "orthodiff.adapters", "orthodiff.sampling", "orthodiff.models", "orthodiff.cli",
     },

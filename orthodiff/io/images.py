@@ -85,6 +85,13 @@ def square(picture: Image.Image, side: int) -> Image.Image:
     return ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
 
 
+def fit_size(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scale to cover `size` (width, height; Lanczos) and cut the middle; unchanged if it fits."""
+    if picture.size == size:
+        return picture
+    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+
+
 def _load(source: Path | bytes, *, name: str) -> Image.Image:
     """Decode the first frame, upright; the size in the header is judged before any pixel is read.
 

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from orthodiff.adapters.layers.rotated import RotatedLayer
 from orthodiff.adapters.layers.solve import SharedFactors, arrange, solve
+from orthodiff.ops.held import held_period
 
 
 class SharedSolves:
     """Hooks on a model: solve before a pass, for every group of layers of one shape in one call.
 
-    A pass without gradients forgets the factors at its end. One with gradients keeps them until the
+    A pass without gradients forgets the factors at its end, unless parameters are promised to stay
+    (`ops.held`): then the first pass solves for all. One with gradients keeps them until the
     next pass, because checkpointed blocks are computed again during the backward pass (with torch's
     `use_reentrant=False`, diffusers' default). Layers called on their own, or under
     `torch.compile`, solve for themselves.
@@ -24,6 +26,7 @@ class SharedSolves:
 
     def __init__(self, model: nn.Module, layers: Iterable[RotatedLayer]) -> None:
         self.layers = list(layers)
+        self.period: object | None = None
         self.handles = [
             model.register_forward_pre_hook(self.before),
             model.register_forward_hook(self.after, always_call=True),
@@ -37,8 +40,9 @@ class SharedSolves:
 
     def before(self, model: nn.Module, inputs: Any) -> None:
         """Solve for all layers at the start of a pass."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self._still_solved():
             return
+        self.period = None if torch.is_grad_enabled() else held_period()
         groups: dict[Any, list[RotatedLayer]] = defaultdict(list)
         for layer in self.layers:
             if not layer.merged and layer.strength == 1:
@@ -48,13 +52,26 @@ class SharedSolves:
 
     def after(self, model: nn.Module, inputs: Any, output: Any) -> None:
         """Forget the factors of a pass that nothing can go back through."""
-        if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return
+        if self.period is None or self.period is not held_period():
             for layer in self.layers:
                 if layer.strength == 1:
                     layer.shared = None
 
+    def _still_solved(self) -> bool:
+        """Whether an earlier pass solved for all layers, and parameters were promised to stay."""
+        if torch.is_grad_enabled() or self.period is None or self.period is not held_period():
+            return False
+        return all(
+            layer.merged or (layer.shared is not None and layer.shared.hold_for(layer))
+            for layer in self.layers
+            if layer.strength == 1
+        )
+
     def forget(self) -> None:
         """Forget all factors."""
+        self.period = None
         for layer in self.layers:
             layer.shared = None
 

@@ -1,0 +1,51 @@
+"""Latents to 8-bit images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from orthodiff.errors import UserError
+from orthodiff.models import Base
+
+LARGE = 1536 * 1536
+"""Pixels above which the autoencoder works tile by tile: its features take some 5 GB by then."""
+
+
+def decode(base: Base, latents: Tensor) -> list[Image.Image]:
+    """Latents `(B, C, h, w)` -> images.
+
+    Raises:
+        UserError: the autoencoder's numbers are not finite.
+    """
+    with _tiled(base, latents):
+        return [_to_image(base.decode(latent)) for latent in latents]
+
+
+@contextmanager
+def _tiled(base: Base, latents: Tensor) -> Iterator[None]:
+    """Within, large images are decoded in tiles that overlap."""
+    height, width = latents.shape[-2:]
+    if height * width * base.factor**2 <= LARGE:
+        yield
+        return
+    base.vae.enable_tiling()
+    try:
+        yield
+    finally:
+        base.vae.disable_tiling()
+
+
+def _to_image(pixels: Tensor) -> Image.Image:
+    """Pixels `(3, H, W)` in [-1, 1] -> 8-bit RGB."""
+    if not torch.isfinite(pixels).all():
+        raise UserError(
+            f"The autoencoder's output is non-finite in {str(pixels.dtype).removeprefix('torch.')}"
+            ", so the image would be black. Its weights may be damaged."
+        )
+    levels = ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
