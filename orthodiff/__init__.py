@@ -18,6 +18,8 @@ from orthodiff.adapters.targets import (
 )
 from orthodiff.errors import UserError
 from orthodiff.export import export
+from orthodiff.models import load_base
+from orthodiff.sampling import GenerateRequest, generate
 
 __all__ = [
     "ADAPTERS",
@@ -29,11 +31,14 @@ __all__ = [
     "OFT",
     "TEXT_ATTENTION",
     "Adapter",
+    "GenerateRequest",
     "LoRA",
     "UserError",
     "attach",
     "compose",
     "export",
+    "generate",
     "interpolate",
     "load",
+    "load_base",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orthodiff.errors import UserError
-from orthodiff.io.assets import assets
+from orthodiff.io.assets import shipped
 
 UPLOAD_LIMIT = "50mb"
 
@@ -54,9 +54,9 @@ def serve(*, bases: Sequence[str] | None, runs: Path, host: str, port: int) -> N
 
 
 def default_base() -> str:
-    """The embedded model, named relative to here where it can be."""
+    """The embedded model: of this checkout, or of the installed package."""
     inside = Path("assets/pocket")
-    return str(inside if inside.is_dir() else assets() / "pocket")
+    return str(inside) if inside.is_dir() else "pocket"
 
 
 def check_bases(names: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ def check_bases(names: Sequence[str]) -> None:
         UserError: a folder without a model, or a path to nothing.
     """
     for name in names:
-        folder = Path(name)
+        folder = shipped(name)
         if folder.is_dir() and not (folder / "model_index.json").is_file():
             raise UserError(
                 f"`{name}` holds no model_index.json, so it is not a base model. Give --base the "

@@ -11,6 +11,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from orthodiff.control import CONFIG, read_metadata
+from orthodiff.io.assets import assets, shipped
 
 from .services.jobs.local import ROOT, LocalRunner
 from .services.jobs.store import RunStore
@@ -31,13 +32,13 @@ class Studio:
 
     @classmethod
     def open(cls, *, bases: tuple[str, ...], runs: Path) -> Studio:
-        """A studio over the folder `runs`, with the example subjects of this checkout."""
+        """A studio over the folder `runs`, with the example subjects that come with orthodiff."""
         store = RunStore(runs)
         return cls(
             bases=bases,
             store=store,
             runner=LocalRunner(store),
-            examples=read_examples(ROOT / "assets" / "subjects"),
+            examples=read_examples(assets() / "subjects"),
             shipped=_shipped_controls(bases),
         )
 
@@ -68,16 +69,21 @@ class Studio:
 
 
 def _shipped_controls(bases: Sequence[str]) -> dict[str, Path]:
-    """The control adapters of this checkout for these bases, by names that no run can have."""
-    found = sorted(path.parent for path in (ROOT / "assets").glob(f"*/{CONFIG}"))
+    """Our control adapters for these bases, by names that no run can have."""
+    found = sorted(path.parent for path in assets().glob(f"*/{CONFIG}"))
     fitting = [path for path in found if _same_base(read_metadata(path).get("base", ""), bases)]
     return {f"{path.name} (comes with orthodiff)": path for path in fitting}
 
 
 def _same_base(base: str, bases: Sequence[str]) -> str | None:
     """The one of `bases` that is `base`, perhaps under another path to the same folder."""
-    same = (name for name in bases if name == base or (ROOT / name) == (ROOT / base))
+    same = (name for name in bases if name == base or _folder(name) == _folder(base))
     return next(same, None)
+
+
+def _folder(name: str) -> Path:
+    """Where a base lies if it is a folder; relative paths of old recipes mean the checkout."""
+    return (ROOT / shipped(name)).resolve()
 
 
 def base_title(name: str) -> str:

@@ -23,6 +23,9 @@ class Command(NamedTuple):
     summary: str
 
 
+EXTRAS = {"accelerate": "train", "gradio": "studio", "psutil": "train", "ray": "cluster"}
+"""What a plain installation lacks, and the extra that brings it."""
+
 COMMANDS = {
     "generate": Command(
         "orthodiff.cli.commands:generate_command", "make images with a base model and an adapter"
@@ -63,6 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _function(words[0])(words[1:]) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(
+            f"error: `orthodiff {words[0]}` needs {error.name}, which is not installed. "
+            f"Run `pip install 'orthodiff[{EXTRAS[error.name]}]'`.",
+            file=sys.stderr,
+        )
         return 2
 
 

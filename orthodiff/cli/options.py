@@ -30,7 +30,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     pretrained_model_name_or_path: str = Field(
-        description="base model: a diffusers-format folder, a hub id or a .safetensors file"
+        description="base model: folder in diffusers format, hub id, .safetensors file, or pocket"
     )
     revision: str | None = Field(None, description="revision of the base model on the hub")
     variant: str | None = Field(None, description="variant of the base's weight files, e.g. fp16")

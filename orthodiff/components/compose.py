@@ -9,6 +9,7 @@ from orthodiff.adapters.algebra import compose
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.registry import Component, components_in
 from orthodiff.errors import UserError
+from orthodiff.io.assets import shipped
 from orthodiff.models import Base
 
 SHARED = ("unet", "text_encoder", "text_encoder_2")
@@ -24,6 +25,7 @@ def load_all(base: Base, folders: Sequence[Path], *, strength: float = 1.0) -> A
     Raises:
         UserError: a bundle cannot be used or composed; the base is left as it was.
     """
+    folders = [shipped(folder) for folder in folders]
     _refuse_doubles(folders)
     stacked = AdapterSet(base, {})
     try:

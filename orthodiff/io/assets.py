@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+MODELS = ("pocket", "pocket-canny", "pocket-segmenter")
+"""The folders that can be named without a path: a base model, an adapter, a segmentation model."""
+
 
 def assets() -> Path:
     """The folder of `pocket`, `pocket-canny`, ...: of the wheel, or of the repository."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "assets"
     return installed if installed.is_dir() else package.parent / "assets"
+
+
+def shipped(name: str | Path) -> Path:
+    """The path `name`; for `pocket` or `assets/pocket` our own folder, unless one lies here."""
+    path = Path(name)
+    is_ours = path.name in MODELS and path.parent in (Path(), Path("assets"))
+    return assets() / path.name if is_ours and not path.exists() else path

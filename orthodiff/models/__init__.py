@@ -10,6 +10,7 @@ import torch
 
 from orthodiff.errors import UserError
 from orthodiff.io import hub
+from orthodiff.io.assets import shipped
 from orthodiff.models.base import Base, Recommended
 from orthodiff.models.conditioning import Conditioning
 from orthodiff.models.objective import Diffusion, FlowMatching, Objective, objective_of
@@ -44,10 +45,12 @@ def load_base(
 ) -> Base:
     """Load the base model `name`: a diffusers-format folder, a checkpoint file, or a hub id.
 
+    `pocket` is the embedded model.
+
     Raises:
         UserError: no such folder or id, no family serves it, or files are missing.
     """
-    local = Path(name)
+    local = shipped(name)
     if local.is_file() or local.suffix == ".safetensors":
         return _load_file(local, name, dtype=dtype, device=device)
     if local.exists():

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 
 from orthodiff.errors import UNUSABLE, UserError, first_line
@@ -190,6 +189,8 @@ def _prediction(layout: Layout, shapes: Shapes, header: Mapping[str, str], path:
 
 def _yaml_prediction(path: Path) -> str:
     """`parameterization` of the original code's configuration of the same name, if it is there."""
+    import yaml
+
     try:
         config = yaml.safe_load(path.with_suffix(".yaml").read_text("utf-8"))
         return str(config["model"]["params"]["parameterization"])

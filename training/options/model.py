@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
+
+from orthodiff.io.assets import shipped
 
 from .base import Options
 
 
 class ModelOptions(Options):
     pretrained_model_name_or_path: str = Field(
-        description="base model: a diffusers-format folder, a hub id or a .safetensors file"
+        description="base model: folder in diffusers format, hub id, .safetensors file, or pocket"
     )
     revision: str | None = Field(None, description="revision of the base model on the hub")
     variant: str | None = Field(None, description="variant of the base's weight files, e.g. fp16")
@@ -34,6 +35,6 @@ class ModelOptions(Options):
 
     def in_effect(self) -> dict[str, Any]:
         """A local base is the same however its path is written."""
-        path = Path(self.pretrained_model_name_or_path)
+        path = shipped(self.pretrained_model_name_or_path)
         base = str(path.resolve()) if path.exists() else self.pretrained_model_name_or_path
         return {**super().in_effect(), "pretrained_model_name_or_path": base}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from orthodiff.errors import UNUSABLE, UserError, first_line
+from orthodiff.io.assets import shipped
 
 
 @lru_cache(maxsize=2)
@@ -25,11 +26,12 @@ def open_model(name: str | None, task: str, condition: str) -> tuple[Any, Any]:
             f"A {condition} map cannot be computed without a model. Give a ready map, or the "
             "folder of a transformers model (--condition_model FOLDER)."
         )
+    folder = str(shipped(name))
     kind = getattr(transformers, f"AutoModelFor{task}")
     try:
-        processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=True)
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         model, loaded = kind.from_pretrained(
-            name, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except OSError as error:
         raise UserError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -33,4 +32,6 @@ class Canny(Lines):
             )
 
     def measure(self, picture: Image.Image) -> np.ndarray:
+        import cv2
+
         return cv2.Canny(np.asarray(picture.convert("RGB")), self.low, self.high) > 0

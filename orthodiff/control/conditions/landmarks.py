@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -46,6 +45,8 @@ class Landmarks(Lines):
         Raises:
             UserError: they are not 68 points.
         """
+        import cv2
+
         if np.shape(points) != (68, 2) or not np.isfinite(points).all():
             raise UserError(
                 f"The landmarks have shape {np.shape(points)}, but 68 finite points (x, y) are due."

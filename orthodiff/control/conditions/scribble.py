@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -32,6 +31,8 @@ class Scribble(Lines):
 
     def measure(self, picture: Image.Image) -> np.ndarray:
         """The outlines of a blurred picture, as wide strokes with soft ends."""
+        import cv2
+
         side = min(picture.size)
         smooth = cv2.GaussianBlur(np.asarray(picture.convert("RGB")), (0, 0), self._blur(side))
         lines = cv2.Canny(smooth, 60, 120)
