@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from orthodiff.control import (
-    CONTROLS,
+    CONDITIONS,
     Canny,
     Depth,
     Landmarks,
@@ -49,12 +49,12 @@ def good(name):
         return Landmarks().draw(face(), (256, 256))
     if name == "depth":
         return Image.linear_gradient("L").convert("RGB")
-    return CONTROLS[name]().compute(photo())
+    return CONDITIONS[name]().compute(photo())
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", CONDITIONS)
 def test_settings_come_back(name):
-    condition = CONTROLS[name]()
+    condition = CONDITIONS[name]()
     assert condition_of(name, condition.settings()) == condition
     with pytest.raises(UserError, match="no setting of"):
         condition_of(name, {"model": "somewhere"})
@@ -62,31 +62,31 @@ def test_settings_come_back(name):
         condition_of(name + "y")
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", CONDITIONS)
 def test_takes_good_maps_and_refuses_blank_ones(name):
-    condition = CONTROLS[name]()
+    condition = CONDITIONS[name]()
     condition.check(good(name))
     for level in (0, 255):
         with pytest.raises(UserError, match="blank"):
             condition.check(Image.new("RGB", (64, 64), (level,) * 3))
 
 
-@pytest.mark.parametrize("name", [name for name in CONTROLS if name != "segmentation"])
+@pytest.mark.parametrize("name", [name for name in CONDITIONS if name != "segmentation"])
 def test_refuses_colour_where_grey_is_due(name):
     with pytest.raises(UserError, match="is coloured"):
-        CONTROLS[name]().check(photo())
+        CONDITIONS[name]().check(photo())
 
 
 @pytest.mark.parametrize("name", ["canny", "scribble", "landmarks"])
 def test_refuses_black_lines_on_white(name):
     with pytest.raises(UserError, match="Invert"):
-        CONTROLS[name]().check(good(name).point(lambda level: 255 - level))
+        CONDITIONS[name]().check(good(name).point(lambda level: 255 - level))
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", CONDITIONS)
 @pytest.mark.parametrize("side", [16, 64, 300])
 def test_a_resized_map_is_still_a_good_map(name, side):
-    condition = CONTROLS[name]()
+    condition = CONDITIONS[name]()
     fitted, note = fit(good(name), (side, side), condition)
     condition.check(fitted)
     assert fitted.size == (side, side)
@@ -129,7 +129,7 @@ def test_slanted_lines_stay_whole(given):
 
 @pytest.mark.parametrize("name", ["canny", "scribble", "landmarks"])
 def test_what_is_not_white_on_black_is_refused(name):
-    condition, grey = CONTROLS[name](), photo().convert("L").convert("RGB")
+    condition, grey = CONDITIONS[name](), photo().convert("L").convert("RGB")
     with pytest.raises(UserError, match="give it as the picture whose map is computed"):
         condition.check(grey)
     with pytest.raises(UserError, match="brightest pixel of this one is 1 of 255"):
@@ -221,9 +221,9 @@ def test_a_wrong_palette_is_refused():
 @pytest.mark.parametrize("name", ["segmentation", "depth"])
 def test_without_a_model_a_ready_map_is_asked_for(name, tmp_path):
     with pytest.raises(UserError, match="Give a ready map"):
-        CONTROLS[name]().compute(photo())
+        CONDITIONS[name]().compute(photo())
     with pytest.raises(UserError, match="not at hand"):
-        CONTROLS[name](model=str(tmp_path)).compute(photo())
+        CONDITIONS[name](model=str(tmp_path)).compute(photo())
 
 
 def test_landmarks_without_their_package():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from orthodiff.control import CONTROLS
+from orthodiff.control import CONDITIONS
 from orthodiff.errors import UserError
 from orthodiff.evaluation.metrics import (
     METRICS,
@@ -21,7 +21,7 @@ def values(scores):
 
 
 def test_every_kind_of_map_has_a_metric():
-    assert set(METRICS) == set(CONTROLS)
+    assert set(METRICS) == set(CONDITIONS)
 
 
 def test_edges_by_hand():

@@ -14,7 +14,7 @@ from orthodiff.control.conditions.base import Condition
 from orthodiff.control.conditions.canny import Canny
 from orthodiff.control.conditions.depth import Depth
 from orthodiff.control.conditions.landmarks import Landmarks
-from orthodiff.control.conditions.registry import CONTROLS, condition_of
+from orthodiff.control.conditions.registry import CONDITIONS, condition_of, register_condition
 from orthodiff.control.conditions.scribble import Scribble
 from orthodiff.control.conditions.segmentation import Segmentation
 from orthodiff.control.encoder import HintEncoder
@@ -28,8 +28,8 @@ from orthodiff.control.image import (
 )
 
 __all__ = [
+    "CONDITIONS",
     "CONFIG",
-    "CONTROLS",
     "Canny",
     "Condition",
     "Control",
@@ -50,5 +50,6 @@ __all__ = [
     "read_config",
     "read_metadata",
     "ready",
+    "register_condition",
     "to_tensor",
 ]

@@ -261,4 +261,15 @@ def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
 
 
 def _width(unet: Any) -> int:
-    return int(unet.config.block_out_channels[0])
+    """The number of features that the first convolution of `unet` puts out.
+
+    Raises:
+        UserError: it is no UNet.
+    """
+    widths = unet.config.get("block_out_channels")
+    if not widths or not isinstance(getattr(unet, "conv_in", None), nn.Module):
+        raise UserError(
+            f"A hint encoder adds to the first convolution of a UNet, but the base has a "
+            f"{type(unet).__name__}. Use a base with a UNet, such as Stable Diffusion 1.5 or XL."
+        )
+    return int(widths[0])

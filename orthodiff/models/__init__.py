@@ -17,6 +17,7 @@ from orthodiff.models.objective import Diffusion, FlowMatching, Objective, objec
 from orthodiff.models.sd import StableDiffusion
 from orthodiff.models.sdxl import StableDiffusionXL
 from orthodiff.models.single_file import configuration, open_parts, texts_of
+from orthodiff.registry import Registry
 
 __all__ = [
     "FAMILIES",
@@ -30,9 +31,24 @@ __all__ = [
     "StableDiffusionXL",
     "load_base",
     "objective_of",
+    "register_base",
 ]
 
-FAMILIES: dict[str, type[StableDiffusion]] = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}
+FAMILIES: Registry[type[Base]] = Registry(
+    "base-model family",
+    group="orthodiff.models",
+    builtin={"sd": StableDiffusion, "sdxl": StableDiffusionXL},
+)
+"""Every family by name; packages add theirs by entry points `orthodiff.models`."""
+
+
+def register_base(family: type[Base]) -> type[Base]:
+    """Let `load_base` serve the folders whose pipeline is among `family.pipelines`.
+
+    Raises:
+        UserError: another family has its name.
+    """
+    return FAMILIES.register(family.family, family)
 
 
 def load_base(
@@ -66,6 +82,11 @@ def _load_file(path: Path, name: str, *, dtype: torch.dtype, device: str) -> Bas
     with configuration(path, name) as folder:
         index = _read_index(folder, name)
         family = _family_of(index, name)
+        if not issubclass(family, StableDiffusion):
+            raise UserError(
+                f"The checkpoint `{name}` is of the family {family.family}, which loads folders "
+                "only. Give a diffusers-format folder."
+            )
         parts = open_parts(path, folder, index["_class_name"], name=name, dtype=dtype)
     return family.assemble(
         path,
@@ -96,9 +117,7 @@ def _read_index(folder: Path, name: str) -> dict:
     raise UserError(f"`{path}` is not a valid index ({reason}). Download the base model again.")
 
 
-def _download(
-    name: str, *, revision: str | None, variant: str | None
-) -> tuple[type[StableDiffusion], Path]:
+def _download(name: str, *, revision: str | None, variant: str | None) -> tuple[type[Base], Path]:
     """The family of a model on the hub, known from its index, and the folder of its files."""
     from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
@@ -131,7 +150,7 @@ def _looks_like_hub_id(name: str) -> bool:
     return match is not None and not Path(match[1]).is_dir()
 
 
-def _family_of(index: dict, name: str) -> type[StableDiffusion]:
+def _family_of(index: dict, name: str) -> type[Base]:
     pipeline = index.get("_class_name", "nothing")
     for family in FAMILIES.values():
         if pipeline in family.pipelines:
@@ -139,5 +158,5 @@ def _family_of(index: dict, name: str) -> type[StableDiffusion]:
     served = ", ".join(p for family in FAMILIES.values() for p in family.pipelines)
     raise UserError(
         f"The base model `{name}` is a {pipeline}, which is not supported. Use a model of kind "
-        f"{served} (Stable Diffusion 1.x, 2.x or XL)."
+        f"{served}."
     )
