@@ -58,7 +58,7 @@ def test_settings_come_back(name):
     assert condition_of(name, condition.settings()) == condition
     with pytest.raises(UserError, match="no setting of"):
         condition_of(name, {"model": "somewhere"})
-    with pytest.raises(UserError, match="no kind of map"):
+    with pytest.raises(UserError, match="is no condition"):
         condition_of(name + "y")
 
 

@@ -193,7 +193,7 @@ def test_comes_back_bit_for_bit(unet, steered, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"condition_type": "smell"}, "no kind of map"),
+        ({"condition_type": "smell"}, "is no condition"),
         ({"settings": {"lows": 1}}, "no setting of canny"),
         ({"settings": {"low": 300}}, "low <= high"),
         ({"channels": [16, -1]}, "no hint encoder we can build"),
