@@ -9,9 +9,9 @@ from PIL import Image, ImageFilter
 
 from orthodiff.training.cli.main import main
 from orthodiff.training.data.advice import BLURRED
-from orthodiff.training.data.check import Report, check
+from orthodiff.training.data.check import DataReport, check
 from orthodiff.training.data.image_stats import difference_hash, sharpness
-from orthodiff.training.data.readers.records import Request
+from orthodiff.training.data.readers.records import DataRequest
 from orthodiff.training.data.views import Views
 from pocket.painted.pairs import write_pairs
 from tests.photos import photo, save
@@ -20,9 +20,11 @@ from tests.runs import train
 REAL = Path(__file__).parent.parent.parent / "shared" / "dreambooth"
 
 
-def report(folder: Path, *, resolution: int = 64, trigger: str | None = None) -> Report:
+def report(folder: Path, *, resolution: int = 64, trigger: str | None = None) -> DataReport:
     views = Views(resolution=resolution, buckets=((resolution, resolution),), step=8)
-    return check(Request(folder=folder, caption="a photo of sks dog"), views=views, trigger=trigger)
+    return check(
+        DataRequest(folder=folder, caption="a photo of sks dog"), views=views, trigger=trigger
+    )
 
 
 def advice(folder: Path, **how: object) -> dict[str, tuple[str, ...]]:
@@ -30,7 +32,7 @@ def advice(folder: Path, **how: object) -> dict[str, tuple[str, ...]]:
 
 
 def three(folder: Path) -> Path:
-    """Good pictures, so that a further one is the only one with something wrong."""
+    """Good images, so that a further one is the only one with something wrong."""
     for number in range(3):
         save(folder / f"{number}.png", number, size=(80, 64))
     return folder
@@ -40,8 +42,8 @@ def test_good_pictures_get_no_advice(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report(three(tmp_path)).advice == []
     assert main(["check", str(tmp_path), "--resolution=64", "--instance_prompt=sks dog"]) == 0
     told = capsys.readouterr().out
-    assert "a flat folder, 3 pictures of 80 x 64 pixels" in told
-    assert "at 64 pixels: 20% of the pictures is cut away" in told
+    assert "a flat folder, 3 images of 80 x 64 pixels" in told
+    assert "at 64 pixels: 20% of the images is cut away" in told
     assert "all is well" in told
 
 
@@ -95,7 +97,7 @@ def test_few_and_uncaptioned(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     three(tmp_path)
     (tmp_path / "0.txt").write_text("a sks dog, sitting")
-    (tmp_path / "bad.jpg").write_text("no picture")
+    (tmp_path / "bad.jpg").write_text("no image")
     assert main(["check", str(tmp_path), "--resolution", "64", "--json"]) == 2
     told = json.loads(capsys.readouterr().out)
     assert told["usable"] is False
@@ -147,7 +149,7 @@ def test_buckets_cut_away_less(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "Say which pictures"),
+        ([], "Say which images"),
         (["nowhere"], "does not exist"),
         (["x", "--resolutoin=8"], "Did you mean `--resolution`"),
     ],
@@ -186,7 +188,7 @@ def test_maps_are_checked_as_a_training_checks_them(
     photo(0, (32, 32)).save(tmp_path / "maps" / "00001.png")
     assert main(words) == 2
     told = capsys.readouterr().out
-    assert "1 cannot be used:\n  The map of `images/00001.png` cannot be used: " in told
+    assert "1 cannot be used:\n  The control image of `images/00001.png` cannot be used: " in told
     assert main([*words, "--condition_type=canny"]) == 2
     assert "the maps of" in capsys.readouterr().err
     about = json.loads((tmp_path / "condition.json").read_text())
@@ -223,14 +225,14 @@ def test_all_real_photos_pass(tmp_path: Path) -> None:
     for folder in sorted(path for path in REAL.iterdir() if path.is_dir()):
         found = report(folder, resolution=512)
         assert (found.problems, found.advice) == ([], [])
-        count += len(found.looks)
+        count += len(found.images)
         photo = Image.open(sorted(folder.glob("*.jpg"))[0])
         assert sharpness(photo.filter(ImageFilter.GaussianBlur(4)), 512) < BLURRED
     assert count == 103
 
 
 def wide(folder: Path) -> Path:
-    """Pictures whose masks lie far left, where a square in the middle does not reach."""
+    """Images whose masks lie far left, where a square in the middle does not reach."""
     for number in range(2):
         save(folder / f"{number}.png", number, size=(192, 48))
         mask = Image.new("L", (192, 48))

@@ -122,10 +122,10 @@ def test_what_is_odd_about_maps_is_noted(
         given.resize((64, 32)).save(wide)
     assert run(tiny, odd, tmp_path / "run", validation_prompt="a", validation_image=wide) == 0
     told = capsys.readouterr().err
-    assert "note: 1 of 6 pictures bring no map: canny maps are computed of them." in told
+    assert "note: 1 of 6 images bring no map: canny maps are computed of them." in told
     assert "note: 1 of 5 maps are black: they say nothing." in told
-    assert "note: 1 of 5 maps are of another size than their picture, and are resized." in told
-    assert "note: No picture has a caption, so prompts are empty." in told
+    assert "note: 1 of 5 maps are of another size than their image, and are resized." in told
+    assert "note: No image has a caption, so prompts are empty." in told
     assert f"note: `{wide}`: The map was 64x32: its map was letterboxed" in told
     assert run(tiny, pairs, tmp_path / "run2") == 0
     assert "note: " not in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_a_white_map_is_no_empty_map(
     shutil.copytree(pairs, tmp_path / "white")
     Image.new("RGB", (32, 32), "white").save(tmp_path / "white" / "maps" / "00001.png")
     assert run(tiny, tmp_path / "white", tmp_path / "run") == 2
-    assert "The map of `images/00001.png` cannot be used: " in capsys.readouterr().err
+    assert "The control image of `images/00001.png` cannot be used: " in capsys.readouterr().err
 
 
 def test_held_out_pairs_are_measured(tiny: Path, pairs: Path, tmp_path: Path) -> None:

@@ -13,18 +13,18 @@ from orthodiff.errors import FileError, UserError
 from orthodiff.training.data.check import usable_examples
 from orthodiff.training.data.dataset import Examples
 from orthodiff.training.data.readers.layouts import LAYOUTS, find
-from orthodiff.training.data.readers.records import Columns, Found, Request
+from orthodiff.training.data.readers.records import Columns, DataRequest, Listing
 from tests.photos import photo, save
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "dreambooth"
 
 
-def captions(found: Found) -> dict[str, str]:
+def captions(found: Listing) -> dict[str, str]:
     return {record.name: record.caption for record in found.records}
 
 
-def request(folder: Path) -> Request:
-    return Request(folder=folder, caption="a photo of sks dog")
+def request(folder: Path) -> DataRequest:
+    return DataRequest(folder=folder, caption="a photo of sks dog")
 
 
 def test_flat_folder(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_caption_files_in_capitals_and_empty_ones(tmp_path: Path, place: str) ->
         (folder / name).write_text(text)
     found = find(request(folder))
     assert list(captions(found).values()) == ["sks dog", "asleep", "at sea", "first"]
-    assert "`4.TXT`: no picture here has this name" in found.remarks[0]
+    assert "`4.TXT`: no image here has this name" in found.remarks[0]
 
 
 def test_a_column_asked_for_where_there_are_none_is_told(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_flat_folder_says_what_it_leaves_out(tmp_path: Path) -> None:
     for name in ("aa.txt", "clip.mp4", "raw.dng", ".DS_Store"):
         (tmp_path / name).write_text("x")
     told = " ".join(find(request(tmp_path)).remarks)
-    assert "`aa.txt`: no picture" in told
+    assert "`aa.txt`: no image" in told
     assert "`clip.mp4`, `raw.dng`" in told
     assert "`old`" in told
     assert "DS_Store" not in told
@@ -105,7 +105,7 @@ def test_kohya_tree(tmp_path: Path) -> None:
     ]
     assert "0_unused" in " ".join(found.remarks)
     assert "sketches" in " ".join(found.remarks)
-    with pytest.raises(UserError, match=r"only folders with pictures.*`img`"):
+    with pytest.raises(UserError, match=r"only folders with images.*`img`"):
         find(request(tmp_path))
 
 
@@ -150,7 +150,7 @@ def test_imagefolder(tmp_path: Path, kind: str, place: str) -> None:
     assert captions(found) == {"a.png": "sks dog", "sub/b.png": "a photo of sks dog"}
     assert found.problems == found.remarks == []
     first, second = found.records
-    assert (first.condition, first.mask) == (folder / "maps/a.png", folder / "m.png")
+    assert (first.control_image, first.mask) == (folder / "maps/a.png", folder / "m.png")
     assert second.mask is None
 
 
@@ -158,9 +158,11 @@ def test_imagefolder_columns(tmp_path: Path) -> None:
     rows = [{"file_name": "a.png", "prompt": "one", "english": "two", "edges": "maps/a.png"}]
     asked = request(imagefolder(tmp_path, "jsonl", rows))
     (record,) = find(asked).records
-    assert (record.caption, record.condition) == ("one", None)
-    (record,) = find(replace(asked, columns=Columns(caption="english", condition="edges"))).records
-    assert (record.caption, record.condition) == ("two", tmp_path / "maps/a.png")
+    assert (record.caption, record.control_image) == ("one", None)
+    (record,) = find(
+        replace(asked, columns=Columns(caption="english", control_image="edges"))
+    ).records
+    assert (record.caption, record.control_image) == ("two", tmp_path / "maps/a.png")
     with pytest.raises(UserError, match=r"no column `englisch`.*Did you mean `english`"):
         find(replace(asked, columns=Columns(caption="englisch")))
 
@@ -189,7 +191,7 @@ def test_imagefolder_names_pictures_it_does_not_list(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def rows():
-    """A `datasets` dataset with two pictures, their captions, conditions and a mask."""
+    """A `datasets` dataset with two images, their captions, conditions and a mask."""
     datasets = pytest.importorskip("datasets")
     pictures = [photo(0), photo(1)]
     table = {
@@ -219,14 +221,14 @@ def test_local_dataset(tmp_path: Path, rows, kind: str, monkeypatch: pytest.Monk
     else:
         datasets.DatasetDict({"train": rows}).save_to_disk(str(tmp_path / "data"))
     place = tmp_path / "data"
-    asked = Request(dataset=str(place), caption="a photo of sks dog")
+    asked = DataRequest(dataset=str(place), caption="a photo of sks dog")
     found = find(asked)
     assert captions(found) == {"row 0": "one", "row 1": "two"}
-    assert captions(find(Request(folder=place))) == captions(found)
+    assert captions(find(DataRequest(folder=place))) == captions(found)
     first, second = Examples(found.records, asked)
     assert first.image.tobytes() == photo(0).tobytes()
-    assert second.condition is not None
-    assert second.condition.tobytes() == photo(3).tobytes()
+    assert second.control_image is not None
+    assert second.control_image.tobytes() == photo(3).tobytes()
     assert first.mask is not None
     assert second.mask is None
     columns = Columns(image="photo", caption="words")
@@ -234,7 +236,7 @@ def test_local_dataset(tmp_path: Path, rows, kind: str, monkeypatch: pytest.Monk
     assert captions(renamed) == {"row 0": "sks dog", "row 1": "a photo of sks dog"}
     with pytest.raises(UserError, match=r"no column `imag`.*--image_column"):
         find(replace(asked, columns=Columns(image="imag")))
-    with pytest.raises(UserError, match=r"`text`.*does not hold pictures"):
+    with pytest.raises(UserError, match=r"`text`.*does not hold images"):
         find(replace(asked, columns=Columns(image="text")))
 
 
@@ -243,7 +245,7 @@ def test_a_dataset_without_a_part_to_train_on(tmp_path: Path, rows) -> None:
 
     datasets.DatasetDict({"test": rows, "dev": rows}).save_to_disk(str(tmp_path / "data"))
     with pytest.raises(UserError, match=r"has no part `train`, but test, dev\."):
-        find(Request(dataset=str(tmp_path / "data")))
+        find(DataRequest(dataset=str(tmp_path / "data")))
 
 
 def test_imagefolder_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +253,7 @@ def test_imagefolder_through_datasets(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     rows = [{"file_name": "a.png", "text": "one"}, {"file_name": "sub/b.png", "text": "two"}]
     folder = imagefolder(tmp_path / "data", "jsonl", rows)
-    asked = Request(dataset=str(folder))
+    asked = DataRequest(dataset=str(folder))
     found = find(asked)
     assert sorted(captions(found).values()) == ["one", "two"]
     assert {example.image.size for example in Examples(found.records, asked)} == {(96, 64)}
@@ -261,13 +263,13 @@ def test_datasets_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     pytest.importorskip("datasets")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"`nobody/nothing` cannot be read.*cannot be reached"):
-        find(Request(dataset="nobody/nothing"))
+        find(DataRequest(dataset="nobody/nothing"))
     (tmp_path / "x.parquet").write_bytes(b"PAR1 or not")
     with pytest.raises(UserError, match="cannot be read"):
-        find(Request(folder=tmp_path))
+        find(DataRequest(folder=tmp_path))
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match="pip install datasets"):
-        find(Request(dataset="nobody/nothing"))
+        find(DataRequest(dataset="nobody/nothing"))
 
 
 def test_masks(tmp_path: Path) -> None:
@@ -320,7 +322,7 @@ def test_masks_of_any_kind_are_found_and_missing_ones_told(tmp_path: Path, endin
 @pytest.mark.parametrize(
     ("mask", "told"),
     [
-        (Image.new("L", (50, 50), 255), "its mask has 50 x 50 pixels, the picture 96 x 64"),
+        (Image.new("L", (50, 50), 255), "its mask has 50 x 50 pixels, the image 96 x 64"),
         (Image.new("L", (96, 64), 0), "black all over"),
     ],
 )
@@ -363,7 +365,7 @@ def test_some_are_drawn_as_datasets_draws_them(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     for number in range(12):
         save(tmp_path / f"{number:02}.png", number)
-    examples = usable_examples(Request(folder=tmp_path))
+    examples = usable_examples(DataRequest(folder=tmp_path))
     names = [record.name for record in examples.records]
     theirs = datasets.Dataset.from_dict({"name": names}).shuffle(seed=7).select(range(5))["name"]
     drawn = examples.drawn(5, seed=7)

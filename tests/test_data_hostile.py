@@ -9,14 +9,14 @@ from PIL import Image
 from orthodiff.errors import UserError
 from orthodiff.training.data.check import usable_examples
 from orthodiff.training.data.readers.layouts import find
-from orthodiff.training.data.readers.records import Request
+from orthodiff.training.data.readers.records import DataRequest
 from tests.photos import save
 
 
 def told(folder: Path) -> str:
     """The sentence that a training refuses the folder with."""
     with pytest.raises(UserError) as refusal:
-        usable_examples(Request(folder=folder, caption="sks dog"))
+        usable_examples(DataRequest(folder=folder, caption="sks dog"))
     assert "\n" not in str(refusal.value)
     assert str(refusal.value).endswith((".", "?"))
     return str(refusal.value)
@@ -28,22 +28,22 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    assert "holds no pictures. Put 3 to 10 pictures" in told(tmp_path)
+    assert "holds no images. Put 3 to 10 images" in told(tmp_path)
     (tmp_path / "movie.mov").write_bytes(b"x")
-    assert "holds no pictures (there is `movie.mov`)" in told(tmp_path)
+    assert "holds no images (there is `movie.mov`)" in told(tmp_path)
 
 
 def test_a_folder_of_folders(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         save(tmp_path / name / "a.png")
     (tmp_path / "empty").mkdir()
-    assert "only folders with pictures. Give one of them: `cat`, `dog`." in told(tmp_path)
+    assert "only folders with images. Give one of them: `cat`, `dog`." in told(tmp_path)
 
 
 def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     save(tmp_path / "good.png")
-    (tmp_path / "notes.jpg").write_text("not a picture")
-    assert "`notes.jpg` cannot be used: it is not in a picture format" in told(tmp_path)
+    (tmp_path / "notes.jpg").write_text("not an image")
+    assert "`notes.jpg` cannot be used: it is not in a" in told(tmp_path)
     cut = save(tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(cut[: len(cut) // 2])
     Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
@@ -54,21 +54,21 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         "`bomb.png` (it has more than 89 million pixels)",
         "`cut.jpg` (it is damaged",
         "`dot.png` (it has only 1 x 1 pixels)",
-        "`notes.jpg` (it is not in a picture format",
+        "`notes.jpg` (it is not in a",
         "--skip_bad_files",
     ):
         assert part in sentence
-    examples = usable_examples(Request(folder=tmp_path), skip_bad_files=True)
+    examples = usable_examples(DataRequest(folder=tmp_path), skip_bad_files=True)
     assert [example.name for example in examples] == ["good.png"]
     (tmp_path / "good.png").unlink()
-    with pytest.raises(UserError, match="None of the 4 pictures"):
-        usable_examples(Request(folder=tmp_path), skip_bad_files=True)
+    with pytest.raises(UserError, match="None of the 4 images"):
+        usable_examples(DataRequest(folder=tmp_path), skip_bad_files=True)
 
 
 def test_names_that_two_pictures_share(tmp_path: Path) -> None:
     save(tmp_path / "a.jpg", 0)
     save(tmp_path / "a.png", 1)
-    assert len(usable_examples(Request(folder=tmp_path))) == 2
+    assert len(usable_examples(DataRequest(folder=tmp_path))) == 2
     (tmp_path / "a.txt").write_text("whose?")
     assert "`a.png` cannot be used: it has the same caption or mask file as `a.jpg`. Rename" in (
         told(tmp_path)
@@ -108,7 +108,7 @@ def test_links_within_the_folder_and_the_hub_s_cache_are_fine(tmp_path: Path) ->
     folder.mkdir(parents=True)
     (folder / "a.png").symlink_to("../../blobs/123")
     (folder / "b.png").symlink_to("a.png")
-    assert len(usable_examples(Request(folder=folder))) == 2
+    assert len(usable_examples(DataRequest(folder=folder))) == 2
 
 
 ENTRIES = [
@@ -119,7 +119,7 @@ ENTRIES = [
     ("a" * 5000 + ".png", "its path is not one"),
     ("a\0.png", "its path is not one"),
     ("loop.png", ""),
-    ("words.txt", "not in a picture format"),
+    ("words.txt", "not in a"),
     (7, "is not text"),
 ]
 LAYERS = [(column, *entry) for column in ("conditioning_image", "mask") for entry in ENTRIES]
@@ -145,7 +145,7 @@ def test_entries_of_a_list(tmp_path: Path, column: str, name: object, reason: st
     bad = {"file_name": "c.png", column: name}
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in (good, bad)))
     assert reason in told(folder)
-    examples = usable_examples(Request(folder=folder), skip_bad_files=True)
+    examples = usable_examples(DataRequest(folder=folder), skip_bad_files=True)
     assert [example.name for example in examples] == ["b.png"]
 
 
@@ -188,7 +188,7 @@ def test_rows_of_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     cells = [
         {"bytes": secret.read_bytes(), "path": None},
         {"bytes": None, "path": str(secret)},
-        {"bytes": b"no picture", "path": "x.png"},
+        {"bytes": b"no image", "path": "x.png"},
         None,
     ]
     features = datasets.Features({"image": datasets.Image()})
@@ -199,4 +199,4 @@ def test_rows_of_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "3 files" in sentence
     assert "`row 1` (it leads to a file outside the dataset)" in sentence
     assert "`row 3` (it is empty)" in sentence
-    assert len(find(Request(dataset=str(tmp_path / "rows"))).records) == 4
+    assert len(find(DataRequest(dataset=str(tmp_path / "rows"))).records) == 4

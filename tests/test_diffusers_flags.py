@@ -14,7 +14,7 @@ from orthodiff.training.events.log import read_events
 from orthodiff.training.options import ModelOptions
 from orthodiff.training.options.config import read_config
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
-from orthodiff.training.tasks.tokenizers import set_reading
+from orthodiff.training.tasks.tokenizers import set_tokenizers
 from tests.runs import ROOT, make_pictures, start, weights
 from tests.test_config import read
 
@@ -259,20 +259,22 @@ def test_the_hub_s_token_is_never_written(tmp_path: Path) -> None:
 def test_reading_prompts_another_way_changes_embeddings_and_their_name(tiny: Path) -> None:
     plain, other = load_base(str(tiny)), load_base(str(tiny))
     options = {"pretrained_model_name_or_path": "x", "tokenizer_max_length": 8}
-    set_reading(ModelOptions(**options, text_encoder_use_attention_mask=True), other)
+    set_tokenizers(ModelOptions(**options, text_encoder_use_attention_mask=True), other)
     assert plain.embed("a dog").hidden.shape[1] == 32
     assert other.embed("a dog").hidden.shape[1] == 8
     assert plain.fingerprint("text_encoder") != other.fingerprint("text_encoder")
     with pytest.raises(UserError, match="reads at most 32 tokens"):
-        set_reading(ModelOptions(pretrained_model_name_or_path="x", tokenizer_max_length=99), other)
+        set_tokenizers(
+            ModelOptions(pretrained_model_name_or_path="x", tokenizer_max_length=99), other
+        )
     with pytest.raises(UserError, match="holds no CLIP tokenizer"):
-        set_reading(ModelOptions(pretrained_model_name_or_path="x", tokenizer_name="/no"), other)
+        set_tokenizers(ModelOptions(pretrained_model_name_or_path="x", tokenizer_name="/no"), other)
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--validation_images", "a.png", "b.png"], ["start from a picture"]),
+        (["--validation_images", "a.png", "b.png"], ["start from an image"]),
         (["--class_labels_conditioning=timesteps"], ["class labels"]),
         (["--train_text_encoder", "--pre_compute_text_embeddings"], ["contradict"]),
         (["--hub_model_id=me/dog"], ["--push_to_hub"]),

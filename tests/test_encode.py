@@ -87,7 +87,9 @@ def test_maps_that_a_model_computes_are_kept(
 
     def maps(condition: Condition, folder: Path | None = folder) -> Tensor:
         found = encoded(base, examples(), condition=condition, folder=folder)
-        return torch.stack([s.conditions for s in found.samples if s.conditions is not None])
+        return torch.stack(
+            [s.control_images for s in found.samples if s.control_images is not None]
+        )
 
     fresh = maps(Depth(model=str(first)), None)
     assert torch.equal(fresh, maps(Depth(model=str(first))))
@@ -189,20 +191,24 @@ def test_condition_and_mask_are_cut_and_mirrored_like_the_picture(base: Base) ->
     """All three show the same halves, and so must every view of them."""
     views = Views(32, ((32, 32),), 4, crop="random", count=5, flip=True)
     example = Example(
-        "a", halves(0, 255, "RGB"), "sks", mask=halves(0, 255, "L"), condition=halves(0, 255, "RGB")
+        "a",
+        halves(0, 255, "RGB"),
+        "sks",
+        mask=halves(0, 255, "L"),
+        control_image=halves(0, 255, "RGB"),
     )
     (sample,) = encoded(base, [example], views=views, condition=Depth()).samples
-    assert sample.conditions is not None
+    assert sample.control_images is not None
     assert sample.masks is not None
     assert len(sample.views) == 10
-    assert sample.conditions.dtype == torch.uint8
+    assert sample.control_images.dtype == torch.uint8
     for number, view in enumerate(sample.views):
         seen = (to_tensor(view.see(example.image)) + 1) / 2
-        condition = sample.conditions[number] / 255
+        condition = sample.control_images[number] / 255
         assert (seen - condition).abs().mean() < 0.02
         # a map is cut at whole pixels: half of one, so an eighth of a latent's, may be off
         assert torch.allclose(sample.masks[number, 0], pooled(condition), atol=0.125)
-    first, mirrored = sample.conditions[0], sample.conditions[5]
+    first, mirrored = sample.control_images[0], sample.control_images[5]
     assert torch.equal(first.flip(2), mirrored)
     assert not torch.equal(first, mirrored)
 
@@ -212,7 +218,7 @@ def pooled(condition: Tensor) -> Tensor:
 
 
 class Inverted(Depth):
-    """A map that any picture has."""
+    """A map that any image has."""
 
     def compute(self, picture: Image.Image) -> Image.Image:
         return Image.eval(picture, lambda level: 255 - level)
@@ -221,8 +227,8 @@ class Inverted(Depth):
 def test_conditions_are_made_from_the_picture_as_it_is_seen(base: Base) -> None:
     (sample,) = encoded(base, [Example("a", picture(0), "sks")], condition=Inverted()).samples
     seen = SQUARE.of("a", (48, 40))[0].see(picture(0))
-    assert sample.conditions is not None
-    assert torch.equal(sample.conditions[0], ((1 - to_tensor(seen)) * 127.5).round().byte())
+    assert sample.control_images is not None
+    assert torch.equal(sample.control_images[0], ((1 - to_tensor(seen)) * 127.5).round().byte())
 
 
 def lines(side: int, step: int) -> Image.Image:
@@ -234,25 +240,25 @@ def lines(side: int, step: int) -> Image.Image:
 
 @pytest.mark.parametrize("side", [32, 96, 256])
 def test_given_maps_are_as_crisp_as_when_generating(base: Base, side: int) -> None:
-    """Of the picture's size or not: what is learned from is what `generate` will show."""
+    """Of the image's size or not: what is learned from is what `generate` will show."""
     condition, given = Canny(), lines(side, side // 8)
-    example = Example("a", picture(0, (96, 96)), "sks", condition=given)
+    example = Example("a", picture(0, (96, 96)), "sks", control_image=given)
     (sample,) = encoded(base, [example], condition=condition).samples
-    assert sample.conditions is not None
+    assert sample.control_images is not None
     used, _ = fit(given, (32, 32), condition)
-    assert torch.equal(sample.conditions[0] / 255, to_maps([used])[0, :1])  # grey is kept once
-    assert set(sample.conditions.unique().tolist()) == {0, 255}
+    assert torch.equal(sample.control_images[0] / 255, to_maps([used])[0, :1])  # grey is kept once
+    assert set(sample.control_images.unique().tolist()) == {0, 255}
 
 
 def test_a_segmentation_map_smaller_than_its_picture_keeps_its_colours(base: Base) -> None:
     condition = Segmentation()
     labels = np.random.default_rng(0).integers(0, 150, (12, 12)).repeat(4, 0).repeat(4, 1)
     given = condition.paint(labels)
-    example = Example("a", picture(0, (96, 96)), "sks", condition=given)
+    example = Example("a", picture(0, (96, 96)), "sks", control_image=given)
     check_map(example, condition)
     (sample,) = encoded(base, [example], condition=condition).samples
-    assert sample.conditions is not None
-    seen = Image.fromarray(sample.conditions[0].permute(1, 2, 0).numpy())
+    assert sample.control_images is not None
+    seen = Image.fromarray(sample.control_images[0].permute(1, 2, 0).numpy())
     assert (condition.read(seen) >= 0).all()
 
 

@@ -1,4 +1,4 @@
-"""Pairs of the pocket world: reproducible, true to their pictures, splits kept apart."""
+"""Pairs of the pocket world: reproducible, true to their images, splits kept apart."""
 
 import json
 import subprocess

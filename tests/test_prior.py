@@ -1,4 +1,4 @@
-"""Class pictures: given ones are used, missing ones made once, gaps and damage mended."""
+"""Class images: given ones are used, missing ones made once, gaps and damage mended."""
 
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def test_a_folder_that_lacks_pictures_and_cannot_be_written_is_told_early(tmp_pa
     with pytest.raises(UserError) as caught:
         check_class_folder(config(tmp_path, class_data_dir=elsewhere))
     assert str(caught.value) == (
-        f"5 of 5 class pictures have to be made, but `{elsewhere}` cannot be written. "
+        f"5 of 5 class images have to be made, but `{elsewhere}` cannot be written. "
         "Choose another --class_data_dir, or lower --num_class_images."
     )
     check_class_folder(config(tmp_path, class_data_dir=tmp_path / "new"))

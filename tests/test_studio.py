@@ -119,14 +119,14 @@ def test_all_unreadable_photos_are_named_at_once(tmp_path: Path) -> None:
 def test_the_report_on_photos(tmp_path: Path) -> None:
     photos = [save(tmp_path / f"{number}.png", number, size=(80, 64)) for number in range(3)]
     card = cards.photo_report(look_at_photos(photos, resolution=64))
-    assert "3 pictures of 80 x 64 pixels; at 64 pixels 20% of the pictures is cut away." in card
+    assert "3 images of 80 x 64 pixels; at 64 pixels 20% of the images is cut away." in card
     assert "All is well" in card
     photos.append(save(tmp_path / "<b>.png", 0, size=(80, 64)))
     (tmp_path / "<i>.jpg").write_text("not a picture")
     card = cards.photo_report(look_at_photos([*photos, tmp_path / "<i>.jpg"], resolution=64))
     assert "1 photo cannot be used" in card
     assert "`&lt;i&gt;.jpg` cannot be used: it is not in a picture format" in card
-    assert "are the same picture. Keep one of them." in card
+    assert "are the same image. Keep one of them." in card
     assert "--" not in card
     assert str(tmp_path) not in card
 

@@ -1,4 +1,4 @@
-"""Text encoders and new words learn with the UNet, and resume, and come back in pictures."""
+"""Text encoders and new words learn with the UNet, and resume, and come back in images."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_every_part_learns_and_resumes_bitwise(
 
 
 def test_validation_shows_the_words_of_now(tiny: Path, pictures: Path, tmp_path: Path) -> None:
-    """Only the word learns, so pictures differ by what prompts are read as."""
+    """Only the word learns, so images differ by what prompts are read as."""
     words = {name: TEXT[name] for name in ("placeholder_token", "instance_prompt")}
     flags = {"learning_rate": 1e-30, "token_learning_rate": 1.0, "max_train_steps": 2}
     shown = {"validation_prompt": "<sks>", "validation_steps": 1}
@@ -124,7 +124,7 @@ def test_a_word_that_no_caption_has_is_refused(
     pictures = make_pictures(tmp_path / "3_dog")
     word = {"placeholder_token": "<sks>", "instance_prompt": "a <sks> dog", "max_train_steps": 1}
     assert train(tiny, pictures.parent, tmp_path / "run", **word) == 2
-    assert "no caption has it: the 3 pictures bring captions" in capsys.readouterr().err
+    assert "no caption has it: the 3 images bring captions" in capsys.readouterr().err
     assert train(tiny, pictures.parent, tmp_path / "run", trigger_phrase="<sks>", **word) == 0
     (pictures / "0.txt").write_text("a <sks> on grass")
     assert train(tiny, pictures.parent, tmp_path / "some", **word) == 0

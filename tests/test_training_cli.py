@@ -84,7 +84,7 @@ def test_real_photos_train(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ({"instance_data_dir": "EMPTY"}, "holds no pictures"),
+        ({"instance_data_dir": "EMPTY"}, "holds no images"),
         ({"instance_data_dir": "nowhere"}, "does not exist"),
         ({"instance_data_dir": "BROKEN"}, "notes.jpg"),
         ({"pretrained_model_name_or_path": "nowhere"}, "does not exist"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from orthodiff.training.data.check import Report
+from orthodiff.training.data.check import DataReport
 from orthodiff.training.data.report import cropping, summary
 
 from ..services.jobs.status import Status
@@ -49,7 +49,7 @@ def note(sentence: str) -> str:
     return f'<div class="message note" role="status">{escape(sentence)}</div>' if sentence else ""
 
 
-def photo_report(report: Report) -> str:
+def photo_report(report: DataReport) -> str:
     """What a look at the photos has told: first what cannot be used, then what could be better."""
     problems = "".join(f"<li>{escape(str(problem))}</li>" for problem in report.problems)
     advice = "".join(f"<li>{escape(told.plain)}</li>" for told in report.advice)
@@ -64,8 +64,8 @@ def photo_report(report: Report) -> str:
     )
 
 
-def _seen(report: Report) -> str:
-    if not report.looks:
+def _seen(report: DataReport) -> str:
+    if not report.images:
         return "No photo can be used."
     fine = "" if report.problems or report.advice else " All is well."
     cut = f"at {report.resolution} pixels {cropping(report)}"

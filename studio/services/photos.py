@@ -13,8 +13,8 @@ from orthodiff.errors import FileError, UserError
 from orthodiff.io.images import find_pictures, open_picture
 from orthodiff.models import Recommended
 from orthodiff.training.cli.check import PIXELS_PER_LATENT
-from orthodiff.training.data.check import Report, report_on
-from orthodiff.training.data.readers.records import Found, Record, Request
+from orthodiff.training.data.check import DataReport, report_on
+from orthodiff.training.data.readers.records import DataRequest, Listing, Record
 from orthodiff.training.options import DataOptions
 
 LONGEST_SIDE = 2048
@@ -55,7 +55,7 @@ def open_photos(paths: Sequence[Path]) -> list[Image.Image]:
     return [_open(path) for path in paths]
 
 
-def look_at_photos(paths: Sequence[Path], *, resolution: int) -> Report:
+def look_at_photos(paths: Sequence[Path], *, resolution: int) -> DataReport:
     """The report that `python -m training check` would give, with names as the person knows them.
 
     Raises:
@@ -65,7 +65,7 @@ def look_at_photos(paths: Sequence[Path], *, resolution: int) -> Report:
         raise UserError(f"{len(paths)} photos are too many. Add at most {MOST_PHOTOS}; 5 do well.")
     records = [Record(path.name, path, caption="the prompt of the run") for path in paths]
     views = DataOptions().views(resolution, factor=PIXELS_PER_LATENT, seed=0)
-    return report_on(Found("photos", records), Request(), views=views, trigger=None)
+    return report_on(Listing("photos", records), DataRequest(), views=views, trigger=None)
 
 
 def _refusal(problems: Sequence[FileError]) -> str:

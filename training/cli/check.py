@@ -20,9 +20,9 @@ from orthodiff.errors import UserError
 from orthodiff.evaluation.subject_folder import phrase_of
 
 from ..data.advice import Advice
-from ..data.check import Report, check
-from ..data.control_images import Maps, said_condition
-from ..data.readers.records import Request
+from ..data.check import DataReport, check
+from ..data.control_images import ControlImageCheck, stated_condition
+from ..data.readers.records import DataRequest
 from ..data.report import in_words
 from ..options.data import DataOptions
 from ..options.source import SourceOptions
@@ -33,13 +33,13 @@ PIXELS_PER_LATENT = 8
 
 
 class CheckOptions(DataOptions, SourceOptions):
-    """Look at pictures before any training: python -m training check DATA [--FLAG VALUE ...]
+    """Look at images before any training: python -m training check DATA [--FLAG VALUE ...]
 
     DATA is a folder, or the name of a dataset. Exit code 2: some files cannot be used.
     """
 
     instance_prompt: str | None = Field(
-        None, min_length=1, description="prompt of pictures without a caption of their own"
+        None, min_length=1, description="prompt of images without a caption of their own"
     )
     condition_type: str | None = Field(
         None, description="kind that maps must be of [what the data say of themselves, else any]"
@@ -64,7 +64,7 @@ def run_check(arguments: Sequence[str]) -> int:
     return 0 if report.is_usable else 2
 
 
-def examine(options: CheckOptions) -> Report:
+def examine(options: CheckOptions) -> DataReport:
     """The report that these options ask for.
 
     Raises:
@@ -86,18 +86,18 @@ def trigger_of(options: CheckOptions) -> str | None:
     return words[0] if words else None
 
 
-def _maps(options: CheckOptions) -> Maps | None:
+def _maps(options: CheckOptions) -> ControlImageCheck | None:
     """What looks at maps as a training would; None where nobody says what they are.
 
     Raises:
         UserError: there is no such kind or setting, or the data say otherwise.
     """
     settings = read_settings(options.condition_setting)
-    condition = said_condition(options.train_data_dir, options.condition_type, settings)
-    return Maps(condition, trigger=options.trigger_phrase) if condition else None
+    condition = stated_condition(options.train_data_dir, options.condition_type, settings)
+    return ControlImageCheck(condition, trigger=options.trigger_phrase) if condition else None
 
 
-def _about(maps: Maps) -> Iterator[Advice]:
+def _about(maps: ControlImageCheck) -> Iterator[Advice]:
     """What a training would say of the maps, and whether it could compute those that lack."""
     for remark in maps.remarks():
         yield Advice("maps", (), remark)
@@ -107,10 +107,10 @@ def _about(maps: Maps) -> Iterator[Advice]:
         yield Advice("maps", (), str(error))
 
 
-def _request(options: CheckOptions) -> Request:
+def _request(options: CheckOptions) -> DataRequest:
     given = [bool(options.train_data_dir), bool(options.dataset_name)]
     if sum(given) != 1:
-        raise UserError(f"Say which pictures to look at: `{PROG} FOLDER`.")
+        raise UserError(f"Say which images to look at: `{PROG} FOLDER`.")
     return options.request(options.train_data_dir, caption=options.instance_prompt or "")
 
 

@@ -1,4 +1,4 @@
-"""What could be better about pictures that can all be used: one rule, one function."""
+"""What could be better about images that can all be used: one rule, one function."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .image_stats import Look
-from .readers.folder import listing
-from .readers.records import Request
+from .image_stats import ImageStats
+from .readers.folder import name_list
+from .readers.records import DataRequest
 
 BLURRED = 40.0
 """Photos measured 100 and more at 512 pixels, the same ones blurred by 2 pixels 16 and less."""
@@ -53,10 +53,10 @@ class Advice:
 
 @dataclass(frozen=True)
 class Survey:
-    """All usable pictures, what was asked for, and the `trigger` that captions should hold."""
+    """All usable images, what was asked for, and the `trigger` that captions should hold."""
 
-    looks: Sequence[Look]
-    request: Request
+    images: Sequence[ImageStats]
+    request: DataRequest
     resolution: int
     trigger: str | None
 
@@ -65,89 +65,93 @@ Rule = Callable[[Survey], Iterator[Advice]]
 
 
 def few(survey: Survey) -> Iterator[Advice]:
-    count = len(survey.looks)
+    count = len(survey.images)
     if 0 < count < FEWEST:
         finding = f"There {'is' if count == 1 else 'are'} only {count}."
-        yield Advice("few", _names(survey.looks), finding, "Add some: 3 to 10 pictures do well")
+        yield Advice("few", _names(survey.images), finding, "Add some: 3 to 10 images do well")
 
 
 def copies(survey: Survey) -> Iterator[Advice]:
     """Pixel by pixel the same."""
     groups = defaultdict(list)
-    for look in survey.looks:
-        groups[look.content].append(look)
+    for stats in survey.images:
+        groups[stats.content].append(stats)
     for group in groups.values():
         if len(group) > 1:
             names = _names(group)
-            finding = f"{listing(names)} are the same picture."
+            finding = f"{name_list(names)} are the same image."
             yield Advice("duplicates", names, finding, "Keep one of them")
 
 
 def alike(survey: Survey) -> Iterator[Advice]:
     """Nearly the same: few bits of the difference hash and little of the tone differ."""
-    firsts = list({look.content: look for look in reversed(survey.looks)}.values())[::-1]
+    firsts = list({stats.content: stats for stats in reversed(survey.images)}.values())[::-1]
     for first, others in _close(firsts):
         names = _names([first, *others])
-        finding = f"{listing(names)} look almost the same."
+        finding = f"{name_list(names)} look almost the same."
         yield Advice("near_duplicates", names, finding, "Keep the best, or vary place and pose")
 
 
 def blurred(survey: Survey) -> Iterator[Advice]:
-    names = _names([look for look in survey.looks if look.sharpness < BLURRED])
+    names = _names([stats for stats in survey.images if stats.sharpness < BLURRED])
     if names:
-        finding = f"{listing(names)}: blurred, or with hardly any detail."
+        finding = f"{name_list(names)}: blurred, or with hardly any detail."
         yield Advice("blurred", names, finding, "Replace by sharper ones")
 
 
 def tiny(survey: Survey) -> Iterator[Advice]:
-    names = _names([look for look in survey.looks if look.enlarged > ENLARGED])
+    names = _names([stats for stats in survey.images if stats.enlarged > ENLARGED])
     if names:
         finding = (
-            f"{listing(names)}: smaller than the {survey.resolution} pixels they are trained at, "
+            f"{name_list(names)}: smaller than the {survey.resolution} pixels they are trained at, "
             "so they are enlarged."
         )
         yield Advice("tiny", names, finding, "Find larger versions", "lower --resolution")
 
 
 def cropped(survey: Survey) -> Iterator[Advice]:
-    names = _names([look for look in survey.looks if look.cropped > MUCH_CROPPED])
+    names = _names([stats for stats in survey.images if stats.cropped > MUCH_CROPPED])
     if names:
-        finding = f"{listing(names)}: more than a third is cut away."
+        finding = f"{name_list(names)}: more than a third is cut away."
         remedy = "Crop around the subject yourself"
         yield Advice("cropped", names, finding, remedy, "add --enable_bucket")
 
 
 def trigger(survey: Survey) -> Iterator[Advice]:
     word = (survey.trigger or "").casefold()
-    own = [look for look in survey.looks if look.record.has_own_caption]
-    names = _names([look for look in own if word not in look.record.caption.casefold()])
+    own = [stats for stats in survey.images if stats.record.has_own_caption]
+    names = _names([stats for stats in own if word not in stats.record.caption.casefold()])
     if names and word:
-        finding = f"{listing(names)}: the caption does not mention “{survey.trigger}”."
+        finding = f"{name_list(names)}: the caption does not mention “{survey.trigger}”."
         flag = f'--trigger_phrase "{survey.trigger}"'
         yield Advice("trigger", names, finding, "Add the words", flag)
 
 
 def uncaptioned(survey: Survey) -> Iterator[Advice]:
-    names = _names([look for look in survey.looks if not look.record.caption])
+    names = _names([stats for stats in survey.images if not stats.record.caption])
     if names:
-        finding = f"{listing(names)}: no caption."
+        finding = f"{name_list(names)}: no caption."
         yield Advice(
             "uncaptioned", names, finding, "Write `.txt` files beside", "add --instance_prompt"
         )
 
 
 def long_captions(survey: Survey) -> Iterator[Advice]:
-    long = [look for look in survey.looks if len(look.record.caption.split()) > MOST_WORDS]
+    long = [stats for stats in survey.images if len(stats.record.caption.split()) > MOST_WORDS]
     if long:
         names = _names(long)
-        finding = f"{listing(names)}: more than {MOST_WORDS} words, the last of which are not read."
+        finding = (
+            f"{name_list(names)}: more than {MOST_WORDS} words, the last of which are not read."
+        )
         yield Advice("long_captions", names, finding, "Shorten the caption")
 
 
 def transparent(survey: Survey) -> Iterator[Advice]:
-    names = _names([look for look in survey.looks if look.is_transparent and not look.has_mask])
+    names = _names(
+        [stats for stats in survey.images if stats.is_transparent and not stats.has_mask]
+    )
     if names:
-        finding = f"{listing(names)}: partly transparent, and laid on white."
+        finding = f"{name_list(names)}: partly transparent, and laid on white."
         flag = "Add --alpha_mask to learn only what is opaque"
         yield Advice("transparent", names, finding, flag=flag)
 
@@ -157,12 +161,12 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-def _close(looks: Sequence[Look]) -> Iterator[tuple[Look, list[Look]]]:
-    """Each picture with the later ones like it; none comes up twice."""
-    hashes = np.array([look.likeness for look in looks], dtype=np.uint64)
-    tones = np.array([look.tone for look in looks], dtype=np.float64).reshape(-1, 3)
+def _close(images: Sequence[ImageStats]) -> Iterator[tuple[ImageStats, list[ImageStats]]]:
+    """Each image with the later ones like it; none comes up twice."""
+    hashes = np.array([stats.likeness for stats in images], dtype=np.uint64)
+    tones = np.array([stats.tone for stats in images], dtype=np.float64).reshape(-1, 3)
     taken: set[int] = set()
-    for number, look in enumerate(looks):
+    for number, stats in enumerate(images):
         if number in taken:
             continue
         bits = np.bitwise_count(hashes[number + 1 :] ^ hashes[number])
@@ -171,8 +175,8 @@ def _close(looks: Sequence[Look]) -> Iterator[tuple[Look, list[Look]]]:
         others = [place for place in near.tolist() if place not in taken]
         if others:
             taken.update(others)
-            yield look, [looks[place] for place in others]
+            yield stats, [images[place] for place in others]
 
 
-def _names(looks: Sequence[Look]) -> tuple[str, ...]:
-    return tuple(look.record.name for look in looks)
+def _names(images: Sequence[ImageStats]) -> tuple[str, ...]:
+    return tuple(stats.record.name for stats in images)

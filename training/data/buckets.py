@@ -1,4 +1,4 @@
-"""Aspect-ratio buckets: the few sizes that pictures of every shape are brought to.
+"""Aspect-ratio buckets: the few sizes that images of every shape are brought to.
 
 Sizes are `(width, height)` in pixels, as Pillow has them.
 """
@@ -60,12 +60,12 @@ def parse_buckets(text: str, *, factor: int = 1) -> tuple[Size, ...]:
 
 
 def nearest_bucket(size: Size, buckets: Sequence[Size]) -> Size:
-    """The bucket nearest in aspect ratio to a picture of `size`; of equals the largest."""
+    """The bucket nearest in aspect ratio to an image of `size`; of equals the largest."""
     return min(buckets, key=lambda bucket: (_distance(size, bucket), -math.prod(bucket)))
 
 
 def whole_size(size: Size, resolution: int, *, step: int) -> Size:
-    """A size for an uncut picture: about `resolution` squared pixels, sides multiples of `step`."""
+    """A size for an uncut image: about `resolution` squared pixels, sides multiples of `step`."""
     scale = resolution / math.sqrt(math.prod(size))
     width, height = (max(round(side * scale / step), 1) * step for side in size)
     return width, height
@@ -78,6 +78,6 @@ def _distance(one: Size, other: Size) -> float:
 
 def _not_a_multiple(option: str, side: int, factor: int) -> str:
     return (
-        f"`{option}` asks for sides of {side} pixels, but this base makes pictures in multiples "
+        f"`{option}` asks for sides of {side} pixels, but this base makes images in multiples "
         f"of {factor}. Use {max(round(side / factor), 1) * factor}."
     )

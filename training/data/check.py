@@ -14,26 +14,26 @@ from orthodiff.errors import FileError, UserError
 from .advice import RULES, Advice, Survey
 from .dataset import Examples, open_record
 from .example import Example
-from .image_stats import Look, look
+from .image_stats import ImageStats, measure_image
 from .masks import check_in_sight
 from .readers.layouts import find
-from .readers.records import Found, Record, Request
+from .readers.records import DataRequest, Listing, Record
 from .views import Views
 
-MOST_TOLD = 5
+MAX_NAMED = 5
 T = TypeVar("T")
 Inspect = Callable[[Example], None]
 """Refuses an example by a FileError."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was found at `place`: the usable pictures' `looks`, the `problems`, and `advice`."""
+class DataReport:
+    """What was found at `place`: the usable images' `images`, the `problems`, and `advice`."""
 
     place: str
     layout: str
     resolution: int
-    looks: list[Look]
+    images: list[ImageStats]
     problems: list[FileError]
     advice: list[Advice]
 
@@ -49,7 +49,7 @@ class Report:
             "layout": self.layout,
             "resolution": self.resolution,
             "usable": self.is_usable,
-            "pictures": [_picture(seen) for seen in self.looks],
+            "pictures": [_picture(seen) for seen in self.images],
             "problems": [
                 {"file": p.name, "reason": p.reason, "remedy": p.remedy, "text": str(p)}
                 for p in self.problems
@@ -61,8 +61,12 @@ class Report:
 
 
 def check(
-    request: Request, *, views: Views, trigger: str | None = None, inspect: Inspect | None = None
-) -> Report:
+    request: DataRequest,
+    *,
+    views: Views,
+    trigger: str | None = None,
+    inspect: Inspect | None = None,
+) -> DataReport:
     """Look at everything `request` leads to, as `views` will show it, and `inspect` it.
 
     Raises:
@@ -72,23 +76,25 @@ def check(
 
 
 def report_on(
-    found: Found,
-    request: Request,
+    listing: Listing,
+    request: DataRequest,
     *,
     views: Views,
     trigger: str | None,
     inspect: Inspect | None = None,
-) -> Report:
-    """Look at every picture that was found."""
-    looks, problems = _sift(found, lambda record: look(record, request, views, inspect=inspect))
-    survey = Survey(looks, request, views.resolution, trigger)
-    remarks = [Advice("left_out", (), text) for text in found.remarks]
+) -> DataReport:
+    """Look at every image that was found."""
+    images, problems = _sift(
+        listing, lambda record: measure_image(record, request, views, inspect=inspect)
+    )
+    survey = Survey(images, request, views.resolution, trigger)
+    remarks = [Advice("left_out", (), text) for text in listing.remarks]
     advice = [*remarks, *(told for rule in RULES for told in rule(survey))]
-    return Report(request.place, found.layout, views.resolution, looks, problems, advice)
+    return DataReport(request.place, listing.layout, views.resolution, images, problems, advice)
 
 
 def usable_examples(
-    request: Request,
+    request: DataRequest,
     *,
     skip_bad_files: bool = False,
     is_prior: bool = False,
@@ -99,7 +105,7 @@ def usable_examples(
     Raises:
         UserError: there are none, or some cannot be used and shall not be skipped (all are named).
     """
-    found, quick = find(request), replace(request, subject_mask=False)
+    listing, quick = find(request), replace(request, subject_mask=False)
 
     def opened(record: Record) -> Record:
         example = open_record(record, quick)
@@ -107,8 +113,8 @@ def usable_examples(
             inspect(example)
         return record
 
-    records, problems = _sift(found, opened)
-    every = Examples(found.records, request, is_prior=is_prior, remarks=found.remarks)
+    records, problems = _sift(listing, opened)
+    every = Examples(listing.records, request, is_prior=is_prior, remarks=listing.remarks)
     return _usable(every, records, problems, skip_bad_files=skip_bad_files)
 
 
@@ -124,7 +130,7 @@ def _usable(
     if problems and not skip_bad_files:
         raise UserError(_refusal(problems, place))
     if not records:
-        raise UserError(f"None of the {len(problems)} pictures of `{place}` can be used.")
+        raise UserError(f"None of the {len(problems)} images of `{place}` can be used.")
     remarks = [*every.remarks, *(f"Left out: {problem}" for problem in problems)]
     return Examples(records, every.request, is_prior=every.is_prior, remarks=remarks)
 
@@ -143,14 +149,14 @@ def in_sight(examples: Examples, views: Views, *, skip_bad_files: bool = False) 
             check_in_sight(record.name, example.mask, example.image.size, views)
         return record
 
-    records, problems = _sift(Found("", list(examples.records)), seen)
+    records, problems = _sift(Listing("", list(examples.records)), seen)
     return _usable(examples, records, problems, skip_bad_files=skip_bad_files)
 
 
-def _sift(found: Found, use: Callable[[Record], T]) -> tuple[list[T], list[FileError]]:
+def _sift(listing: Listing, use: Callable[[Record], T]) -> tuple[list[T], list[FileError]]:
     """What `use` makes of each record, and what cannot be used."""
-    made, problems = [], list(found.problems)
-    for record in found.records:
+    made, problems = [], list(listing.problems)
+    for record in listing.records:
         try:
             made.append(use(record))
         except FileError as problem:
@@ -161,15 +167,15 @@ def _sift(found: Found, use: Callable[[Record], T]) -> tuple[list[T], list[FileE
 def _refusal(problems: Sequence[FileError], place: str) -> str:
     if len(problems) == 1:
         return f"{problems[0]} Or add --skip_bad_files to train without it."
-    told = ", ".join(f"`{problem.name}` ({problem.reason})" for problem in problems[:MOST_TOLD])
-    more = f" and {len(problems) - MOST_TOLD} more" if len(problems) > MOST_TOLD else ""
+    told = ", ".join(f"`{problem.name}` ({problem.reason})" for problem in problems[:MAX_NAMED])
+    more = f" and {len(problems) - MAX_NAMED} more" if len(problems) > MAX_NAMED else ""
     return (
         f"{len(problems)} files of `{place}` cannot be used: {told}{more}. Replace or remove them, "
         "or add --skip_bad_files to train without them."
     )
 
 
-def _picture(seen: Look) -> dict[str, Any]:
+def _picture(seen: ImageStats) -> dict[str, Any]:
     record = seen.record
     return {
         "file": record.name,
@@ -178,7 +184,7 @@ def _picture(seen: Look) -> dict[str, Any]:
         "own_caption": record.has_own_caption,
         "repeats": record.repeats,
         "mask": seen.has_mask,
-        "condition": seen.has_condition,
+        "condition": seen.has_control_image,
         "cropped": round(seen.cropped, 4),
         "sharpness": round(seen.sharpness, 1),
     }

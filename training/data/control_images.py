@@ -45,7 +45,7 @@ def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str,
     return found
 
 
-def said_condition(
+def stated_condition(
     folder: Path | None, kind: str | None, settings: Mapping[str, Any]
 ) -> Condition | None:
     """Like `find_condition`; None where neither the data nor the request speak of maps.
@@ -57,7 +57,7 @@ def said_condition(
     return find_condition(folder, kind, settings) if speaks else None
 
 
-class Maps:
+class ControlImageCheck:
     """Refuses examples whose map is not of a `condition`, and counts what is worth a remark."""
 
     def __init__(self, condition: Condition, *, trigger: str | None = None) -> None:
@@ -74,15 +74,15 @@ class Maps:
         check_map(example, self.condition)
         self.examples += 1
         self.captions += bool(example.caption or self.trigger)
-        if example.condition is None:
+        if example.control_image is None:
             self.first_without = self.first_without or example.image
             return
         self.given += 1
-        self.empty += not np.asarray(example.condition).any()
-        self.resized += example.condition.size != example.image.size
+        self.empty += not np.asarray(example.control_image).any()
+        self.resized += example.control_image.size != example.image.size
 
     def check_computing(self) -> None:
-        """Compute the map of the first picture that brings none.
+        """Compute the map of the first image that brings none.
 
         Raises:
             UserError: it cannot be computed.
@@ -95,18 +95,18 @@ class Maps:
         said, without = [], self.examples - self.given
         if without:
             said.append(
-                f"{_share(without, self.examples)} pictures bring no map: {self.condition.name} "
+                f"{_share(without, self.examples)} images bring no map: {self.condition.name} "
                 "maps are computed of them."
             )
         if self.empty:
             said.append(f"{_share(self.empty, self.given)} maps are black: they say nothing.")
         if self.resized:
             said.append(
-                f"{_share(self.resized, self.given)} maps are of another size than their picture, "
+                f"{_share(self.resized, self.given)} maps are of another size than their image, "
                 "and are resized."
             )
         if self.examples and not self.captions:
-            said.append("No picture has a caption, so prompts are empty.")
+            said.append("No image has a caption, so prompts are empty.")
         return said
 
 
@@ -120,7 +120,7 @@ def check_map(example: Example, condition: Condition) -> None:
     Raises:
         FileError: naming the example.
     """
-    given = example.condition
+    given = example.control_image
     if given is None or _needs_no_check(np.asarray(given), condition):
         return
     try:
@@ -129,7 +129,7 @@ def check_map(example: Example, condition: Condition) -> None:
         raise
     except UserError as error:
         reason, _, remedy = str(error).rstrip(".").rpartition(". ")
-        raise FileError(example.name, reason, remedy, what="map of") from error
+        raise FileError(example.name, reason, remedy, what="control image of") from error
 
 
 def _needs_no_check(pixels: np.ndarray, condition: Condition) -> bool:

@@ -14,7 +14,7 @@ from orthodiff.io.images import open_layers, open_map
 
 from .example import Example
 from .masks import check_shape, subject_mask
-from .readers.records import Record, Request, Source
+from .readers.records import DataRequest, Record, Source
 
 SMALLEST = 16
 """Pixels a side."""
@@ -26,13 +26,13 @@ class Examples(Sequence[Example]):
     `remarks` say what was found, but left out, a sentence each.
 
     Raises:
-        FileError: on access, when the picture, its mask or its condition cannot be used.
+        FileError: on access, when the image, its mask or its condition cannot be used.
     """
 
     def __init__(
         self,
         records: Sequence[Record],
-        request: Request,
+        request: DataRequest,
         *,
         is_prior: bool = False,
         remarks: Sequence[str] = (),
@@ -66,25 +66,25 @@ class Examples(Sequence[Example]):
         return open_record(self.records[index], self.request, is_prior=self.is_prior)
 
 
-def open_record(record: Record, request: Request, *, is_prior: bool = False) -> Example:
-    """Open a picture with its mask and its condition.
+def open_record(record: Record, request: DataRequest, *, is_prior: bool = False) -> Example:
+    """Open an image with its mask and its condition.
 
     Raises:
         FileError: one of them cannot be used.
     """
-    image, alpha = open_layers(picture_in(record), name=record.name)
+    image, alpha = open_layers(image_source(record), name=record.name)
     return complete(record, request, image, alpha, is_prior=is_prior)
 
 
 def complete(
     record: Record,
-    request: Request,
+    request: DataRequest,
     image: Image.Image,
     alpha: Image.Image | None,
     *,
     is_prior: bool = False,
 ) -> Example:
-    """An opened picture with its mask and its condition.
+    """An opened image with its mask and its condition.
 
     Raises:
         FileError: one of them cannot be used.
@@ -97,19 +97,19 @@ def complete(
         image=image,
         caption=record.caption,
         mask=_mask(record, request, image, alpha),
-        condition=_layer(record.condition, record, image.size, what="condition"),
+        control_image=_layer(record.control_image, record, image.size, what="control image"),
         is_prior=is_prior,
         repeats=record.repeats,
     )
 
 
-def picture_in(record: Record) -> Path | bytes:
+def image_source(record: Record) -> Path | bytes:
     """The file to open, or what would be in it.
 
     Raises:
         FileError: there is nothing.
     """
-    content = _content(record.picture)
+    content = _content(record.image)
     if content is None:
         raise FileError(record.name, "it is empty", "Remove it")
     return content
@@ -122,7 +122,7 @@ def _content(source: Source | None) -> Path | bytes | None:
 def _layer(
     source: Source | None, record: Record, size: tuple[int, int], *, what: str
 ) -> Image.Image | None:
-    """The mask or the condition given with a picture of that `size`; transparent is black."""
+    """The mask or the condition given with an image of that `size`; transparent is black."""
     content = _content(source)
     if content is None:
         return None
@@ -132,7 +132,7 @@ def _layer(
 
 
 def _mask(
-    record: Record, request: Request, image: Image.Image, alpha: Image.Image | None
+    record: Record, request: DataRequest, image: Image.Image, alpha: Image.Image | None
 ) -> Image.Image | None:
     """Given as a file, else the opacity, else found by itself, if that is wanted."""
     given = _layer(record.mask, record, image.size, what="mask")

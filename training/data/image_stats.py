@@ -1,4 +1,4 @@
-"""What one glance at a picture tells: its size, its likeness to others, its sharpness."""
+"""What one glance at an image tells: its size, its likeness to others, its sharpness."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image
 
 from orthodiff.io.images import open_layers
 
-from .dataset import complete, picture_in
+from .dataset import complete, image_source
 from .example import Example
 from .masks import check_in_sight
-from .readers.records import Record, Request
+from .readers.records import DataRequest, Record
 from .views import View, Views
 
 
 @dataclass(frozen=True)
-class Look:
-    """One usable picture, measured.
+class ImageStats:
+    """One usable image, measured.
 
     `sharpness` is the variance of the Laplacian of the 8-bit luminance at the size it is trained
     at; `likeness` the 64 bits of its difference hash; `tone` its mean red, green and blue, 0..255;
@@ -38,31 +38,31 @@ class Look:
     enlarged: float
     is_transparent: bool
     has_mask: bool
-    has_condition: bool
+    has_control_image: bool
 
 
-def look(
+def measure_image(
     record: Record,
-    request: Request,
+    request: DataRequest,
     views: Views,
     *,
     inspect: Callable[[Example], None] | None = None,
-) -> Look:
-    """Open a picture with all that belongs to it, and measure it as `views` will show it.
+) -> ImageStats:
+    """Open an image with all that belongs to it, and measure it as `views` will show it.
 
     `inspect` may refuse it.
 
     Raises:
         FileError: it cannot be used.
     """
-    image, alpha = open_layers(picture_in(record), name=record.name)
+    image, alpha = open_layers(image_source(record), name=record.name)
     example = complete(record, request, image, alpha)
     check_in_sight(record.name, example.mask, image.size, views)
     if inspect:
         inspect(example)
     view = views.of(record.name, image.size)[0]
     red, green, blue = np.asarray(image.resize((1, 1), Image.Resampling.BOX)).reshape(3).tolist()
-    return Look(
+    return ImageStats(
         record=record,
         size=image.size,
         content=hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest(),
@@ -73,7 +73,7 @@ def look(
         enlarged=view.size[0] / (view.box[2] - view.box[0]),
         is_transparent=alpha is not None,
         has_mask=example.mask is not None,
-        has_condition=example.condition is not None,
+        has_control_image=example.control_image is not None,
     )
 
 

@@ -31,7 +31,7 @@ def provenance_of(
     examples: Examples,
     prior: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Sums over the base's weights and every picture, samples a step, and the precision."""
+    """Sums over the base's weights and every image, samples a step, and the precision."""
     share = config.train_batch_size * config.gradient_accumulation_steps
     return {
         "base": {part: base.fingerprint(part) for part in _parts(base)},
@@ -46,7 +46,7 @@ def check_provenance(now: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> N
     """Refuse to go on from a `checkpoint` that was made from something else.
 
     Raises:
-        UserError: naming the part of the base, the picture or the number that differs.
+        UserError: naming the part of the base, the image or the number that differs.
     """
     if "origin" not in checkpoint:  # saved before origins were
         return
@@ -59,7 +59,7 @@ def check_provenance(now: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> N
                 f"Give the same base, {OR_AFRESH}."
             )
     for kind in ("pictures", "class pictures"):
-        there = before.get(kind, now[kind])  # class pictures were not kept at first
+        there = before.get(kind, now[kind])  # class images were not kept at first
         if now[kind] != there:
             raise UserError(
                 f"The {kind} are not those that {at} was trained on: "
@@ -84,12 +84,12 @@ def _parts(base: Base) -> tuple[str, ...]:
 
 
 def _pictures(examples: Examples) -> list[list[str]]:
-    """Name and sum of every picture, in the order that the run's chance counts them."""
+    """Name and sum of every image, in the order that the run's chance counts them."""
     return [[record.name, _sum(record)] for record in examples.records]
 
 
 def _sum(record: Record) -> str:
-    layers = (_content(layer) for layer in (record.picture, record.mask, record.condition))
+    layers = (_content(layer) for layer in (record.image, record.mask, record.control_image))
     return content_key(*layers, record.caption, str(record.repeats))[:16]
 
 
@@ -102,7 +102,7 @@ def _content(source: Source | None) -> str:
 
 
 def _difference(now: Iterable[tuple[str, str]], before: Iterable[tuple[str, str]]) -> str:
-    """The first picture that differs, in words."""
+    """The first image that differs, in words."""
     here, there = dict(now), dict(before)
     if gone := [name for name in there if name not in here]:
         return f"`{gone[0]}` is gone"

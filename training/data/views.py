@@ -1,7 +1,7 @@
-"""Views of a picture: how it is scaled, cut, mirrored and tinted before it is encoded.
+"""Views of an image: how it is scaled, cut, mirrored and tinted before it is encoded.
 
-A view is a few numbers, drawn from (seed, the picture's name, the view's number). Applied to a
-picture, to its mask and to its condition it cuts the very same part out of each.
+A view is a few numbers, drawn from (seed, the image's name, the view's number). Applied to a
+image, to its mask and to its condition it cuts the very same part out of each.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INTERPOLATIONS: dict[str, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
     "nearest_exact": Image.Resampling.NEAREST,
 }
-"""torchvision's names; the last two are one for pictures."""
+"""torchvision's names; the last two are one for images."""
 Tint = tuple[float, float, float]
 Box = tuple[float, float, float, float]
 Resize = Callable[[Image.Image, Size], Image.Image]
@@ -38,7 +38,7 @@ Resize = Callable[[Image.Image, Size], Image.Image]
 
 @dataclass(frozen=True)
 class View:
-    """One way to see a picture of `original` size.
+    """One way to see an image of `original` size.
 
     The rectangle `box` (left, top, right, bottom; in the original's pixels) is scaled to `size`
     and mirrored when `flipped`. `tint` multiplies brightness, contrast and saturation.
@@ -51,9 +51,9 @@ class View:
     tint: Tint | None = None
     interpolation: Interpolation = "lanczos"
 
-    def cut(self, picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
-        """The seen part of a picture or mask, in its own colours."""
-        seen = picture.resize(self.size, resampling, box=self.box)
+    def cut(self, image: Image.Image, resampling: Image.Resampling) -> Image.Image:
+        """The seen part of an image or mask, in its own colours."""
+        seen = image.resize(self.size, resampling, box=self.box)
         return ImageOps.mirror(seen) if self.flipped else seen
 
     def refit(self, layer: Image.Image, resize: Resize) -> Image.Image:
@@ -66,16 +66,16 @@ class View:
         seen = resize(part, self.size)
         return ImageOps.mirror(seen) if self.flipped else seen
 
-    def see(self, picture: Image.Image) -> Image.Image:
-        """The seen part of a picture, tinted."""
-        seen = self.cut(picture, INTERPOLATIONS[self.interpolation])
+    def see(self, image: Image.Image) -> Image.Image:
+        """The seen part of an image, tinted."""
+        seen = self.cut(image, INTERPOLATIONS[self.interpolation])
         for kind, factor in zip(_ENHANCERS, self.tint or (), strict=False):
             seen = kind(seen).enhance(factor)
         return seen
 
     @property
     def corner(self) -> tuple[int, int]:
-        """Top and left of the cut, in pixels of the scaled (and mirrored) whole picture."""
+        """Top and left of the cut, in pixels of the scaled (and mirrored) whole image."""
         scale = self.size[0] / (self.box[2] - self.box[0])
         left = self.original[0] - self.box[2] if self.flipped else self.box[0]
         return round(self.box[1] * scale), round(left * scale)
@@ -83,9 +83,9 @@ class View:
 
 @dataclass(frozen=True)
 class Views:
-    """The rules by which pictures are seen.
+    """The rules by which images are seen.
 
-    Where nothing is cut (`crop` is "none") a picture gets a size of its own of about `resolution`
+    Where nothing is cut (`crop` is "none") an image gets a size of its own of about `resolution`
     squared pixels; else it fills the nearest of `buckets`. Sides are multiples of `step`. `count`
     views are drawn where chance has a say (random crops, a `jitter` in 0..1 of the colours), and
     `flip` adds the mirror image of each.
@@ -102,14 +102,14 @@ class Views:
     interpolation: Interpolation = "lanczos"
 
     def showing(self, name: str, mask: Image.Image | None, original: Size) -> tuple[View, ...]:
-        """Those views of the picture in which some of its mask is seen: all, without a mask."""
+        """Those views of the image in which some of its mask is seen: all, without a mask."""
         views = self.of(name, original)
         if mask is None:
             return views
         return tuple(v for v in views if v.cut(mask, Image.Resampling.BILINEAR).getbbox())
 
     def of(self, name: str, original: Size) -> tuple[View, ...]:
-        """Every view of the picture `name` of that size; the mirror images come last."""
+        """Every view of the image `name` of that size; the mirror images come last."""
         plain = [self._draw(name, original, number) for number in range(self._number(original))]
         views = list(dict.fromkeys(plain))
         if self.flip:

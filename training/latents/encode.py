@@ -2,9 +2,9 @@
 
 Training only looks them up.
 
-Pictures go through the autoencoder one by one. Batches would be no faster where it matters (1.5 %
+Images go through the autoencoder one by one. Batches would be no faster where it matters (1.5 %
 with SD 1.5's on a CPU), and its kernels round differently with the batch's size: what the cache
-holds would depend on which pictures happened to be encoded together.
+holds would depend on which images happened to be encoded together.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Sample:
     """One example in all its `views`, on the CPU.
 
     `latents` `(V, 2, C, h, w)` holds mean and standard deviation; `masks` `(V, 1, h, w)` is 1
-    where the loss counts; `conditions` `(V, 3, H, W)`, grey ones `(V, 1, H, W)`, are bytes. It is
-    trained under its `prompts` by turns.
+    where the loss counts; `control_images` `(V, 3, H, W)`, grey ones `(V, 1, H, W)`, are bytes. It
+    is trained under its `prompts` by turns.
     """
 
     views: tuple[View, ...]
     latents: Tensor
     prompts: tuple[str, ...]
     masks: Tensor | None = None
-    conditions: Tensor | None = None
+    control_images: Tensor | None = None
     repeats: int = 1
 
     @property
@@ -71,10 +71,10 @@ def encode(
     cache: Cache,
     condition: Condition | None = None,
 ) -> Encoded:
-    """Encode every view of every picture, and every prompt; one example is held at a time.
+    """Encode every view of every image, and every prompt; one example is held at a time.
 
     Maps are those of a `condition`: an example's own as it would resize them for `generate`, else
-    computed from the picture as seen.
+    computed from the image as seen.
     """
     keep = partial(_kept_latent, base, _autoencoder(base), cache)
     samples = []
@@ -85,28 +85,28 @@ def encode(
         samples.append(
             Sample(
                 views=seen,
-                latents=torch.stack([keep(picture) for picture in pictures]),
+                latents=torch.stack([keep(image) for image in pictures]),
                 prompts=(example.caption,)
                 if example.is_prior
                 else captions.variants(example.caption),
                 masks=_masks(example, seen, base.factor),
-                conditions=_conditions(example, seen, pictures, condition, cache),
+                control_images=_control_images(example, seen, pictures, condition, cache),
                 repeats=example.repeats,
             )
         )
     return Encoded(tuple(samples), captions, _embed(base, samples, captions, cache))
 
 
-def to_tensor(picture: Image.Image) -> Tensor:
-    """An RGB picture as `(3, H, W)` in [-1, 1]."""
-    return _bytes(picture).float() / 127.5 - 1
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB image as `(3, H, W)` in [-1, 1]."""
+    return _bytes(image).float() / 127.5 - 1
 
 
-def _kept_latent(base: Base, weights: str, cache: Cache, picture: Image.Image) -> Tensor:
+def _kept_latent(base: Base, weights: str, cache: Cache, image: Image.Image) -> Tensor:
     def make() -> dict[str, Tensor]:
-        return {"latent": base.encode(to_tensor(picture)).float()}
+        return {"latent": base.encode(to_tensor(image)).float()}
 
-    key = content_key("latent", weights, f"{picture.size}", picture.tobytes())
+    key = content_key("latent", weights, f"{image.size}", image.tobytes())
     return cache.get(key, make)["latent"]
 
 
@@ -142,7 +142,7 @@ def _masks(example: Example, views: Sequence[View], factor: int) -> Tensor | Non
     return torch.nn.functional.avg_pool2d(stacked, factor)
 
 
-def _conditions(
+def _control_images(
     example: Example,
     views: Sequence[View],
     pictures: Sequence[Image.Image],
@@ -152,21 +152,21 @@ def _conditions(
     """Each view's map, `(V, 3, H, W)`, or `(V, 1, H, W)` if it is grey: all are held in memory."""
     if condition is None:
         return None
-    if (own := example.condition) is not None:
+    if (own := example.control_image) is not None:
         seen = [_bytes(view.refit(own, condition.resize).convert("RGB")) for view in views]
     else:
-        seen = [_kept_map(condition, picture, example.name, cache) for picture in pictures]
+        seen = [_kept_map(condition, image, example.name, cache) for image in pictures]
     maps = torch.stack(seen)
     is_grey = bool((maps == maps[:, :1]).all())
     return maps[:, :1].clone() if is_grey else maps
 
 
-def _kept_map(condition: Condition, picture: Image.Image, name: str, cache: Cache) -> Tensor:
-    """The map of a picture `(3, H, W)`: kept where a model computes it, else made faster anew."""
+def _kept_map(condition: Condition, image: Image.Image, name: str, cache: Cache) -> Tensor:
+    """The map of an image `(3, H, W)`: kept where a model computes it, else made faster anew."""
 
     def make() -> dict[str, Tensor]:
         try:
-            return {"map": _bytes(condition.compute(picture).convert("RGB"))}
+            return {"map": _bytes(condition.compute(image).convert("RGB"))}
         except UserError as error:
             raise UserError(f"`{name}`: {error}") from error
 
@@ -174,17 +174,17 @@ def _kept_map(condition: Condition, picture: Image.Image, name: str, cache: Cach
     if source is None:
         return make()["map"]
     settings = json.dumps(condition.settings(), sort_keys=True)
-    key = content_key("map", condition.name, settings, source, f"{picture.size}", picture.tobytes())
+    key = content_key("map", condition.name, settings, source, f"{image.size}", image.tobytes())
     return cache.get(key, make)["map"]
 
 
-def _bytes(picture: Image.Image) -> Tensor:
+def _bytes(image: Image.Image) -> Tensor:
     """`(3, H, W)` in 0..255."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def _autoencoder(base: Base) -> str:
-    """All that decides a latent beside the picture."""
+    """All that decides a latent beside the image."""
     scale = (base.vae.config.get("scaling_factor"), base.vae.config.get("shift_factor"))
     return f"{base.fingerprint('vae')}/{scale}/{base.vae.dtype}"
 

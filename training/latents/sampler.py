@@ -67,7 +67,7 @@ class Batch:
             weights=torch.cat([part.weights for part in parts]),
             prompts=tuple(chain.from_iterable(part.prompts for part in parts)),
             mask=_join_masks(parts),
-            control_image=_join_conditions(parts),
+            control_image=_join_control_images(parts),
         )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
@@ -114,7 +114,7 @@ class Stream:
             offset=self.noise_offset,
         )
         mean, deviation = sample.latents[seen]
-        masks, conditions = sample.masks, sample.conditions
+        masks, control_images = sample.masks, sample.control_images
         return Batch(
             latents=(mean + deviation * chance.posterior)[None],
             noise=chance.noise[None],
@@ -123,7 +123,7 @@ class Stream:
             weights=torch.tensor([self.weight]),
             prompts=(prompt,),
             mask=None if masks is None else masks[seen, None],
-            control_image=None if conditions is None else _as_rgb(conditions[seen, None]),
+            control_image=None if control_images is None else _as_rgb(control_images[seen, None]),
         )
 
     def index(self, position: int) -> int:
@@ -224,6 +224,6 @@ def _join_masks(parts: Sequence[Batch]) -> Tensor | None:
     )
 
 
-def _join_conditions(parts: Sequence[Batch]) -> Tensor | None:
+def _join_control_images(parts: Sequence[Batch]) -> Tensor | None:
     found = [part.control_image for part in parts if part.control_image is not None]
     return torch.cat(found) if found else None

@@ -12,13 +12,13 @@ from .base import Harmless, Options
 
 class CompatibleOptions(Options):
     dataloader_num_workers: Annotated[int, Harmless] = Field(
-        0, ge=0, description="diffusers' flag; no effect: no step loads pictures"
+        0, ge=0, description="diffusers' flag; no effect: no step loads images"
     )
     local_rank: Annotated[int, Harmless] = Field(
         -1, description="diffusers' flag; no effect: the launcher says it in the environment"
     )
     validation_images: Annotated[tuple[str, ...], Harmless] = Field(
-        (), description="diffusers' flag; refused: no base here starts from a picture"
+        (), description="diffusers' flag; refused: no base here starts from an image"
     )
     class_labels_conditioning: Annotated[Literal["timesteps"] | None, Harmless] = Field(
         None, description="diffusers' flag; refused: no base here takes class labels"
@@ -28,7 +28,7 @@ class CompatibleOptions(Options):
     def _refuse_meaningless(self) -> Self:
         if self.validation_images:
             raise ValueError(
-                "`validation_images` are for bases that start from a picture, which are not "
+                "`validation_images` are for bases that start from an image, which are not "
                 "supported. Leave the flag out."
             )
         if self.class_labels_conditioning:
@@ -41,7 +41,7 @@ class CompatibleOptions(Options):
     def notes(self) -> list[str]:
         found: dict[str, Any] = {}
         if self.dataloader_num_workers:
-            found["dataloader_num_workers"] = "pictures are encoded once, before the first step"
+            found["dataloader_num_workers"] = "images are encoded once, before the first step"
         if self.local_rank >= 0:
             found["local_rank"] = "the launcher says it in the environment"
         said = [f"`{name}` has no effect: {reason}." for name, reason in found.items()]

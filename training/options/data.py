@@ -1,4 +1,4 @@
-"""How pictures and captions become training samples, whatever the task."""
+"""How images and captions become training samples, whatever the task."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ USUAL_BUCKET_STEP, USUAL_CROPS = 64, 4
 
 class DataOptions(Options):
     max_train_samples: int | None = Field(
-        None, ge=1, description="learn from this many pictures only, drawn by the seed [all]"
+        None, ge=1, description="learn from this many images only, drawn by the seed [all]"
     )
     resolution: int | None = Field(
-        None, ge=8, description="side of the square pictures in pixels [the base's own]"
+        None, ge=8, description="side of the square images in pixels [the base's own]"
     )
     crop: Crop | None = Field(
         None,
-        description="cut pictures to shape in the middle (center), anywhere (random, --num_crops "
+        description="cut images to shape in the middle (center), anywhere (random, --num_crops "
         "of each), or not at all (none: each keeps its own shape) [center]",
     )
     center_crop: Annotated[bool | None, Harmless, Alias("crop", on="center", off="random")] = Field(
@@ -42,10 +42,10 @@ class DataOptions(Options):
     num_crops: int = Field(
         USUAL_CROPS,
         ge=1,
-        description="random crops or tints of each picture, encoded once and kept",
+        description="random crops or tints of each image, encoded once and kept",
     )
     image_interpolation_mode: Interpolation = Field(
-        "lanczos", description="how pictures are scaled: " + ", ".join(INTERPOLATIONS)
+        "lanczos", description="how images are scaled: " + ", ".join(INTERPOLATIONS)
     )
     random_flip: bool = Field(
         False,
@@ -55,7 +55,7 @@ class DataOptions(Options):
         0.0, ge=0, le=1, description="vary brightness, contrast and saturation by up to this share"
     )
     enable_bucket: bool = Field(
-        False, description="sort pictures into shapes of equal area, and cut away less"
+        False, description="sort images into shapes of equal area, and cut away less"
     )
     min_bucket_reso: int | None = Field(
         None, ge=8, description="shortest side of a bucket in pixels [half the resolution]"
@@ -80,17 +80,17 @@ class DataOptions(Options):
     keep_tokens: int = Field(0, ge=0, description="first parts that --shuffle_caption leaves alone")
     num_shuffles: int = Field(8, ge=1, description="orders of each caption, encoded once and kept")
     caption_dropout_rate: float = Field(
-        0.0, ge=0, le=1, description="share of times that a picture is seen without its caption"
+        0.0, ge=0, le=1, description="share of times that an image is seen without its caption"
     )
     cache_dir: Annotated[Path | None, Harmless] = Field(
-        None, description="keep encoded and class pictures here [~/.cache/orthodiff]"
+        None, description="keep encoded and class images here [~/.cache/orthodiff]"
     )
 
     @model_validator(mode="after")
     def _check_crops(self) -> Self:
         if self.crop == "none" and self.bucketed:
             raise ValueError(
-                "`crop` is none, so that every picture keeps its own shape, but buckets are asked "
+                "`crop` is none, so that every image keeps its own shape, but buckets are asked "
                 "for. Leave one of them out."
             )
         return self
@@ -122,7 +122,7 @@ class DataOptions(Options):
 
     def notes(self) -> list[str]:
         idle = self.num_crops != USUAL_CROPS and not self._has_chance
-        said = "`num_crops` has no effect: pictures are neither cut at random nor tinted."
+        said = "`num_crops` has no effect: images are neither cut at random nor tinted."
         return [*super().notes(), *([said] if idle else [])]
 
     def in_effect(self) -> dict[str, Any]:
@@ -135,12 +135,12 @@ class DataOptions(Options):
 
     @property
     def cut(self) -> Crop:
-        """How pictures are cut to shape."""
+        """How images are cut to shape."""
         return self.crop or "center"
 
     @property
     def _has_chance(self) -> bool:
-        """Whether chance decides how pictures are seen."""
+        """Whether chance decides how images are seen."""
         return self.cut == "random" or self.color_jitter > 0
 
     @property
@@ -149,7 +149,7 @@ class DataOptions(Options):
         return self.enable_bucket or self.aspect_ratio_buckets is not None
 
     def views(self, resolution: int, *, factor: int, seed: int) -> Views:
-        """How pictures are seen at `resolution` by a base with `factor` pixels per latent.
+        """How images are seen at `resolution` by a base with `factor` pixels per latent.
 
         Raises:
             UserError: a side of a bucket is not a multiple of `factor`, or no bucket is possible.

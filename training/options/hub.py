@@ -12,7 +12,7 @@ from .base import Harmless, Options
 
 class HubOptions(Options):
     push_to_hub: Annotated[bool, Harmless] = Field(
-        False, description="upload the adapter and its pictures to the hub at the end"
+        False, description="upload the adapter and its images to the hub at the end"
     )
     hub_model_id: Annotated[str | None, Harmless] = Field(
         None, description="repository on the hub [the output folder's name]"

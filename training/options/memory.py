@@ -27,7 +27,7 @@ class MemoryOptions(Options):
         bool, Harmless, Alias("attention", on="xformers")
     ] = Field(False, exclude=True, description="the same as --attention xformers")
     channels_last: Annotated[bool, Harmless] = Field(
-        False, description="keep pictures channel by channel within a pixel: may be faster"
+        False, description="keep images channel by channel within a pixel: may be faster"
     )
     torch_compile: Annotated[bool, Harmless] = Field(
         False, description="compile the UNet: minutes at the start, faster steps on a GPU"

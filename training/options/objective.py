@@ -13,5 +13,5 @@ class ObjectiveOptions(Options):
         0.0, ge=0, description="add this much noise per channel, to learn dark and bright; try 0.05"
     )
     unmasked_weight: float = Field(
-        0.1, ge=0, le=1, description="weight of the loss outside of a picture's mask; 1: no masks"
+        0.1, ge=0, le=1, description="weight of the loss outside of an image's mask; 1: no masks"
     )

@@ -16,14 +16,14 @@ DEFAULT_EMA_DECAY = 0.999
 class OptimiseOptions(Options):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
     train_batch_size: Annotated[int, Harmless] = Field(
-        4, ge=1, description="subject pictures per batch and process"
+        4, ge=1, description="subject images per batch and process"
     )
     gradient_accumulation_steps: Annotated[int, Harmless] = Field(
         1, ge=1, description="batches per optimizer step"
     )
     max_train_steps: Annotated[int, Harmless] = Field(400, ge=1, description="optimizer steps")
     num_train_epochs: Annotated[int | None, Harmless] = Field(
-        None, ge=1, description="the steps of so many passes over the pictures instead"
+        None, ge=1, description="the steps of so many passes over the images instead"
     )
     learning_rate: float | None = Field(
         None, gt=0, description="peak rate [hra 3e-3, others 1e-3: rates of the pocket model]"

@@ -1,4 +1,4 @@
-"""Where pictures come from, in any of the layouts that `training.data` reads."""
+"""Where images come from, in any of the layouts that `training.data` reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from ..data.readers.hub_dataset import recognises
-from ..data.readers.records import Columns, Request
+from ..data.readers.records import Columns, DataRequest
 from .base import Harmless, Options
 
 PLACES = ("instance_data_dir", "dataset_name", "dataset_config_name", "mask_dir")
@@ -19,14 +19,14 @@ COLUMNS = ("image_column", "caption_column", "conditioning_image_column", "mask_
 class SourceOptions(Options):
     train_data_dir: Annotated[Path | None, Harmless] = Field(
         None,
-        description="folder of pictures: flat with .txt captions, a kohya tree, or an imagefolder "
+        description="folder of images: flat with .txt captions, a kohya tree, or an imagefolder "
         "with metadata.jsonl",
     )
     dataset_name: Annotated[str | None, Harmless] = Field(
         None, description="dataset instead of a folder: hub id or local path (extra: datasets)"
     )
     dataset_config_name: str | None = Field(None, description="configuration of the dataset")
-    image_column: str | None = Field(None, description="column of the pictures [image]")
+    image_column: str | None = Field(None, description="column of the images [image]")
     caption_column: str | None = Field(
         None, description="column of the captions [text, prompt or caption, if there is one]"
     )
@@ -35,9 +35,9 @@ class SourceOptions(Options):
     )
     mask_column: str | None = Field(None, description="column of the masks [mask, if there is one]")
     mask_dir: Annotated[Path | None, Harmless] = Field(
-        None, description="folder of masks named like their pictures; white: learn this"
+        None, description="folder of masks named like their images; white: learn this"
     )
-    alpha_mask: bool = Field(False, description="learn only what is opaque in a picture")
+    alpha_mask: bool = Field(False, description="learn only what is opaque in an image")
     subject_mask: bool = Field(
         False, description="find the subject, and learn only that (extra: masks)"
     )
@@ -46,9 +46,9 @@ class SourceOptions(Options):
     )
 
     def of_folder(self, folder: Path) -> Self:
-        """The same for the pictures of another folder, whose masks are its own.
+        """The same for the images of another folder, whose masks are its own.
 
-        Columns are a dataset's: they hold for another one, and not for a folder of pictures.
+        Columns are a dataset's: they hold for another one, and not for a folder of images.
         """
         fields = type(self).model_fields
         own = [*PLACES, *(COLUMNS if self.dataset_name and not recognises(folder) else ())]
@@ -69,21 +69,21 @@ class SourceOptions(Options):
             )
         if self.image_column and not self.dataset_name:
             raise ValueError(
-                "`image_column` is given, but folders name their pictures `file_name`. "
+                "`image_column` is given, but folders name their images `file_name`. "
                 "Leave it out, or read the folder with --dataset_name."
             )
         return self
 
-    def request(self, folder: Path | None, *, caption: str) -> Request:
+    def request(self, folder: Path | None, *, caption: str) -> DataRequest:
         """What readers are asked for; `caption` stands where there is none."""
-        return Request(
+        return DataRequest(
             folder=folder,
             dataset=self.dataset_name,
             dataset_config=self.dataset_config_name,
             columns=Columns(
                 image=self.image_column,
                 caption=self.caption_column,
-                condition=self.conditioning_image_column,
+                control_image=self.conditioning_image_column,
                 mask=self.mask_column,
             ),
             caption=caption,

@@ -12,26 +12,26 @@ from .base import Harmless, Options
 
 class ValidationOptions(Options):
     validation_prompt: Annotated[tuple[str, ...], Harmless] = Field(
-        (), description="prompt of the pictures made on the way; may be repeated"
+        (), description="prompt of the images made on the way; may be repeated"
     )
     num_validation_images: Annotated[int, Harmless] = Field(
-        1, ge=1, description="pictures per validation prompt"
+        1, ge=1, description="images per validation prompt"
     )
     validation_steps: Annotated[int, Harmless] = Field(
         100, ge=1, description="make and measure at step 0, every N steps, and at checkpoints"
     )
     validation_epochs: Annotated[int | None, Harmless] = Field(
-        None, ge=1, description="every N passes over the pictures instead"
+        None, ge=1, description="every N passes over the images instead"
     )
     validation_data_dir: Annotated[Path | None, Harmless] = Field(
-        None, description="folder of held-out pictures for the validation loss [the training's own]"
+        None, description="folder of held-out images for the validation loss [the training's own]"
     )
     validation_samples: Annotated[int, Harmless] = Field(
-        16, ge=0, description="(picture, noise, timestep) triples of the validation loss; 0: none"
+        16, ge=0, description="(image, noise, timestep) triples of the validation loss; 0: none"
     )
     scorer: Annotated[str | None, Harmless] = Field(
         None,
-        description="CLIP folder or hub id that scores the pictures, or none [the base's scorer/]",
+        description="CLIP folder or hub id that scores the images, or none [the base's scorer/]",
     )
 
     @field_validator("validation_prompt", mode="before")

@@ -28,7 +28,7 @@ from ..latents.cache import check_cache, default_cache
 from ..optim.build import check_optimizer
 from ..options.config import RunConfig
 from ..tasks import Task
-from ..tasks.tokenizers import set_reading
+from ..tasks.tokenizers import set_tokenizers
 from ..validation.scores import open_scorer
 from .hardware import check_hardware
 
@@ -106,7 +106,7 @@ def prepare(task: Task, config: RunConfig) -> RunContext:
         dtype=dtype,
         device=str(accelerator.device),
     )
-    set_reading(config, base)
+    set_tokenizers(config, base)
     num_parameters = _check_fit(task, config, base)
     resolution = config.resolution or base.recommended.resolution
     _check_resolution(resolution, base)

@@ -33,7 +33,7 @@ class Task(ABC):
     summary: ClassVar[str]
     config: ClassVar[type[RunConfig]]
     has_subject: ClassVar[bool] = True
-    """Whether pictures are to look like those that are learned from."""
+    """Whether images are to look like those that are learned from."""
 
     def check(self, config: Any) -> None:
         """Look at what else the run needs than its `examples`.
@@ -60,7 +60,7 @@ class Task(ABC):
         return examples.samples_per_epoch
 
     def held_out(self, config: Any) -> Sequence[Example]:
-        """The pictures of `validation_data_dir`, read as the training's are.
+        """The images of `validation_data_dir`, read as the training's are.
 
         Raises:
             UserError: there are none, or one cannot be read (named).
@@ -72,7 +72,7 @@ class Task(ABC):
         return []
 
     def prior_given(self, config: Any) -> Sequence[Path]:
-        """The pictures among them that the user gave."""
+        """The images among them that the user gave."""
         return []
 
     def condition(self, config: Any) -> Condition | None:
@@ -98,7 +98,7 @@ class Task(ABC):
     def steering(
         self, config: Any, adapter_set: AdapterSet, request: GenerateRequest
     ) -> Steering | None:
-        """What steers the validation pictures of a resolved `request` beside their prompts."""
+        """What steers the validation images of a resolved `request` beside their prompts."""
         return None
 
     @abstractmethod

@@ -25,7 +25,7 @@ from orthodiff.io.images import open_map
 from orthodiff.sampling import GenerateRequest
 
 from ..data.check import usable_examples
-from ..data.control_images import Maps, find_condition
+from ..data.control_images import ControlImageCheck, find_condition
 from ..data.dataset import Examples
 from ..options import (
     ControlOptions,
@@ -58,7 +58,7 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
         Path("runs/control"), description="folder of the run"
     )
     scorer: Annotated[str | None, Harmless] = Field(
-        NONE, description="CLIP folder or hub id that scores the pictures, or none"
+        NONE, description="CLIP folder or hub id that scores the images, or none"
     )
 
     @property
@@ -159,7 +159,7 @@ class ControlTask(Task):
 
     def _examples(self, config: ControlConfig, condition: Condition) -> Examples:
         """Those with maps of that kind, given or to be computed."""
-        maps = Maps(condition, trigger=config.trigger_phrase)
+        maps = ControlImageCheck(condition, trigger=config.trigger_phrase)
         found = usable_examples(
             config.request(config.train_data_dir, caption=""),
             skip_bad_files=config.skip_bad_files,

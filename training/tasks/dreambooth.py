@@ -1,4 +1,4 @@
-"""Personalise a base model on a few pictures of one subject (DreamBooth, 2208.12242)."""
+"""Personalise a base model on a few images of one subject (DreamBooth, 2208.12242)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class DreamBoothConfig(RunConfig, TextOptions, PriorOptions, SubjectOptions, ModelOptions):
-    """Personalise a base model on a handful of pictures of one subject."""
+    """Personalise a base model on a handful of images of one subject."""
 
     def rate_for(self, part: str) -> float:
         """Prodigy finds one rate for all."""
@@ -65,7 +65,7 @@ class DreamBoothConfig(RunConfig, TextOptions, PriorOptions, SubjectOptions, Mod
 
 class DreamBooth(Task):
     name = "dreambooth"
-    summary = "personalise a base model on a handful of pictures of one subject"
+    summary = "personalise a base model on a handful of images of one subject"
     config = DreamBoothConfig
 
     def check(self, config: DreamBoothConfig) -> None:
@@ -136,7 +136,7 @@ def _captions_without_word(config: DreamBoothConfig, examples: Examples) -> list
     lack, count = sum(word not in caption for caption in captions), len(captions)
     if lack == count:
         raise UserError(
-            f"`placeholder_token` is {word}, but no caption has it: the {count} pictures bring "
+            f"`placeholder_token` is {word}, but no caption has it: the {count} images bring "
             f"captions of their own. Put it before them: --trigger_phrase {word}."
         )
     return [f"{lack} of {count} captions do not have the word {word}."] if lack else []

@@ -1,4 +1,4 @@
-"""Class pictures for prior preservation (Ruiz et al., 2208.12242): given, or made once and kept."""
+"""Class images for prior preservation (Ruiz et al., 2208.12242): given, or made once and kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orthodiff.models import Base, load_base
 from orthodiff.sampling import GenerateRequest, generate
 
 from ..data.dataset import Examples, open_record
-from ..data.readers.records import Record, Request
+from ..data.readers.records import DataRequest, Record
 from ..events.failures import is_out_of_memory
 from ..latents.cache import default_cache
 
@@ -33,9 +33,9 @@ _MADE = re.compile(r"class-\d{5}\.png")
 
 
 def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> Examples:
-    """The class pictures as examples; the base must not be adapted yet when some must be made.
+    """The class images as examples; the base must not be adapted yet when some must be made.
 
-    Given pictures come first; what they lack of `num_class_images` is made with the base.
+    Given images come first; what they lack of `num_class_images` is made with the base.
     """
     folder = config.class_data_dir or _kept_at(config, base, resolution)
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,27 +44,27 @@ def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> 
     _make(missing, folder, base, config, resolution)
     caption = config.class_prompt or ""
     records = [Record(path.name, path, caption) for path in (*given, *made)]
-    return Examples(records, Request(folder=folder, caption=caption), is_prior=True)
+    return Examples(records, DataRequest(folder=folder, caption=caption), is_prior=True)
 
 
 def given_pictures(config: DreamBoothConfig) -> list[Path]:
-    """The class pictures that the user gave, as many as are asked for."""
+    """The class images that the user gave, as many as are asked for."""
     folder = config.class_data_dir
     found = pictures_in(folder) if folder and folder.is_dir() else []
     return [path for path in found if not _MADE.fullmatch(path.name)][: config.num_class_images]
 
 
 def _own_pictures(config: DreamBoothConfig, folder: Path) -> list[Path]:
-    """The files of the pictures that the base makes, whether they are there or not."""
+    """The files of the images that the base makes, whether they are there or not."""
     count = config.num_class_images - len(given_pictures(config))
     return [folder / _name(number) for number in range(count)]
 
 
 def check_class_folder(config: DreamBoothConfig) -> None:
-    """Refuse class pictures that could not be used; they may still be missing.
+    """Refuse class images that could not be used; they may still be missing.
 
     Raises:
-        UserError: the folder is a file, holds a picture that cannot be read (named), or lacks some
+        UserError: the folder is a file, holds an image that cannot be read (named), or lacks some
             and cannot be written.
     """
     folder = config.class_data_dir
@@ -74,15 +74,15 @@ def check_class_folder(config: DreamBoothConfig) -> None:
         raise UserError(f"`class_data_dir` is `{folder}`, which is a file. Give a folder.")
     if folder.resolve() in {own.resolve() for own in (config.source.folder,) if own}:
         raise UserError(
-            f"`class_data_dir` is `{folder}`, where the subject's pictures are. Give the class a "
+            f"`class_data_dir` is `{folder}`, where the subject's images are. Give the class a "
             "folder of its own."
         )
     for path in pictures_in(folder) if folder.exists() else ():
-        open_record(Record(path.name, path, ""), Request(), is_prior=True)
+        open_record(Record(path.name, path, ""), DataRequest(), is_prior=True)
     missing = sum(not path.exists() for path in _own_pictures(config, folder))
     if missing and not can_be_written(folder):
         raise UserError(
-            f"{missing} of {config.num_class_images} class pictures have to be made, but "
+            f"{missing} of {config.num_class_images} class images have to be made, but "
             f"`{folder}` cannot be written. Choose another --class_data_dir, or lower "
             "--num_class_images."
         )
@@ -91,7 +91,7 @@ def check_class_folder(config: DreamBoothConfig) -> None:
 def _make(
     numbers: Sequence[int], folder: Path, base: Base, config: DreamBoothConfig, resolution: int
 ) -> None:
-    """Make class pictures by number; number `i` has seed `config.seed + i`."""
+    """Make class images by number; number `i` has seed `config.seed + i`."""
     maker = _in_precision(base, config) if numbers else base
     for start in range(0, len(numbers), config.sample_batch_size):
         batch = numbers[start : start + config.sample_batch_size]
@@ -107,7 +107,7 @@ def _make(
 
 
 def _made(base: Base, request: GenerateRequest) -> list[Image.Image]:
-    """Pictures as asked for.
+    """Images as asked for.
 
     Raises:
         UserError: memory ran out; it says what helps here.
@@ -120,10 +120,10 @@ def _made(base: Base, request: GenerateRequest) -> list[Image.Image]:
         remedy = (
             f"--sample_batch_size {request.batch_size // 2}"
             if request.batch_size > 1
-            else "--prior_generation_precision bf16, or give the pictures with --class_data_dir"
+            else "--prior_generation_precision bf16, or give the images with --class_data_dir"
         )
         raise UserError(
-            f"Out of memory while making {request.batch_size} class pictures at once. Use {remedy}."
+            f"Out of memory while making {request.batch_size} class images at once. Use {remedy}."
         ) from error
 
 
@@ -142,7 +142,7 @@ def _in_precision(base: Base, config: DreamBoothConfig) -> Base:
 
 
 def _keep(picture: Image.Image, path: Path) -> None:
-    """Write aside first: another run may be making the same picture."""
+    """Write aside first: another run may be making the same image."""
     packed = io.BytesIO()
     picture.save(packed, format="PNG")
     share_file(path, packed.getvalue())

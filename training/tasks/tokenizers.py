@@ -13,7 +13,7 @@ from orthodiff.models.text_encoder import TextEncoder, open_tokenizer
 from ..options import ModelOptions
 
 
-def set_reading(options: ModelOptions, base: Base) -> None:
+def set_tokenizers(options: ModelOptions, base: Base) -> None:
     """Give every text encoder of `base` the tokenizer, length and mask that `options` ask for.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Files beside pictures, and the border of a folder that nothing may lead out of."""
+"""Files beside images, and the border of a folder that nothing may lead out of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_LETTERS = 10_000
 """Of a caption; models read some seventy words."""
 
 
-def inside(folder: Path, name: str | Path, *, what: str = "picture") -> Path:
+def inside(folder: Path, name: str | Path, *, what: str = "image") -> Path:
     """The file `name` of `folder`.
 
     Raises:

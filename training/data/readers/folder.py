@@ -1,4 +1,4 @@
-"""A flat folder: pictures, with captions (`.txt`, `.caption`) and masks of the same stem beside."""
+"""A flat folder: images, with captions (`.txt`, `.caption`) and masks of the same stem beside."""
 
 from __future__ import annotations
 
@@ -15,90 +15,96 @@ from .files import (
     inside,
     is_caption_name,
 )
-from .records import Found, Record, Request
+from .records import DataRequest, Listing, Record
 
 SILENT = {".json", ".jsonl", ".csv", ".md", ".npz", ".safetensors", ".yaml", ".toml", ".ini", ".db"}
-"""What often lies beside pictures without being meant as one."""
+"""What often lies beside images without being meant as one."""
 
 
 def recognises(folder: Path) -> bool:
-    """Any folder with pictures directly in it."""
-    return bool(training_pictures(folder))
+    """Any folder with images directly in it."""
+    return bool(training_images(folder))
 
 
-def read(folder: Path, request: Request) -> Found:
-    """Every picture under its own caption, else under the prompt of the run."""
-    found = Found("a flat folder")
-    gather(found, folder, root=folder, request=request, fallback=request.caption)
+def read(folder: Path, request: DataRequest) -> Listing:
+    """Every image under its own caption, else under the prompt of the run."""
+    listing = Listing("a flat folder")
+    gather(listing, folder, root=folder, request=request, fallback=request.caption)
     folders = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if folders:
-        found.remarks.append(f"{listing(folders)}: folders in the folder are left out.")
-    return found
+        listing.remarks.append(f"{name_list(folders)}: folders in the folder are left out.")
+    return listing
 
 
-def training_pictures(folder: Path) -> list[Path]:
-    """The pictures directly in a folder, without the masks of others."""
+def training_images(folder: Path) -> list[Path]:
+    """The images directly in a folder, without the masks of others."""
     return [path for path in pictures_in(folder) if not is_mask_name(path)]
 
 
 def gather(
-    found: Found, folder: Path, *, root: Path, request: Request, fallback: str, repeats: int = 1
+    listing: Listing,
+    folder: Path,
+    *,
+    root: Path,
+    request: DataRequest,
+    fallback: str,
+    repeats: int = 1,
 ) -> None:
-    """Add the pictures of one folder to what was found in `root`."""
-    pictures, captions = training_pictures(folder), captions_in(folder)
+    """Add the images of one folder to what was found in `root`."""
+    pictures, captions = training_images(folder), captions_in(folder)
     taken: dict[str, Path] = {}
-    for picture in pictures:
+    for image in pictures:
         try:
-            own = first_caption(captions.get(picture.stem, ()), root)
-            record = _record(picture, own, root, request, fallback=fallback, repeats=repeats)
-            _check_alone(picture, taken.setdefault(picture.stem, picture), record, root)
+            own = first_caption(captions.get(image.stem, ()), root)
+            record = _record(image, own, root, request, fallback=fallback, repeats=repeats)
+            _check_alone(image, taken.setdefault(image.stem, image), record, root)
         except FileError as problem:
-            found.problems.append(problem)
+            listing.problems.append(problem)
         else:
-            found.records.append(record)
-    found.problems.extend(
+            listing.records.append(record)
+    listing.problems.extend(
         FileError(link.relative_to(root).as_posix(), "it is a link that leads nowhere", "Remove it")
         for link in sorted(filter(is_picture_name, folder.iterdir()))
         if link.is_symlink() and not link.exists()
     )
-    found.remarks.extend(_left_out(folder, pictures))
+    listing.remarks.extend(_left_out(folder, pictures))
 
 
-def listing(names: Sequence[str], *, most: int = 4) -> str:
+def name_list(names: Sequence[str], *, most: int = 4) -> str:
     """The first of some file names, and how many more there are."""
     first = ", ".join(f"`{printable(name)}`" for name in names[:most])
     return first if len(names) <= most else f"{first} and {len(names) - most} more"
 
 
 def _record(
-    picture: Path, caption: str, root: Path, request: Request, *, fallback: str, repeats: int
+    image: Path, caption: str, root: Path, request: DataRequest, *, fallback: str, repeats: int
 ) -> Record:
-    name = picture.relative_to(root).as_posix()
+    name = image.relative_to(root).as_posix()
     return Record(
         name=name,
-        picture=inside(root, name),
+        image=inside(root, name),
         caption=caption or fallback,
         has_own_caption=bool(caption),
-        mask=mask_of(picture, root, request.mask_dir),
+        mask=mask_of(image, root, request.mask_dir),
         repeats=repeats,
     )
 
 
-def _check_alone(picture: Path, first: Path, record: Record, root: Path) -> None:
-    """Refuse a caption or a mask that would belong to two pictures.
+def _check_alone(image: Path, first: Path, record: Record, root: Path) -> None:
+    """Refuse a caption or a mask that would belong to two images.
 
     Raises:
-        FileError: naming both pictures.
+        FileError: naming both images.
     """
-    if picture == first or not (record.has_own_caption or record.mask):
+    if image == first or not (record.has_own_caption or record.mask):
         return
     reason = f"it has the same caption or mask file as `{first.name}`"
-    raise FileError(picture.relative_to(root).as_posix(), reason, "Rename one of the two")
+    raise FileError(image.relative_to(root).as_posix(), reason, "Rename one of the two")
 
 
 def _left_out(folder: Path, pictures: Iterable[Path]) -> list[str]:
-    """Remarks on files that are neither pictures nor belong to one."""
-    stems = {picture.stem for picture in pictures}
+    """Remarks on files that are neither images nor belong to one."""
+    stems = {image.stem for image in pictures}
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     captions = [p.name for p in files if is_caption_name(p) and p.stem not in stems]
     masks = [
@@ -111,8 +117,8 @@ def _left_out(folder: Path, pictures: Iterable[Path]) -> list[str]:
     remarks = []
     if captions or masks:
         remarks.append(
-            f"{listing([*captions, *masks])}: no picture here has this name before the dot."
+            f"{name_list([*captions, *masks])}: no image here has this name before the dot."
         )
     if others:
-        remarks.append(f"{listing(others)}: not a kind of picture that is read, left out.")
+        remarks.append(f"{name_list(others)}: not a kind of image that is read, left out.")
     return remarks

@@ -1,4 +1,4 @@
-"""A dataset of the `datasets` library: a hub id, or a local path of Parquet, Arrow or pictures."""
+"""A dataset of the `datasets` library: a hub id, or a local path of Parquet, Arrow or images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from orthodiff.io import hub
 from .files import tidy
 from .imagefolder import CAPTIONS
 from .records import (
-    Found,
+    DataRequest,
+    Listing,
     Record,
-    Request,
     Source,
 )
 
@@ -31,7 +31,7 @@ def recognises(folder: Path) -> bool:
     return saved or any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
 
 
-def read(folder: Path, request: Request) -> Found:
+def read(folder: Path, request: DataRequest) -> Listing:
     """Every row of the dataset in a folder.
 
     Raises:
@@ -40,8 +40,8 @@ def read(folder: Path, request: Request) -> Found:
     return read_dataset(str(folder), request)
 
 
-def read_dataset(name: str, request: Request) -> Found:
-    """Every row of the training split of the dataset `name`; pictures stay unread until opened.
+def read_dataset(name: str, request: DataRequest) -> Listing:
+    """Every row of the training split of the dataset `name`; images stay unread until opened.
 
     Raises:
         UserError: `datasets` is missing, the dataset cannot be read, or it has no such column.
@@ -51,14 +51,14 @@ def read_dataset(name: str, request: Request) -> Found:
     pictures = [column for kind, column in kinds.items() if kind != "caption"]
     captions = rows[kinds["caption"]] if "caption" in kinds else [None] * len(rows)
     rows = _undecoded(rows, pictures, name)
-    found = Found("a dataset")
+    listing = Listing("a dataset")
     for number, text in enumerate(captions):
         cells = {kind: _Cell(rows, number, column, name) for kind, column in kinds.items()}
         try:
-            found.records.append(_record(number, text, cells, request.caption))
+            listing.records.append(_record(number, text, cells, request.caption))
         except FileError as problem:
-            found.problems.append(problem)
-    return found
+            listing.problems.append(problem)
+    return listing
 
 
 def _load(name: str, config: str | None) -> Any:
@@ -67,7 +67,7 @@ def _load(name: str, config: str | None) -> Any:
     except ImportError as error:
         raise UserError(
             f"The dataset `{name}` needs the package datasets, which is not installed. "
-            "Install it (pip install datasets), or give a folder of pictures."
+            "Install it (pip install datasets), or give a folder of images."
         ) from error
     datasets.disable_progress_bars()
     why = None
@@ -95,14 +95,18 @@ def _load(name: str, config: str | None) -> Any:
         ) from error
 
 
-def _columns(rows: Any, name: str, request: Request) -> dict[str, str]:
-    """The column of each kind of thing; what was not asked for may be missing, but the picture."""
+def _columns(rows: Any, name: str, request: DataRequest) -> dict[str, str]:
+    """The column of each kind of thing; what was not asked for may be missing, but the image."""
     asked = request.columns
     kinds = {
         "image": _column(rows, asked.image or "image", (), name, flag="image_column"),
         "caption": _column(rows, asked.caption, CAPTIONS, name, flag="caption_column"),
-        "condition": _column(
-            rows, asked.condition, ("conditioning_image",), name, flag="conditioning_image_column"
+        "control_image": _column(
+            rows,
+            asked.control_image,
+            ("conditioning_image",),
+            name,
+            flag="conditioning_image_column",
         ),
         "mask": _column(rows, asked.mask, ("mask",), name, flag="mask_column"),
     }
@@ -127,7 +131,7 @@ def _column(
 
 
 def _undecoded(rows: Any, columns: list[str], name: str) -> Any:
-    """Give pictures as bytes: they are opened like all others, with the same checks.
+    """Give images as bytes: they are opened like all others, with the same checks.
 
     Raises:
         UserError: a column holds something else.
@@ -137,7 +141,7 @@ def _undecoded(rows: Any, columns: list[str], name: str) -> Any:
     for column in columns:
         if not isinstance(rows.features[column], Image):
             raise UserError(
-                f"The column `{column}` of the dataset `{name}` does not hold pictures. "
+                f"The column `{column}` of the dataset `{name}` does not hold images. "
                 "Name one that does (--image_column, --conditioning_image_column, --mask_column)."
             )
         rows = rows.cast_column(column, Image(decode=False))
@@ -151,17 +155,17 @@ def _record(number: int, text: Any, cells: Mapping[str, Source], fallback: str) 
     caption = tidy(text or "", name=name)
     return Record(
         name=name,
-        picture=cells["image"],
+        image=cells["image"],
         caption=caption or fallback,
         has_own_caption=bool(caption),
         mask=cells.get("mask"),
-        condition=cells.get("condition"),
+        control_image=cells.get("control_image"),
     )
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """Gets the bytes of one picture when it is called."""
+    """Gets the bytes of one image when it is called."""
 
     rows: Any
     number: int

@@ -1,4 +1,4 @@
-"""The imagefolder of Hugging Face datasets: pictures listed in `metadata.jsonl` or `.csv`."""
+"""The imagefolder of Hugging Face datasets: images listed in `metadata.jsonl` or `.csv`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from orthodiff.errors import FileError, UserError
 
 from ..masks import mask_of
 from .files import decode, inside, tidy
-from .folder import listing, training_pictures
+from .folder import name_list, training_images
 from .records import (
-    Found,
+    DataRequest,
+    Listing,
     Record,
-    Request,
     Source,
 )
 
@@ -37,7 +37,7 @@ def recognises(folder: Path) -> bool:
     return any((place / name).is_file() for place in (folder, folder / "train") for name in LISTS)
 
 
-def read(folder: Path, request: Request) -> Found:
+def read(folder: Path, request: DataRequest) -> Listing:
     """Every entry of the list; a caption it does not give is the prompt of the run.
 
     Raises:
@@ -46,21 +46,21 @@ def read(folder: Path, request: Request) -> Found:
     path = _list_of(folder)
     rows = list(_csv(path) if path.suffix == ".csv" else _jsonl(path))
     _check_columns(rows, request, path)
-    found, seen = Found("an imagefolder"), set[str]()
+    listing, seen = Listing("an imagefolder"), set[str]()
     for where, row in rows:
         try:
             record = _record(where, row, path.parent, request, seen)
         except FileError as problem:
-            found.problems.append(problem)
+            listing.problems.append(problem)
         else:
-            found.records.append(record)
-    unlisted = [p.name for p in training_pictures(path.parent) if p.name not in seen]
+            listing.records.append(record)
+    unlisted = [p.name for p in training_images(path.parent) if p.name not in seen]
     if unlisted:
-        used = {r.condition for r in found.records} | {r.mask for r in found.records}
+        used = {r.control_image for r in listing.records} | {r.mask for r in listing.records}
         unlisted = [name for name in unlisted if path.parent / name not in used]
     if unlisted:
-        found.remarks.append(f"{listing(unlisted)}: not in `{path.name}`, left out.")
-    return found
+        listing.remarks.append(f"{name_list(unlisted)}: not in `{path.name}`, left out.")
+    return listing
 
 
 def _list_of(folder: Path) -> Path:
@@ -109,7 +109,7 @@ def _content(path: Path) -> bytes:
         raise FileError(path.name, error.strerror or str(error), what="list") from error
 
 
-def _check_columns(rows: list[Listed], request: Request, path: Path) -> None:
+def _check_columns(rows: list[Listed], request: DataRequest, path: Path) -> None:
     """Refuse columns asked for that no entry has, and lists that name no files.
 
     Raises:
@@ -118,13 +118,13 @@ def _check_columns(rows: list[Listed], request: Request, path: Path) -> None:
     there = [row for _, row in rows if not isinstance(row, FileError)]
     names = list(dict.fromkeys(name for row in there for name in row if name is not None))
     wanted = request.columns
-    for name in ("file_name", wanted.caption, wanted.condition, wanted.mask):
+    for name in ("file_name", wanted.caption, wanted.control_image, wanted.mask):
         if name and names and name not in names:
             raise UserError(f"`{path}` has no column `{name}`.{nearest(name, map(str, names))}")
 
 
 def _record(
-    where: str, row: Row | FileError, folder: Path, request: Request, seen: set[str]
+    where: str, row: Row | FileError, folder: Path, request: DataRequest, seen: set[str]
 ) -> Record:
     if isinstance(row, FileError):
         raise row
@@ -132,7 +132,7 @@ def _record(
     name = _text(row, ("file_name",), where)
     if not name:
         raise FileError(where, "it names no file_name", "Add it, or remove the line", what="entry")
-    picture = inside(folder, name)
+    image = inside(folder, name)
     if name in seen:
         raise FileError(where, f"`{name}` is listed already", "Remove the line", what="entry")
     seen.add(name)
@@ -141,11 +141,11 @@ def _record(
     mask = _file(row, _names(columns.mask, MASKS), where, folder)
     return Record(
         name=name,
-        picture=picture,
+        image=image,
         caption=caption or request.caption,
         has_own_caption=bool(caption),
-        mask=mask or mask_of(picture, folder, request.mask_dir),
-        condition=_file(row, _names(columns.condition, CONDITIONS), where, folder),
+        mask=mask or mask_of(image, folder, request.mask_dir),
+        control_image=_file(row, _names(columns.control_image, CONDITIONS), where, folder),
     )
 
 

@@ -18,8 +18,8 @@ from . import (
 from . import (
     hub_dataset as hub,
 )
-from .folder import listing, training_pictures
-from .records import Found, Request
+from .folder import name_list, training_images
+from .records import DataRequest, Listing
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Layout:
     """`recognises` a folder, and can `read` it then; some list what they hold in columns."""
 
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, Request], Found]
+    read: Callable[[Path, DataRequest], Listing]
     has_columns: bool = False
 
 
@@ -40,7 +40,7 @@ LAYOUTS = {
 """In this order: the first that recognises a folder reads it."""
 
 
-def find(request: Request) -> Found:
+def find(request: DataRequest) -> Listing:
     """List all there is at the place asked for.
 
     Raises:
@@ -49,24 +49,26 @@ def find(request: Request) -> Found:
     check_mask_dir(request.mask_dir)
     if request.subject_mask:
         check_subject_mask()
-    found = _read(request)
-    if not found.records and not found.problems:
-        raise UserError(f"`{request.place}` holds no pictures to train on. Check the path.")
+    listing = _read(request)
+    if not listing.records and not listing.problems:
+        raise UserError(f"`{request.place}` holds no images to train on. Check the path.")
     if request.mask_dir and not (request.alpha_mask or request.subject_mask):
-        found.remarks.extend(_without_mask(found, request.mask_dir))
-    return found
+        listing.remarks.extend(_without_mask(listing, request.mask_dir))
+    return listing
 
 
-def _without_mask(found: Found, mask_dir: Path) -> list[str]:
-    """A remark on pictures that the folder of masks has nothing for."""
-    without = [record.name for record in found.records if record.mask is None]
+def _without_mask(listing: Listing, mask_dir: Path) -> list[str]:
+    """A remark on images that the folder of masks has nothing for."""
+    without = [record.name for record in listing.records if record.mask is None]
     if not without:
         return []
     example = f"{Path(without[0]).stem}.png"
-    return [f"{listing(without)}: no mask such as `{example}` in `{mask_dir}`, so all is learned."]
+    return [
+        f"{name_list(without)}: no mask such as `{example}` in `{mask_dir}`, so all is learned."
+    ]
 
 
-def _read(request: Request) -> Found:
+def _read(request: DataRequest) -> Listing:
     place = request.folder
     if place is None:
         return hub.read_dataset(request.dataset or "", request)
@@ -74,17 +76,17 @@ def _read(request: Request) -> Found:
         raise UserError(_no_folder(place))
     for layout in LAYOUTS.values():
         if layout.recognises(place):
-            found = layout.read(place, request)
+            listing = layout.read(place, request)
             if not layout.has_columns:
-                found.remarks.extend(_idle_columns(request))
-            return found
+                listing.remarks.extend(_idle_columns(request))
+            return listing
     raise UserError(_no_pictures(place))
 
 
-def _idle_columns(request: Request) -> list[str]:
+def _idle_columns(request: DataRequest) -> list[str]:
     asked = [name for name in vars(request.columns).values() if name]
     return [
-        f"There is no column `{name}`: pictures, captions and masks lie side by side. Add a "
+        f"There is no column `{name}`: images, captions and masks lie side by side. Add a "
         "metadata.jsonl for columns."
         for name in asked
     ]
@@ -92,29 +94,29 @@ def _idle_columns(request: Request) -> list[str]:
 
 def _no_folder(place: Path) -> str:
     if place.exists():
-        return f"`{place}` is a file. Give the folder that the pictures lie in."
-    return f"The picture folder `{place}` does not exist. Check the path."
+        return f"`{place}` is a file. Give the folder that the images lie in."
+    return f"The image folder `{place}` does not exist. Check the path."
 
 
 def _no_pictures(place: Path) -> str:
-    """What to pick instead, where pictures lie one folder deeper."""
+    """What to pick instead, where images lie one folder deeper."""
     children = sorted(child for child in place.iterdir() if child.is_dir())
     deeper = [child.name for child in children if _holds_data(child)]
     if deeper:
         return (
-            f"The folder `{place}` holds no pictures, only folders with pictures. Give one of "
-            f"them: {listing(deeper)}."
+            f"The folder `{place}` holds no images, only folders with images. Give one of "
+            f"them: {name_list(deeper)}."
         )
     kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
     others = sorted(p.name for p in place.iterdir() if p.is_file() and not p.name.startswith("."))
-    lies = f" (there is {listing(others)})" if others else ""
+    lies = f" (there is {name_list(others)})" if others else ""
     return (
-        f"The folder `{place}` holds no pictures{lies}. Put 3 to 10 pictures of the subject "
+        f"The folder `{place}` holds no images{lies}. Put 3 to 10 images of the subject "
         f"directly into it ({kinds})."
     )
 
 
 def _holds_data(place: Path) -> bool:
-    return bool(training_pictures(place)) or any(
+    return bool(training_images(place)) or any(
         layout.recognises(place) for layout in LAYOUTS.values()
     )

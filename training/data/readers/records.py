@@ -1,4 +1,4 @@
-"""What readers are asked for and what they find: pictures listed, but not yet opened."""
+"""What readers are asked for and what they find: images listed, but not yet opened."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Columns:
 
     image: str | None = None
     caption: str | None = None
-    condition: str | None = None
+    control_image: str | None = None
     mask: str | None = None
 
 
 @dataclass(frozen=True)
-class Request:
+class DataRequest:
     """Where the data are: a `folder`, or a `dataset` (hub id or path); `caption` where none is."""
 
     folder: Path | None = None
@@ -43,19 +43,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Record:
-    """A picture that was found, by the `name` that messages use, with all that is told of it."""
+    """An image that was found, by the `name` that messages use, with all that is told of it."""
 
     name: str
-    picture: Source
+    image: Source
     caption: str
     has_own_caption: bool = False
     mask: Source | None = None
-    condition: Source | None = None
+    control_image: Source | None = None
     repeats: int = 1
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """What one reader made of a place: records, entries that cannot be used, and remarks."""
 
     layout: str
