@@ -1,5 +1,10 @@
 """The one error a user is meant to read."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 from safetensors import SafetensorError
 
 
@@ -42,3 +47,14 @@ UNUSABLE = (
 def first_line(error: BaseException) -> str:
     """What a library's error says first, without its full stop."""
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(".")
+
+
+def nearest(word: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """` Did you mean ...?`, or the list of what there is when it is short, or where to look."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean `{prefix}{close[0]}`?"
+    if len(names) <= 12:
+        return f" Known are {', '.join(names)}."
+    return " See --help for all of them."

@@ -394,7 +394,7 @@ def test_evaluate_control_leaves_out_what_no_map_covers(tiny, folders, tmp_path,
 @pytest.mark.parametrize(
     ("adapter", "words", "said"),
     [
-        ("control", [], "There is no map"),
+        ("control", [], "There is no control image"),
         (
             "control",
             [
@@ -405,7 +405,7 @@ def test_evaluate_control_leaves_out_what_no_map_covers(tiny, folders, tmp_path,
                 "--condition_setting",
                 "low=5",
             ],
-            "ready maps were made with other settings",
+            "ready control images were made with other settings",
         ),
         ("subject", ["--condition", "edges.png"], "no adapter that is steered by maps"),
         ("control", ["--condition", "photo.png"], "is coloured"),

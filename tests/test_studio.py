@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from orthodiff import ADAPTERS
-from orthodiff.cli.commands import GenerateOptions
+from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
 from orthodiff.io.png_metadata import read_recipe
 from orthodiff.studio.html import elements as cards

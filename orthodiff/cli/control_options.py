@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import yaml
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
@@ -23,6 +21,7 @@ from orthodiff.control.image import Fitted, Size
 from orthodiff.errors import FileError, UserError
 from orthodiff.io.images import open_map, open_picture
 from orthodiff.sampling import GenerateRequest
+from orthodiff.settings import read_settings
 
 OnNote = Callable[[str], None]
 
@@ -141,26 +140,6 @@ class ControlOptions(BaseModel):
         computing = condition_of(trained.name, settings)
         model = self.condition_model
         return trained, computing.with_model(model) if model else computing
-
-
-def read_settings(written: Sequence[str]) -> dict[str, Any]:
-    """Settings written as NAME=VALUE by name, numbers as numbers.
-
-    Raises:
-        UserError: one is written in another way.
-    """
-    settings = {}
-    for each in written:
-        name, _, value = each.partition("=")
-        try:
-            settings[name] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):  # ValueError: no such date
-            value = ""
-        if not (name and value):
-            raise UserError(
-                f"`condition_setting` is {each!r}, but NAME=VALUE is due, such as low=50."
-            )
-    return settings
 
 
 def _make(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, NoReturn, TypeVar, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UserError, nearest
+from orthodiff.settings import validate
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -77,29 +77,6 @@ def read_options(model: type[Model], arguments: Sequence[str], *, prog: str) -> 
     )
 
 
-def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Build the model.
-
-    Raises:
-        UserError: the first thing wrong with `values`, as one sentence with its remedy.
-    """
-    try:
-        return model(**values)
-    except ValidationError as error:
-        raise UserError(_sentence(model, error.errors()[0])) from error
-
-
-def nearest(word: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """` Did you mean ...?`, or the list of what there is when it is short, or where to look."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean `{prefix}{close[0]}`?"
-    if len(names) <= 12:
-        return f" Known are {', '.join(names)}."
-    return " See --help for all of them."
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message[:1].upper()}{message[1:]}. See `{self.prog} --help`.")
@@ -135,28 +112,3 @@ def _help(description: str | None, default: Any) -> str:
     ):
         return text
     return f"{text} [{default}]"
-
-
-def _sentence(model: type[BaseModel], problem: Any) -> str:
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    name = str(problem["loc"][0]) if problem["loc"] else model.__name__
-    if problem["type"] == "extra_forbidden":
-        return f"`{name}` is not a known setting.{nearest(name, model.model_fields)}"
-    if problem["type"] == "missing":
-        return f"`{name}` is missing. Give it with --{name} VALUE."
-    rule = (problem["msg"][:1].lower() + problem["msg"][1:]).replace("input ", "it ")
-    return f"`{name}` is {problem['input']!r}, but {rule}.{_choices(model, name, problem)}"
-
-
-def _choices(model: type[BaseModel], name: str, problem: Any) -> str:
-    if problem["type"] != "literal_error" or name not in model.model_fields:
-        return " Correct it."
-    return nearest(str(problem["input"]), _literals(model.model_fields[name].annotation))
-
-
-def _literals(annotation: Any) -> list[str]:
-    """`Literal["a", "b"] | None` -> a, b."""
-    if get_origin(annotation) is Literal:
-        return [str(option) for option in get_args(annotation)]
-    return [option for part in get_args(annotation) for option in _literals(part)]

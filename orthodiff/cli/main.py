@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from orthodiff.cli.flags import nearest
 from orthodiff.cli.gc import leave
-from orthodiff.errors import UserError
+from orthodiff.errors import UserError, nearest
 
 
 class Command(NamedTuple):
@@ -28,25 +27,25 @@ EXTRAS = {"accelerate": "train", "gradio": "studio", "psutil": "train", "ray": "
 
 COMMANDS = {
     "generate": Command(
-        "orthodiff.cli.commands:generate_command", "make images with a base model and an adapter"
+        "orthodiff.cli.generate:generate_command", "make images with a base model and an adapter"
     ),
     "evaluate": Command(
-        "orthodiff.cli.commands:evaluate_command",
+        "orthodiff.cli.evaluate:evaluate_command",
         "compare base and adapted over many prompts: grid.png and report.json",
     ),
     "evaluate-control": Command(
-        "orthodiff.cli.commands:evaluate_control_command",
+        "orthodiff.cli.evaluate_control:evaluate_control_command",
         "measure how images follow control images: grid.png and report.json",
     ),
     "inspect": Command(
-        "orthodiff.cli.commands:inspect_command", "show what an adapter or an exported file holds"
+        "orthodiff.cli.inspect:inspect_command", "show what an adapter or an exported file holds"
     ),
     "export": Command(
         "orthodiff.cli.export:export_command",
         "write an adapter as a LoRA or as weight differences for other tools",
     ),
     "merge": Command(
-        "orthodiff.cli.export:merge_command", "write a whole model with the adapter in its weights"
+        "orthodiff.cli.merge:merge_command", "write a whole model with the adapter in its weights"
     ),
     "train": Command("orthodiff.training.cli.main:main", "train an adapter: dreambooth or control"),
     "check": Command(

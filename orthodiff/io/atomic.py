@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from orthodiff.errors import UserError
+
 ASIDE, BEFORE = ".aside", ".before"
 """What is being written lies in `.aside/NAME`, what it replaces in `.aside/NAME.before`."""
 _TRIES = 20
@@ -101,6 +103,24 @@ def replace_file(path: Path, content: bytes) -> None:
     finally:
         new.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make an output folder, and try that files can be put into it.
+
+    Raises:
+        UserError: it is a file or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{secrets.token_hex(8)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"The output folder `{folder}` cannot be written ({error.strerror}). "
+            "Choose another --output_dir."
+        ) from error
 
 
 def can_be_written(folder: Path) -> bool:

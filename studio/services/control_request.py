@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orthodiff.cli.commands import GenerateOptions
-from orthodiff.cli.flags import validate
-from orthodiff.cli.options import make_folder
+from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
+from orthodiff.io.atomic import make_folder
+from orthodiff.settings import validate
 
 from ..widgets.forms import number
 from .maps import UsedMap

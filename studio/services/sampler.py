@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from orthodiff.cli.commands import GenerateOptions, recipe_of
-from orthodiff.cli.options import hush, make_folder
+from orthodiff.cli.generate import GenerateOptions, recipe_of
 from orthodiff.control import overlay
 from orthodiff.errors import UserError
 from orthodiff.evaluation.image_grid import contact_sheet
+from orthodiff.io.atomic import make_folder
 from orthodiff.io.png_metadata import save_png
+from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base, Recommended
 from orthodiff.models.base import native_resolution, read_recommended
 from orthodiff.sampling import GenerateRequest, generate
@@ -122,7 +123,7 @@ class Painter:
     def _open(self, options: GenerateOptions) -> Base:
         if self._base is None or self._base.name != options.pretrained_model_name_or_path:
             self._base = None
-            hush()
+            quiet_libraries()
             self._base = options.open_base()
         return self._base
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orthodiff.cli.flags import validate
 from orthodiff.errors import UserError
+from orthodiff.settings import validate
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
 
 from ..widgets.forms import (

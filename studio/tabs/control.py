@@ -10,7 +10,7 @@ import gradio as gr
 
 from orthodiff import control
 from orthodiff.adapters.peft_format import read_metadata
-from orthodiff.cli.commands import GenerateOptions
+from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
 
 from ..html import elements as cards

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from orthodiff.adapters.peft_format import read_metadata
-from orthodiff.cli.commands import GenerateOptions
-from orthodiff.cli.flags import validate
+from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
+from orthodiff.settings import validate
 
 from ..html import elements as cards
 from ..services.training_request import in_contexts

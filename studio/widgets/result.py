@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from orthodiff.cli.commands import GenerateOptions
+from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
 
 from ..html import elements as cards

@@ -9,15 +9,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from orthodiff.cli.control_options import read_settings
-from orthodiff.cli.flags import (
-    Flag,
-    flags_of,
-    parse_flags,
-    validate,
-)
+from orthodiff.cli.flags import Flag, flags_of, parse_flags
 from orthodiff.errors import UserError
 from orthodiff.evaluation.subject_folder import phrase_of
+from orthodiff.settings import read_settings, validate
 
 from ..data.advice import Advice
 from ..data.check import DataReport, check

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from orthodiff.cli.flags import nearest
 from orthodiff.cli.gc import uncollected
-from orthodiff.errors import UserError
+from orthodiff.errors import UserError, nearest
 
 from ..events.failures import explain, is_out_of_memory
 from ..events.log import (
@@ -71,9 +70,9 @@ def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
     from ..options.config import read_config
 
     config = read_config(arguments, task.config, prog=f"python -m training {task.name}")
-    from orthodiff.cli.options import hush
+    from orthodiff.logs import quiet_libraries
 
-    hush()
+    quiet_libraries()
     try:
         return _plan(task, config) if config.plan else _train(task, config, stop)
     except (FloatingPointError, MemoryError, OSError, RuntimeError) as error:

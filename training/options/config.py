@@ -14,14 +14,9 @@ import yaml
 from pydantic_core import to_jsonable_python
 from typing_extensions import Self
 
-from orthodiff.cli.flags import (
-    Flag,
-    flags_of,
-    nearest,
-    parse_flags,
-    validate,
-)
-from orthodiff.errors import UserError
+from orthodiff.cli.flags import Flag, flags_of, parse_flags
+from orthodiff.errors import UserError, nearest
+from orthodiff.settings import validate
 
 from . import (
     AdapterOptions,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from orthodiff.cli.control_options import read_settings
+from orthodiff.settings import read_settings
 
 from .alias import Alias
 from .base import Harmless, Options

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from orthodiff.adapters import ADAPTERS, Method
-from orthodiff.cli.flags import Flag, nearest
-from orthodiff.errors import UserError
+from orthodiff.cli.flags import Flag
+from orthodiff.errors import UserError, nearest
 from orthodiff.settings import typed
 
 DEFAULT_LEARNING_RATES = {"hra": 3e-3, "oft": 1e-3, "boft": 1e-3, "lora": 1e-3}

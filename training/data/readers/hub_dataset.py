@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orthodiff.cli.flags import nearest
-from orthodiff.errors import FileError, UserError, first_line
+from orthodiff.errors import FileError, UserError, first_line, nearest
 from orthodiff.io import hub
 
 from .files import tidy

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orthodiff.cli.flags import nearest
-from orthodiff.errors import FileError, UserError
+from orthodiff.errors import FileError, UserError, nearest
 
 from ..masks import mask_of
 from .files import decode, inside, tidy

@@ -1,33 +1,29 @@
-"""The commands of `python -m orthodiff`: options in, files out."""
+"""`orthodiff generate`: prompts in, images out."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from orthodiff.cli.control_options import ControlOptions
 from orthodiff.cli.flags import read_options
-from orthodiff.cli.options import (
-    Options,
-    hush,
-    make_folder,
-    progress,
-)
+from orthodiff.cli.gc import uncollected
+from orthodiff.cli.options import SamplingOptions
+from orthodiff.cli.progress import print_note, progress
 from orthodiff.components.adapter_set import AdapterSet
-from orthodiff.components.registry import describe
 from orthodiff.control import Steering, overlay
 from orthodiff.evaluation.image_grid import contact_sheet
+from orthodiff.io.atomic import make_folder
 from orthodiff.io.png_metadata import Recipe, save_png
+from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
 from orthodiff.sampling import GenerateRequest, generate
 
 
-class GenerateOptions(ControlOptions, Options):
+class GenerateOptions(ControlOptions, SamplingOptions):
     """Make pictures with a base model, with or without an adapter."""
 
     adapter: tuple[Path, ...] = Field(
@@ -38,14 +34,6 @@ class GenerateOptions(ControlOptions, Options):
     output_dir: Path = Field(Path("runs/pictures"), description="folder for the PNG files")
 
 
-class InspectOptions(BaseModel):
-    """Say what an adapter folder or an exported file holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    adapter: Path = Field(description="adapter folder, or a .safetensors file")
-
-
 def generate_command(arguments: Sequence[str]) -> None:
     """Write one PNG per picture, its recipe inside, and a contact sheet.
 
@@ -53,12 +41,13 @@ def generate_command(arguments: Sequence[str]) -> None:
         UserError: a bad option, base or adapter; nothing has been written.
     """
     options = read_options(GenerateOptions, arguments, prog="python -m orthodiff generate")
-    hush()
-    base = options.open_base()
+    quiet_libraries()
+    with uncollected():
+        base = options.open_base()
     adapter_set = options.attach(base, options.adapter)
     prompts = options.prompt * max(options.num_maps, 1)
     request = options.request(prompts, num_images=options.num_images).resolved(base)
-    steering = options.steering(adapter_set, request, on_note=_note)
+    steering = options.steering(adapter_set, request, on_note=print_note)
     make_folder(options.output_dir)
     with progress() as on_step:
         pictures = generate(base, request, steering=steering, on_step=on_step)
@@ -69,43 +58,6 @@ def generate_command(arguments: Sequence[str]) -> None:
     sheet = contact_sheet(shown, multiple=3 if steering else 1)
     sheet.save(options.output_dir / "contact_sheet.png")
     print(f"{len(pictures)} pictures and contact_sheet.png written to {options.output_dir}")
-
-
-def evaluate_command(arguments: Sequence[str]) -> None:
-    """Compare base and adapted; see `orthodiff.evaluation.subject`.
-
-    Raises:
-        UserError: a bad option, base, adapter or subject; nothing has been written.
-    """
-    from orthodiff.evaluation.subject import EvaluateOptions, evaluate
-
-    options = read_options(EvaluateOptions, arguments, prog="python -m orthodiff evaluate")
-    hush()
-    evaluate(options)
-
-
-def evaluate_control_command(arguments: Sequence[str]) -> None:
-    """Set pictures beside the maps that steer them; see `orthodiff.evaluation.control`.
-
-    Raises:
-        UserError: a bad option, base, adapter or map; nothing has been written.
-    """
-    from orthodiff.evaluation.control import EvaluateControlOptions, evaluate_control
-
-    prog = "python -m orthodiff evaluate-control"
-    options = read_options(EvaluateControlOptions, arguments, prog=prog)
-    hush()
-    evaluate_control(options)
-
-
-def inspect_command(arguments: Sequence[str]) -> None:
-    """Print the adapter's configuration and recipe, and its other parts, as JSON.
-
-    Raises:
-        UserError: the folder is not an adapter we can read.
-    """
-    options = read_options(InspectOptions, arguments, prog="python -m orthodiff inspect")
-    print(json.dumps(describe(options.adapter), indent=2, ensure_ascii=False))
 
 
 def recipe_of(
@@ -156,7 +108,3 @@ def _with_maps(
         laid.save(folder / f"{number:02d}_overlay.png")
         shown += [used, picture, laid]
     return shown
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)

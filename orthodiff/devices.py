@@ -1,0 +1,38 @@
+"""Devices and precisions by name."""
+
+from __future__ import annotations
+
+import torch
+
+from orthodiff.errors import UserError
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def default_device() -> str:
+    """A GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_dtype(device: str) -> torch.dtype:
+    """The precision for generating images: half on a GPU, float32 on a CPU."""
+    return torch.float32 if torch.device(device).type == "cpu" else torch.float16
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`torch.float16` as `float16`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        UserError: torch cannot use it.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"`device` is {device!r}, which cannot be used here. Leave the flag out, or use cpu."
+        ) from error
