@@ -3,25 +3,31 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --constraint constraints.txt
+# Pillow 13 closes critical holes in decoders; gradio declares pillow<13 but works with it, and pip
+# has no way to override what a package declares. So Pillow is installed by itself afterwards.
+PILLOW := $(PY) -m pip install --quiet --no-deps --requirement overrides.txt
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q
 DEMO   := runs/demo
 BASE   := assets/pocket
 SUBJECT := assets/subjects/robot
 CONTROL := assets/pocket-canny
 PHOTOS  := $(wildcard assets/subjects/teapot/*.png)
 
-.PHONY: help install demo demo-control test test-slow lint studio clean
+.PHONY: help install demo demo-control test test-slow test-gpu check lint audit mutants docs wheel studio clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-$(VENV)/.runtime: pyproject.toml constraints.txt
+$(VENV)/.runtime: pyproject.toml setup.py constraints.txt overrides.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing orthodiff and its pinned dependencies into $(VENV) (about 1.6 GB, once) ..."
-	$(PIP) --editable .
+	$(PIP) --editable '.[studio]'
+	$(PILLOW)
 	@touch $@
 
 $(VENV)/.developer: $(VENV)/.runtime
 	$(PIP) --editable '.[dev]'
+	$(PILLOW)
 	@touch $@
 
 install: $(VENV)/.developer ## make .venv with everything a developer needs
@@ -32,7 +38,7 @@ demo: $(VENV)/.runtime ## personalise the pocket model on an example subject: ru
 	$(PY) -m orthodiff evaluate --pretrained_model_name_or_path $(BASE) --adapter $(DEMO) \
 		--subject $(SUBJECT) --output_dir $(DEMO)
 
-demo-control: $(VENV)/.runtime ## steer the pocket model by the edges of pictures: runs/demo-control/grid.png
+demo-control: $(VENV)/.runtime ## steer the pocket model by the edges of photos: runs/demo-control/grid.png
 	$(PY) -m orthodiff evaluate-control --pretrained_model_name_or_path $(BASE) \
 		--adapter $(CONTROL) $(PHOTOS:%=--condition_from %) \
 		--prompt "a photo of a red teapot" --prompt "a photo of a blue teapot on the beach" \
@@ -42,15 +48,39 @@ studio: $(VENV)/.runtime ## open the web page on 127.0.0.1:7860
 	$(PY) app.py
 
 test: install lint ## install what is needed and run every test but the slow ones
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile
 
-test-slow: install ## the checks that take minutes
+check: install lint ## style, types and the fast half of the tests: under 3 minutes
+	$(PYTEST) -n 2 --dist loadfile -m "not slow and not heavy and not gpu"
+
+test-slow: install ## the checks that take minutes each
 	$(PY) -m pytest -q -m slow
+
+test-gpu: install ## the checks that need a CUDA device; without one they are skipped
+	$(PY) -m pytest -q -m gpu -rs
 
 lint: $(VENV)/.developer ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/.developer ## build the documentation into build/site
+	$(PY) -m docs.reference
+	$(VENV)/bin/mkdocs build --strict --quiet --site-dir build/site
+
+wheel: $(VENV)/.developer ## build the package into build/dist
+	rm -rf build/lib build/bdist.* build/dist
+	$(PY) -m pip wheel --quiet --no-deps --wheel-dir build/dist .
+
+audit: $(VENV)/.developer ## look every installed package up in the advisory databases (needs a network)
+	$(PIP) '.[audit]'
+	$(PILLOW)
+	$(PY) -m pip_audit --skip-editable
+
+mutants: install ## MODULE=orthodiff/ops [TESTS=...]: how many wrong lines do the tests notice?
+	$(PIP) '.[mutants]'
+	$(PILLOW)
+	$(PY) -m tests.mutants $(MODULE) $(if $(TESTS),--tests $(TESTS))
 
 clean: ## remove what was built, keep runs
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
