@@ -214,7 +214,7 @@ def test_truncated_weights_are_refused(unet, steered, tmp_path):
     steered.save(tmp_path)
     path = tmp_path / "hint_encoder.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="truncated"):
         control.load(unet, tmp_path)
 
 

@@ -21,12 +21,13 @@ from orthodiff.control import (
     fit,
 )
 from orthodiff.control import to_tensor as to_maps
+from orthodiff.io.hashing import content_key
 from orthodiff.models import Base, load_base
 from orthodiff.training.data.captions import CaptionRules
 from orthodiff.training.data.control_images import check_map
 from orthodiff.training.data.example import Example
 from orthodiff.training.data.views import Views
-from orthodiff.training.latents.cache import Cache, content_key
+from orthodiff.training.latents.cache import Cache
 from orthodiff.training.latents.encode import Encoded, encode, to_tensor
 from tests.tiny import write_depth_model
 

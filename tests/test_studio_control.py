@@ -286,7 +286,7 @@ def test_nothing_is_left_of_pictures_that_failed(tab: Control, studio: Studio) -
     weights.write_bytes(whole[:100])
     message, *_ = tab.generate(filled(tab), lambda *_, **__: None)
     weights.write_bytes(whole)
-    assert "is missing or damaged" in message
+    assert "is truncated or not safetensors" in message
     assert sorted(studio.store.root.glob("pictures/*")) == before
 
 

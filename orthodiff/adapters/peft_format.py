@@ -23,8 +23,8 @@ from orthodiff.adapters.checks import check_tensors, naming, refuse_flags
 from orthodiff.adapters.layers.adaptable import Adaptable, dimensions
 from orthodiff.adapters.targets import adaptable_layers
 from orthodiff.errors import UserError
+from orthodiff.io.atomic import publishing
 from orthodiff.io.modelspec import modelspec, seal_header
-from orthodiff.io.publishing import publishing
 
 if TYPE_CHECKING:
     from orthodiff.adapters.adapter import Adapter

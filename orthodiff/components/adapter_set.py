@@ -12,7 +12,7 @@ from orthodiff import control
 from orthodiff.adapters.adapter import Adapter
 from orthodiff.components.registry import COMPONENTS, Component, components_in
 from orthodiff.errors import UserError
-from orthodiff.io.publishing import publishing
+from orthodiff.io.atomic import publishing
 from orthodiff.models import Base, Conditioning
 
 

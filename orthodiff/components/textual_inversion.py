@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional
 
 from orthodiff.adapters.checks import check_tensors
 from orthodiff.errors import UserError
+from orthodiff.io.safetensors import read_tensors
 from orthodiff.models import Base
 from orthodiff.models.text_encoder import TextEncoder
 
@@ -209,12 +209,7 @@ def _table(text: TextEncoder) -> Tensor:
 def _read(folder: Path) -> tuple[str, list[Tensor]]:
     """The word and its rows."""
     path = folder / FILE
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            header = dict(file.metadata() or {})
-    except (SafetensorError, OSError):
-        raise UserError(f"{path} is truncated or not safetensors. Save it again.") from None
+    tensors, header = read_tensors(path)
     keys = CLIP_NAMES if set(tensors) == set(CLIP_NAMES) else tuple(tensors)
     rows = [tensors[key] for key in keys]
     word = header.get(WORD) or (keys[0] if len(keys) == 1 else "")

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -23,7 +21,8 @@ from orthodiff.control.encoder import (
     start,
 )
 from orthodiff.errors import UserError
-from orthodiff.io.publishing import publishing
+from orthodiff.io import safetensors
+from orthodiff.io.atomic import publishing
 
 CONFIG = "control.json"
 WEIGHTS = "hint_encoder.safetensors"
@@ -182,7 +181,7 @@ def load(unet: Any, folder: str | Path) -> Control:
             f"{_width(unet)}. It belongs to another base model."
         )
     encoder = HintEncoder(config["width"], config["channels"])
-    state = _read_weights(Path(folder) / WEIGHTS)
+    state, _ = safetensors.read_tensors(Path(folder) / WEIGHTS)
     _check(state, dict(encoder.layers.named_parameters()))
     encoder.layers.load_state_dict(state)
     return Control(unet, encoder, config["condition"])
@@ -199,11 +198,7 @@ def read_metadata(folder: str | Path) -> dict[str, str]:
     Raises:
         UserError: the weights are missing or not safetensors.
     """
-    try:
-        with safe_open(Path(folder) / WEIGHTS, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError):
-        raise _unreadable(Path(folder) / WEIGHTS) from None
+    return safetensors.read_metadata(Path(folder) / WEIGHTS)
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
@@ -236,17 +231,6 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not all(0 < c <= 4096 for c in (*channels, width)) or not 1 <= len(channels) <= 6:
         raise UserError(f"{path} describes no hint encoder we can build. Save it again.")
     return {**config, "channels": channels, "width": width, "condition": condition}
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return from_bytes(path.read_bytes())
-    except (SafetensorError, OSError, ValueError):
-        raise _unreadable(path) from None
-
-
-def _unreadable(path: Path) -> UserError:
-    return UserError(f"{path} is missing or damaged. Save the control again.")
 
 
 def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

@@ -36,8 +36,8 @@ from orthodiff.export.weight_delta import (
     Request,
     whole_base,
 )
+from orthodiff.io.atomic import appearing
 from orthodiff.io.modelspec import seal_header
-from orthodiff.io.publishing import appearing
 from orthodiff.models import Base
 
 __all__ = ["FILES", "FORMATS", "Exported", "export"]

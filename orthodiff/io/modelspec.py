@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from orthodiff.errors import UserError
+from orthodiff.io.safetensors import read_shapes
 
 ARCHITECTURES = {
     768: "stable-diffusion-v1",
@@ -101,14 +100,9 @@ def describe_file(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            keys = file.keys()
-            shapes = [file.get_slice(key).get_shape() for key in keys]
-            header = dict(sorted((file.metadata() or {}).items()))
-    except (SafetensorError, OSError):
-        raise UserError(f"{path} is truncated or not safetensors. Export it again.") from None
-    return {"tensors": len(shapes), "numbers": sum(map(math.prod, shapes)), "header": header}
+    shapes, metadata = read_shapes(path, remedy="Export it again")
+    numbers = sum(map(math.prod, shapes.values()))
+    return {"tensors": len(shapes), "numbers": numbers, "header": dict(sorted(metadata.items()))}
 
 
 def seal_header(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from orthodiff.errors import UserError
+from orthodiff.io.hashing import sha256_of_files
 from orthodiff.models.conditioning import Conditioning
 from orthodiff.models.objective import Objective, objective_of
 from orthodiff.models.text_encoder import TextEncoder
@@ -173,7 +173,7 @@ class Base(ABC):
         """SHA-256 of the weight files of `part` ("vae", "text_encoder", ...), or the denoiser."""
         part = part or self.denoiser_folder
         if part not in self.fingerprints:
-            self.fingerprints[part] = _sha256(self._weights(part))
+            self.fingerprints[part] = sha256_of_files(self._weights(part))
         return self.fingerprints[part]
 
     def _weights(self, part: str) -> Iterable[Path]:
@@ -186,15 +186,6 @@ class Base(ABC):
         self.vae.to("cpu")
         for text in self.texts if texts else ():
             text.model.to("cpu")
-
-
-def _sha256(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from orthodiff.errors import UNUSABLE, UserError, first_line
+from orthodiff.io.safetensors import read_shapes
 from orthodiff.models.checkpoint_layout import (
     LAYOUTS,
     UNET,
@@ -35,6 +35,7 @@ CLIP = "openai/clip-vit-large-patch14"
 PREDICTIONS = {"v": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
 SPECIAL = ("bos", "eos", "pad")
 REFINER_WIDTH = 1280
+REMEDY = "Download it again; other formats are not read because they can run code"
 
 
 def open_parts(
@@ -81,7 +82,7 @@ def configuration(path: Path, name: str) -> Iterator[Path]:
     Raises:
         UserError: the file is no whole checkpoint of a kind we know, or no tokenizer is at hand.
     """
-    shapes, header = _read(path, name)
+    shapes, header = read_shapes(path, remedy=REMEDY)
     beside = path.with_suffix("")
     if (beside / "model_index.json").is_file():
         yield beside
@@ -96,19 +97,6 @@ def configuration(path: Path, name: str) -> Iterator[Path]:
                 "diffusers-format folder."
             ) from error
         yield Path(scratch)
-
-
-def _read(path: Path, name: str) -> tuple[Shapes, dict[str, str]]:
-    """The shapes of the file's tensors, and its header."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-            return shapes, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"`{name}` is not a safetensors file ({first_line(error)}). Download it again; "
-            "other formats are not read because they can run code."
-        ) from error
 
 
 def _layout(shapes: Shapes, name: str) -> Layout:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orthodiff.errors import UserError
+from orthodiff.io.hashing import content_key
 
-from ..latents.cache import content_key
 from .dataset import Examples
 
 if TYPE_CHECKING:

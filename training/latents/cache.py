@@ -11,6 +11,7 @@ from torch import Tensor
 
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import can_be_written, share_file
+from orthodiff.io.safetensors import read_tensors
 
 _SUM = "sha256"
 
@@ -37,15 +38,6 @@ class Cache:
         return made
 
 
-def content_key(*parts: str | bytes) -> str:
-    """A key from everything that decides a value; the parts cannot run into each other."""
-    digest = hashlib.sha256()
-    for part in parts:
-        content = part.encode() if isinstance(part, str) else part
-        digest.update(f"{len(content)}:".encode() + content)
-    return digest.hexdigest()
-
-
 def check_cache(folder: Path) -> None:
     """Refuse early a folder that could not be written or made; nothing is written.
 
@@ -66,15 +58,11 @@ def default_cache() -> Path:
 
 def _read(path: Path) -> dict[str, Tensor] | None:
     """None where there is no whole, unchanged file."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            intact = (file.metadata() or {}).get(_SUM) == _sum(tensors)
-    except (OSError, SafetensorError):
+        tensors, metadata = read_tensors(path)
+    except UserError:
         return None
-    return tensors if intact else None
+    return tensors if metadata.get(_SUM) == _sum(tensors) else None
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:

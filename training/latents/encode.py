@@ -23,12 +23,13 @@ from torch import Tensor
 
 from orthodiff.control import Condition
 from orthodiff.errors import UserError
+from orthodiff.io.hashing import content_key
 from orthodiff.models import Base, Conditioning
 
 from ..data.captions import CaptionRules
 from ..data.example import Example
 from ..data.views import View, Views
-from .cache import Cache, content_key
+from .cache import Cache
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from orthodiff.devices import DTYPES
 from orthodiff.errors import UserError
 from orthodiff.evaluation.metrics import Scorer
 from orthodiff.models import Base, load_base
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(hours=3)
 """How long processes wait for the main one, which alone makes class pictures and encodes."""
-DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

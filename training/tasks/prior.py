@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
+from orthodiff.devices import DTYPES
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import can_be_written, share_file
 from orthodiff.io.images import open_picture, pictures_in
@@ -26,9 +26,7 @@ from ..latents.cache import default_cache
 if TYPE_CHECKING:
     from .dreambooth import DreamBoothConfig
 
-PRECISIONS = {
-    "no": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16
-}  # fmt: skip
+PRECISIONS = {"no": None, **DTYPES}  # fmt: skip
 _MADE = re.compile(r"class-\d{5}\.png")
 
 
@@ -149,7 +147,7 @@ def _keep(picture: Image.Image, path: Path) -> None:
 
 
 def _name(number: int) -> str:
-    return f"class-{number:05d}.png"
+    return f"class-{'no': None, **DTYPES}.png"
 
 
 def _is_whole(path: Path) -> bool:
@@ -169,7 +167,13 @@ def _kept_at(config: DreamBoothConfig, base: Base, resolution: int) -> Path:
     ]
     precision = PRECISIONS[config.prior_generation_precision or "no"] or base.dtype
     what = "/".join(
-        [*weights, config.class_prompt or "", f"{config.seed}", f"{resolution}", f"{precision}"]
+        [
+            *weights,
+            config.class_prompt or "",
+            f"{'no': None, **DTYPES}",
+            f"{resolution}",
+            f"{precision}",
+        ]
     )
     root = config.cache_dir or default_cache()
     return root / "class" / hashlib.sha256(what.encode()).hexdigest()[:32]

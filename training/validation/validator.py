@@ -19,13 +19,13 @@ from torch import Tensor
 
 from orthodiff.control import Steering
 from orthodiff.io.atomic import replace_file
+from orthodiff.io.hashing import content_key
 from orthodiff.io.images import square
 from orthodiff.models import Base, Objective
 from orthodiff.sampling import GenerateRequest, OnStep, generate
 
 from ..checkpoints.sealed import is_kept
 from ..events.log import Sample, Scored
-from ..latents.cache import content_key
 from ..latents.sampler import Batch, Stream, pack
 from ..latents.streams import make_stream
 from .scores import PHOTOS, ValidationScorer
