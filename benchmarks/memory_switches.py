@@ -5,7 +5,7 @@
 The real step runs on tensors that have shapes but no numbers, so any size is counted in seconds on
 any machine: weights, activations, gradients and the optimizer's state, without what kernels need
 for themselves. HRA on the attention; prompts and latents are cached as in every run, so neither
-text encoder nor autoencoder is there. `training/events/oom_hints.py` tells these figures when
+text encoder nor autoencoder is there. `training/events/failures.py` tells these figures when
 memory runs out.
 """
 
@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.workloads import TEXT
 from orthodiff import HRA, attach
-from orthodiff.training.run.hardware import attending
+from orthodiff.training.run.hardware import attention_kernel
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def take_step(unet: Any, optimizer: torch.optim.Optimizer, setup: Setup) -> None
         latents = torch.randn(setup.batch, 4, side, side, dtype=dtype)
         text = torch.randn(setup.batch, *TEXT, dtype=dtype)
         timesteps = torch.randint(1000, (setup.batch,))
-        with attending(setup.attention):
+        with attention_kernel(setup.attention):
             output = unet(latents, timesteps, text).sample
             (output.float().square().mean() / setup.accumulated).backward()
     optimizer.step()

@@ -18,7 +18,7 @@ PRELOADED = [
     "transformers.models.clip.tokenization_clip",
     "accelerate",
     "orthodiff.training.cli.main",
-    "orthodiff.training.loop",
+    "orthodiff.training.run.assemble",
     "orthodiff.training.events.trackers",
 ]
 

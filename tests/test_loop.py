@@ -191,15 +191,15 @@ def test_sigterm_saves_and_says_so(tiny: Path, pictures: Path, tmp_path: Path) -
 def test_a_run_asked_while_it_measures_takes_no_other_step(
     tiny: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = Trainer.measure
+    validate = Trainer.validate
 
     def interrupted(self: Trainer, step: int, stop: StopSignal) -> bool:
-        whole = measure(self, step, stop)
+        whole = validate(self, step, stop)
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return whole
 
-    monkeypatch.setattr(Trainer, "measure", interrupted)
+    monkeypatch.setattr(Trainer, "validate", interrupted)
     out, flags = tmp_path / "run", {"checkpointing_steps": 2, "validation_steps": 2}
     assert train(tiny, pictures, out, **flags) == 128 + signal.SIGTERM
     assert read_history(out).step == 2

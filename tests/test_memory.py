@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from orthodiff.training.checkpoints.sealed import find_checkpoint, load_checkpoint
+from orthodiff.training.events.failures import oom_hint
 from orthodiff.training.events.log import read_events
-from orthodiff.training.events.oom_hints import oom_hint
 from orthodiff.training.options.config import RunConfig
 from tests.runs import arguments, make_pictures, start, train
 

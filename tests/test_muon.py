@@ -78,7 +78,7 @@ def test_kernels_are_matrices_and_other_parts_go_with_adamw() -> None:
     kernel, bias, words, hint = (nn.Parameter(random(*shape)) for shape in shapes)
     config = read("--optimizer=muon", "--learning_rate=0.1")
     parts = {"unet": [kernel, bias], "tokens": [words], "hint_encoder": [hint]}
-    optimizer = make_optimizer(config, parts)
+    optimizer = make_optimizer(config, parts, {name: config.rate_for(name) for name in parts})
     gradients = {p: random(*p.shape, seed=7) for p in (kernel, bias, words, hint)}
     before = {p: p.detach().clone() for p in gradients}
     for p, gradient in gradients.items():

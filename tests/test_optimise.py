@@ -9,11 +9,12 @@ import torch
 from orthodiff.errors import UserError
 from orthodiff.training.optim.build import (
     OPTIMIZERS,
+    learning_rate_of,
     make_lr_scheduler,
     make_optimizer,
-    rate_of,
 )
 from orthodiff.training.optim.ema import AveragedWeights
+from orthodiff.training.tasks.dreambooth import DreamBoothConfig
 from tests.runs import make_pictures, train, weights
 from tests.test_config import read
 
@@ -42,12 +43,16 @@ class Numbers:
         self.values.copy_(state["values"])
 
 
+def optimizer_of(config: DreamBoothConfig, numbers: Numbers) -> torch.optim.Optimizer:
+    return make_optimizer(config, {"unet": numbers.parameters()}, {"unet": config.rate})
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_goes_downhill(name: str) -> None:
     if name not in ("adamw", "muon"):
         pytest.importorskip({"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}.get(name, name))
     numbers = Numbers()
-    optimizer = make_optimizer(read(f"--optimizer={name}"), {"unet": numbers.parameters()})
+    optimizer = optimizer_of(read(f"--optimizer={name}"), numbers)
     averaging = AveragedWeights(numbers, optimizer, decay=None)
     start = numbers.values.square().sum().item()
     for _ in range(100):
@@ -64,7 +69,7 @@ def test_an_absent_optimizer_is_asked_for(name: str, monkeypatch: pytest.MonkeyP
     flag = {"prodigyopt": "--optimizer=prodigy", "schedulefree": "--optimizer=schedulefree"}
     config = read(flag.get(name, "--use_8bit_adam"))
     with pytest.raises(UserError, match=f"needs {name}, which is not installed"):
-        make_optimizer(config, {"unet": Numbers().parameters()})
+        optimizer_of(config, Numbers())
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,7 @@ def test_an_absent_optimizer_is_asked_for(name: str, monkeypatch: pytest.MonkeyP
 )
 def test_courses_of_the_rate(flags: list[str], expected: list[float]) -> None:
     config = read("--learning_rate=1", "--max_train_steps=4", *flags)
-    optimizer = make_optimizer(config, {"unet": Numbers().parameters()})
+    optimizer = optimizer_of(config, Numbers())
     schedule = make_lr_scheduler(config, optimizer)
     rates = []
     for _ in expected:
@@ -125,13 +130,13 @@ def test_averages_resume_to_the_same_bits_and_samples_do_not_disturb(
 def test_prodigy_tells_the_rate_it_found() -> None:
     pytest.importorskip("prodigyopt")
     numbers = Numbers()
-    optimizer = make_optimizer(read("--optimizer=prodigy"), {"unet": numbers.parameters()})
-    first = rate_of(optimizer)
+    optimizer = optimizer_of(read("--optimizer=prodigy"), numbers)
+    first = learning_rate_of(optimizer)
     for _ in range(50):
         optimizer.zero_grad()
         numbers.values.square().sum().backward()
         optimizer.step()
-    assert 0 < first < rate_of(optimizer) < 1
+    assert 0 < first < learning_rate_of(optimizer) < 1
 
 
 @pytest.mark.parametrize(

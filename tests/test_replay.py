@@ -71,7 +71,7 @@ def only_recording(replay: Replay) -> Recording | None:
 )
 def test_every_method_is_replayed_to_the_same_bits(name: str, checkpointing: bool) -> None:
     unet, learned = adapted(METHODS[name], checkpointing=checkpointing)
-    replay = Replay(default=1)
+    replay = Replay(eager_calls=1)
     for call in range(5):
         inputs = some_inputs()
         torch.manual_seed(call)
@@ -95,7 +95,7 @@ def test_what_is_replayed_is_not_computed() -> None:
         calls.append(x)
         return [x * 2]
 
-    replay = Replay(default=2)
+    replay = Replay(eager_calls=2)
     for number in range(6):
         x = torch.full((3,), float(number))
         assert torch.equal(replay([x], lambda x=x: compute(x))[0], 2 * x)
@@ -103,7 +103,7 @@ def test_what_is_replayed_is_not_computed() -> None:
 
 
 def test_every_shape_has_its_own_recording() -> None:
-    replay = Replay(default=0)
+    replay = Replay(eager_calls=0)
     for number in range(9):
         x = torch.randn(2 + number % 3)
         assert torch.equal(replay([x], lambda x=x: [x.flip(0).cumsum(0)])[0], x.flip(0).cumsum(0))
@@ -112,7 +112,7 @@ def test_every_shape_has_its_own_recording() -> None:
 
 
 def test_what_is_not_there_stays_away_and_gradients_come_in_their_places() -> None:
-    replay = Replay(default=0)
+    replay = Replay(eager_calls=0)
     for _ in range(3):
         x = torch.randn(3)
         assert replay([x], lambda x=x: [x + 1, None, x + 2])[1] is None
@@ -129,7 +129,7 @@ def test_what_is_not_there_stays_away_and_gradients_come_in_their_places() -> No
     ids=["item", "mask", "generator", "chance"],
 )
 def test_what_python_decides_is_computed_as_usual(compute: Callable[[Tensor], Results]) -> None:
-    replay = Replay(default=0)
+    replay = Replay(eager_calls=0)
     for _ in range(4):
         x = torch.randn(5)
         assert torch.equal(replay([x], lambda x=x: compute(x))[0], compute(x)[0])
@@ -137,7 +137,7 @@ def test_what_python_decides_is_computed_as_usual(compute: Callable[[Tensor], Re
 
 
 def test_a_recording_that_differs_is_thrown_away_with_a_word() -> None:
-    replay, kept = Replay(default=0), {"factor": 1.0}
+    replay, kept = Replay(eager_calls=0), {"factor": 1.0}
 
     def compute(x: Tensor) -> Results:
         return [x * kept["factor"]]  # of Python, so that the recording cannot know it
@@ -148,7 +148,7 @@ def test_a_recording_that_differs_is_thrown_away_with_a_word() -> None:
         replay([x], lambda x=x: compute(x))
     assert only_recording(replay) is not None
 
-    replay = Replay(default=0)
+    replay = Replay(eager_calls=0)
     replay([x], lambda: compute(x))
     kept["factor"] = 3.0
     with pytest.warns(UserWarning, match="not run from a recording"):
@@ -162,7 +162,7 @@ def test_packed_filters_convolve_to_the_same_bits(size: int, stride: int) -> Non
     torch.manual_seed(0)
     layer = nn.Conv2d(16, 24, size, stride, padding=size // 2).requires_grad_(False)
     layer.to(memory_format=torch.channels_last)
-    replay, expected = Replay(default=0), []
+    replay, expected = Replay(eager_calls=0), []
 
     def compute(x: Tensor) -> Results:
         x = x.clone().requires_grad_(True)

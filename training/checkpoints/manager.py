@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +16,8 @@ from ..events.log import (
     Saved,
     Scored,
 )
-from .best import Score, choose_best
+from .best import Best, Score, choose_best
+from .recipe import Recipe
 from .sealed import (
     copy_adapter,
     list_checkpoints,
@@ -27,60 +29,76 @@ from .sealed import (
 if TYPE_CHECKING:
     from orthodiff.components.adapter_set import AdapterSet
 
-    from ..run.prepare import RunContext
-
 BEST = "best"
 
 
 class CheckpointManager:
-    """Keeps what the main process of a run is to leave behind, and tells when it has.
+    """Saves what the main process of a run leaves behind in `folder`, and reports it.
 
-    `scores` are the run's so far: those of undone steps are not among them.
+    `config` and `provenance` go into each checkpoint: a resumed run compares its own with them.
+    Of the checkpoints the newest `limit` stay. `scores` are those of the run so far, steps that
+    were undone by resuming at `start_step` left out.
     """
 
-    def __init__(self, context: RunContext, report: Report) -> None:
-        self.context, self.report, self.begun = context, report, time.monotonic()
-        self.folder: Path = context.config.output_dir
-        told = read_history(self.folder).scores
-        self.scores: list[Score] = [score for score in told if score["step"] <= context.start_step]
+    def __init__(
+        self,
+        folder: Path,
+        report: Report,
+        *,
+        base: str,
+        recipe: Recipe,
+        config: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        last_step: int,
+        limit: int | None = None,
+        start_step: int = 0,
+        seconds_before: float = 0.0,
+    ) -> None:
+        self.folder, self.report, self.base, self.recipe = folder, report, base, recipe
+        self.config, self.provenance = config, provenance
+        self.last_step, self.limit = last_step, limit
+        self.seconds_before, self.begun = seconds_before, time.monotonic()
+        scores = read_history(folder).scores
+        self.scores: list[Score] = [score for score in scores if score["step"] <= start_step]
 
     @property
     def seconds(self) -> float:
-        """Seconds spent on what is learned by now, earlier turns of the run included."""
-        before = self.context.checkpoint["seconds"] if self.context.checkpoint else 0.0
-        return before + time.monotonic() - self.begun
+        """Seconds of training so far, earlier turns of the run included."""
+        return self.seconds_before + time.monotonic() - self.begun
 
     def save(self, step: int, adapter_set: AdapterSet, state: Mapping[str, Any]) -> None:
-        """Seal a checkpoint; the best one so far outlives its turn."""
-        best = choose_best(self.scores, self._kept())
-        seconds = self.seconds
-        place = save_checkpoint(
+        """Seal a checkpoint, then report it; the best one so far is not removed for it."""
+        best, seconds = self._best(), self.seconds
+        folder = save_checkpoint(
             self.folder,
             step,
             adapter_set=adapter_set,
-            state={**state, "seconds": seconds},
-            base=self.context.base.name,
-            metadata=describe(self.context, steps=step, seconds=seconds),
-            limit=self.context.config.checkpoints_total_limit,
+            state={
+                **state,
+                "config": json.dumps(self.config),
+                "origin": json.dumps(self.provenance),
+                "seconds": seconds,
+            },
+            base=self.base,
+            metadata=self.recipe.metadata(steps=step, seconds=seconds),
+            limit=self.limit,
             spare={best.step} if best else (),
         )
-        self.report(Saved(step, place.name, seconds))
+        self.report(Saved(step, folder.name, seconds))
 
-    def note(self, score: Scored) -> None:
-        """Take a new score into account, and tell it."""
+    def add_score(self, score: Scored) -> None:
+        """Take a new score into account, and report it."""
         self.scores.append(asdict(score))
         self.report(score)
 
     def finish(self, *, samples_per_second: float | None) -> None:
-        """Leave the last checkpoint's adapter in the run's folder, and the best one's in `best`."""
-        last = self.context.config.max_train_steps
-        spread_adapter(self.folder / f"checkpoint-{last}", self.folder)
-        best = choose_best(self.scores, self._kept())
-        if best:
+        """Put the last checkpoint's adapter into the run's folder, and the best one's in `best`."""
+        spread_adapter(self.folder / f"checkpoint-{self.last_step}", self.folder)
+        if best := self._best():
             copy_adapter(self.folder / f"checkpoint-{best.step}", self.folder / BEST)
         self.report(
             Finished(
-                last,
+                self.last_step,
                 self.seconds,
                 samples_per_second=samples_per_second,
                 best_step=best.step if best else None,
@@ -88,20 +106,6 @@ class CheckpointManager:
             )
         )
 
-    def _kept(self) -> set[int]:
-        return {step for path in list_checkpoints(self.folder) if (step := step_of(path))}
-
-
-def describe(context: RunContext, *, steps: int, seconds: float) -> dict[str, str]:
-    """The recipe that goes into the adapter's file."""
-    config = context.config
-    return {
-        **context.task.describe(config),
-        "steps": str(steps),
-        "seed": str(config.seed),
-        "learning_rate": f"{config.rate:g}",
-        "train_batch_size": str(config.train_batch_size),
-        "resolution": str(context.resolution),
-        "base_sha256": context.base.fingerprint(),
-        "seconds": f"{seconds:.1f}",
-    }
+    def _best(self) -> Best | None:
+        steps = {step for path in list_checkpoints(self.folder) if (step := step_of(path))}
+        return choose_best(self.scores, steps)

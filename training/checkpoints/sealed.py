@@ -27,8 +27,6 @@ from orthodiff.io.atomic import (
     sync_tree,
 )
 
-from ..options import CheckpointOptions
-
 SCHEMA = 2
 STATE, MANIFEST, EVENTS = "training_state.pt", "manifest.json", "events.jsonl"
 ANNOUNCING = ("adapter_config.json", "control.json")
@@ -69,11 +67,6 @@ def save_checkpoint(
             sync(output_dir / EVENTS)
     _rotate(output_dir, limit, step=step, spare=spare)
     return place
-
-
-def is_kept(options: CheckpointOptions, step: int, *, last: int) -> bool:
-    """Whether `step` ends with a checkpoint: every `checkpointing_steps`, and the `last` one."""
-    return step % options.checkpointing_steps == 0 or step == last
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:

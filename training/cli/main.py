@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orthodiff.cli.gc import uncollected
 from orthodiff.errors import UserError, nearest
@@ -23,8 +23,8 @@ from ..events.progress import ProgressBar
 from ..events.signals import Interrupted, StopSignal
 
 if TYPE_CHECKING:
-    from ..options.config import RunConfig
-    from ..run.prepare import RunContext
+    from ..options.config import Config, RunConfig
+    from ..run.context import RunContext
     from ..tasks import Task
 
 DEFAULT = "dreambooth"
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
+def run(task: Task[Config], arguments: Sequence[str], stop: StopSignal) -> int:
     """Train as the flags say, or only say what that would take.
 
     Raises:
@@ -82,7 +82,7 @@ def run(task: Task, arguments: Sequence[str], stop: StopSignal) -> int:
         return 1
 
 
-def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
+def _train(task: Task[Config], config: Config, stop: StopSignal) -> int:
     context = _prepare(task, config)
     from ..checkpoints.run_dir import open_run
 
@@ -91,30 +91,33 @@ def _train(task: Task, config: RunConfig, stop: StopSignal) -> int:
     if not context.accelerator.is_main_process:
         return _run(context, _Narrator([]), stop)
     overwrite = config.overwrite_output_dir
-    with open_run(config.output_dir, resume=context.goes_on, overwrite=overwrite):
+    with open_run(config.output_dir, resume=context.continues_output_dir, overwrite=overwrite):
         return _run(context, _Narrator(_listeners(config)), stop)
 
 
-def _prepare(task: Task, config: RunConfig) -> RunContext:
+def _prepare(task: Task[Config], config: Config) -> RunContext[Config]:
     with uncollected(for_good=True):
         from ..run.prepare import prepare
 
         return prepare(task, config)
 
 
-def _say_notes(context: RunContext) -> None:
+def _say_notes(context: RunContext[Config]) -> None:
     """What will not happen although it was asked for."""
+    from ..data.dataset import Examples
+
     config, notes = context.config, context.config.notes()
     notes += context.task.notes(config, resolution=context.resolution)
     notes += context.examples.remarks
-    notes += [f"Held out: {said}" for said in getattr(context.held_out, "remarks", ())]
+    if isinstance(context.held_out, Examples):
+        notes += [f"Held out: {remark}" for remark in context.held_out.remarks]
     if config.resume_from_checkpoint and context.checkpoint is None:
         notes.append(f"`{config.output_dir}` holds no checkpoint, so the run starts at step 0.")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _plan(task: Task, config: RunConfig) -> int:
+def _plan(task: Task[Config], config: Config) -> int:
     context = _prepare(task, config.model_copy(update={"push_to_hub": False}))
     from .plan import make_plan
 
@@ -153,9 +156,9 @@ class _Narrator:
                 listener(event)
 
 
-def _run(context: RunContext, tell: _Narrator, stop: StopSignal) -> int:
+def _run(context: RunContext[Config], tell: _Narrator, stop: StopSignal) -> int:
     """Train; whatever goes wrong is said in the events before the process ends."""
-    from ..loop import train
+    from ..run.assemble import train
 
     try:
         train(context, tell, stop)
@@ -172,12 +175,23 @@ def _run(context: RunContext, tell: _Narrator, stop: StopSignal) -> int:
     return _publish(context, context.repository) if context.repository else 0
 
 
-def _publish(context: RunContext, repository: str) -> int:
+def _publish(context: RunContext[Config], repository: str) -> int:
     """Upload to the hub; the run is whole whether that works or not."""
+    from ..hub.model_card import write_card
     from ..hub.upload import upload
+    from ..run.assemble import recipe
 
+    config = context.config
     try:
-        upload(context, repository)
+        write_card(
+            config.output_dir,
+            repository,
+            base=context.base.name,
+            method=config.method,
+            recipe=recipe(context),
+            steps=config.max_train_steps,
+        )
+        upload(config, config.output_dir, repository)
     except Exception as error:  # of the hub, of its http library, of the system
         reason = explain(error, context.config)
         print(f"failed: the adapter is whole, but not uploaded: {reason}", file=sys.stderr)
@@ -186,7 +200,7 @@ def _publish(context: RunContext, repository: str) -> int:
     return 0
 
 
-def _task(word: str) -> Task:
+def _task(word: str) -> Task[Any]:
     from ..tasks import TASKS
 
     if word not in TASKS:

@@ -9,20 +9,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psutil
 import torch
 
-from ..checkpoints.sealed import LEAST_KEPT, is_kept
+from ..checkpoints.sealed import LEAST_KEPT
 from ..data.example import Example
-from ..engine.recorded import Replay
 from ..events.log import Event
-from ..loop import Trainer, step_size
-from ..run.prepare import RunContext
-from ..validation.validator import is_due
+from ..options.config import Config
+from ..run.assemble import build_trainer, intervals
+from ..run.context import RunContext
 
 WARM_UP, STEPS = 2, 3
 """First steps, which take longer (they are recorded), and those that are timed."""
@@ -64,7 +64,7 @@ class Plan:
         return "\n".join(f"{name:<{width}}  {text}" for name, text in self.lines.items())
 
 
-def make_plan(context: RunContext) -> Plan:
+def make_plan(context: RunContext[Config]) -> Plan:
     """Take a few steps of the run as it is configured, in a folder that vanishes."""
     config, trial, steps = context.config, _try(context), _steps(context)
     seconds = _seconds(context, trial)
@@ -81,16 +81,14 @@ def make_plan(context: RunContext) -> Plan:
     return Plan(whole, lines | _not_counted(context))
 
 
-def _try(context: RunContext) -> Trial:
+def _try(context: RunContext[Config]) -> Trial:
     """The run's own start, its first steps, a measurement and a checkpoint."""
     starting = time.time() - psutil.Process().create_time()
     first = context.start_step
     with TemporaryDirectory() as scratch:
         small = _small(context, Path(scratch))
-        trainer, encoding = _timed(Trainer, small, _unheard)
-        if trainer.replay:
-            trainer.replay = Replay(default=0)
-        _, measuring = _timed(trainer.measure, 0)  # where it is always due
+        trainer, encoding = _timed(partial(build_trainer, small, _unheard, eager_calls=0))
+        _, measuring = _timed(trainer.validate, 0)  # where it is always due
         taken = range(first + 1, first + WARM_UP + STEPS + 1)
         steps = [_timed(trainer.step, number)[1] for number in taken]
         _, saving = _timed(trainer.save, taken[-1])
@@ -100,14 +98,13 @@ def _try(context: RunContext) -> Trial:
     return Trial(starting, encoding * share, measuring, steps, saving, saved)
 
 
-def _small(context: RunContext, scratch: Path) -> RunContext:
+def _small(context: RunContext[Config], scratch: Path) -> RunContext[Config]:
     """The same on some of the pictures; all that it writes goes to `scratch`."""
-    places: dict[str, Any] = {"output_dir": scratch / "run", "cache_dir": scratch / "cache"}
-    if getattr(context.config, "with_prior_preservation", False):
-        places |= {"class_data_dir": None, "num_class_images": 1}
+    config = context.task.trial_config(context.config)
+    places = {"output_dir": scratch / "run", "cache_dir": scratch / "cache"}
     return replace(
         context,
-        config=context.config.model_copy(update=places),
+        config=config.model_copy(update=places),
         examples=context.examples[:: _every(context.examples)],
         held_out=context.held_out[:: _every(context.held_out)],
     )
@@ -127,19 +124,18 @@ def _unheard(event: Event) -> None:
     """Nobody is told of a trial."""
 
 
-def _steps(context: RunContext) -> range:
+def _steps(context: RunContext[Config]) -> range:
     """The steps that are left to do."""
     return range(context.start_step + 1, context.config.max_train_steps + 1)
 
 
-def _saves(context: RunContext) -> int:
-    config = context.config
-    return sum(is_kept(config, step, last=config.max_train_steps) for step in _steps(context))
+def _saves(context: RunContext[Config]) -> int:
+    return sum(map(intervals(context.config).saves, _steps(context)))
 
 
-def _seconds(context: RunContext, trial: Trial) -> dict[str, float]:
+def _seconds(context: RunContext[Config], trial: Trial) -> dict[str, float]:
     """What the run spends on what."""
-    due = sum(is_due(context.config, step) for step in (context.start_step, *_steps(context)))
+    due = sum(map(intervals(context.config).validates, (context.start_step, *_steps(context))))
     return {
         "to start": trial.starting,
         "to encode": trial.encoding,
@@ -149,7 +145,7 @@ def _seconds(context: RunContext, trial: Trial) -> dict[str, float]:
     }
 
 
-def _disk(context: RunContext, trial: Trial) -> str:
+def _disk(context: RunContext[Config], trial: Trial) -> str:
     kept = min(_saves(context), max(context.config.checkpoints_total_limit or math.inf, LEAST_KEPT))
     return (
         f"{_size(kept * trial.saved)}: {kept} checkpoints of {_size(trial.saved)}, "
@@ -157,19 +153,19 @@ def _disk(context: RunContext, trial: Trial) -> str:
     )
 
 
-def _epochs(context: RunContext, steps: int) -> float:
+def _epochs(context: RunContext[Config], steps: int) -> float:
     return (
         steps
-        * step_size(context)
+        * context.samples_per_step
         / context.task.samples_per_epoch(context.config, context.examples)
     )
 
 
-def _batch(context: RunContext) -> str:
+def _batch(context: RunContext[Config]) -> str:
     config, processes = context.config, context.accelerator.num_processes
     return (
-        f"{step_size(context)} samples a step: {processes} processes x {config.train_batch_size} x "
-        f"{config.gradient_accumulation_steps} accumulated"
+        f"{context.samples_per_step} samples a step: {processes} processes x "
+        f"{config.train_batch_size} x {config.gradient_accumulation_steps} accumulated"
     )
 
 
@@ -184,11 +180,9 @@ def _peak(device: torch.device) -> str:
     return f"{_size(most)} {of}; {_size(room)} are there"
 
 
-def _not_counted(context: RunContext) -> dict[str, str]:
-    if not getattr(context.config, "with_prior_preservation", False):
-        return {}
-    count = context.config.num_class_images
-    return {"not counted": f"making those of {count} pictures of the class that are missing"}
+def _not_counted(context: RunContext[Config]) -> dict[str, str]:
+    left_out = context.task.not_in_trial(context.config)
+    return {"not counted": left_out} if left_out else {}
 
 
 def _clock(seconds: float) -> str:

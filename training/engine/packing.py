@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
+PRIVATE = ("_reorder_convolution_weight", "_convolution_pointwise")
+"""Operations that torch does not promise to keep; without them nothing is packed."""
 ROOM = 1 << 29
 """Bytes of filters that are kept twice, at most."""
 IN_PLAIN: tuple[Any, ...] = ("none", [], "")
@@ -24,7 +26,10 @@ class Packing:
 
     def __init__(self) -> None:
         self._packed: dict[Any, tuple[Tensor, Tensor]] = {}
-        self._room = ROOM if torch.backends.mkldnn.is_available() else 0
+        is_possible = torch.backends.mkldnn.is_available() and all(
+            hasattr(mkldnn, name) for name in PRIVATE
+        )
+        self._room = ROOM if is_possible else 0
 
     def instead(self, func: Any, args: Sequence[Any], found: Any) -> tuple[Any, list[Any]] | None:
         """An operation and its arguments that give what `func` has `found`, in less time."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..latents.sampler import Batch
+from .eager import EagerEngine, StepResult
 from .packing import Packing
 from .recorder import (
     Recorder,
@@ -25,30 +27,62 @@ from .recorder import (
 
 Compute = Callable[[], Results]
 DEFAULT = 4
-"""So many calls are computed as usual first: a short run is over before a recording would pay."""
+"""So many calls are computed first: a short run is over before a recording would pay."""
+
+
+class RecordedEngine:
+    """Repeats the operations of `eager` from recordings, one for each form that batches take."""
+
+    def __init__(self, eager: EagerEngine, *, eager_calls: int = DEFAULT) -> None:
+        self.eager, self.replay = eager, Replay(eager_calls=eager_calls)
+
+    def step(self, batch: Batch) -> StepResult:
+        """The loss and gradients of one batch."""
+
+        def compute() -> Results:
+            result = self.eager.step(batch)
+            return [result.loss, *result.gradients]
+
+        # a recording holds Python's numbers as they were, so they are part of the form
+        form = (batch.regularizer_share, batch.mask is None, batch.control_image is None)
+        loss, *gradients = self.replay(batch.tensors(), compute, form=form)
+        assert loss is not None
+        return StepResult(loss, gradients)
+
+
+def try_recording() -> None:
+    """Record and repeat a product, so that what torch lacks shows before the first step."""
+    rows = torch.arange(6.0).view(2, 3)
+    expected: Results = [rows @ rows.T]
+    _, recording = record([rows], lambda: [rows @ rows.T], Packing())
+    if recording is None or not _agree(recording([rows]), expected):
+        raise RuntimeError("a recorded product is not the computed one")
 
 
 class Replay:
     """Computes tensors from `inputs`, from a recording once it has computed some of their shapes.
 
-    After the first calls with inputs of some shapes, computed as usual, one is recorded, the next
+    After the first calls with inputs of some shapes, all computed, one is recorded, the next
     computed both ways and compared, and from then on only the recording runs. Where that cannot be,
-    all is computed as usual.
+    all is computed.
     """
 
-    def __init__(self, *, default: int = DEFAULT) -> None:
-        self._usual = default
+    def __init__(self, *, eager_calls: int = DEFAULT) -> None:
+        self._eager_calls = eager_calls
         self._calls: Counter[Any] = Counter()
         self._recordings: dict[Any, Recording | None] = {}
         self._packing = Packing()
 
-    def __call__(self, inputs: Sequence[Tensor], compute: Compute) -> Results:
+    def __call__(
+        self, inputs: Sequence[Tensor], compute: Compute, *, form: Hashable = None
+    ) -> Results:
         """What `compute` returns: by nothing but operations on `inputs`, which are others at every
-        call, and on other tensors, which stay where they are.
+        call, and on other tensors, which stay where they are. All that it takes from Python beside
+        them is in `form`.
         """
-        form = tuple(map(form_of, inputs))
+        form = (form, *map(form_of, inputs))
         self._calls[form] += 1
-        if self._calls[form] == self._usual + 1:
+        if self._calls[form] == self._eager_calls + 1:
             results, self._recordings[form] = record(inputs, compute, self._packing)
             return results
         recording = self._recordings.get(form)

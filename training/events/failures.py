@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError
-
-from .oom_hints import oom_hint
 
 if TYPE_CHECKING:
     from ..options.config import RunConfig
@@ -32,23 +32,28 @@ def explain(error: Exception, config: RunConfig) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def check_finite(what: str, value: float, *, step: int, rate: float) -> None:
-    """Stop before a number that is none gets into what is learned.
+def check_finite(quantity: str, value: float, *, step: int, learning_rate: float) -> None:
+    """Stop before a number that is not finite gets into the parameters.
 
     Raises:
         FloatingPointError: `value` is not finite.
     """
     if not math.isfinite(value):
         raise FloatingPointError(
-            f"the {what} became {value} at step {step}; lower --learning_rate (it was {rate:g})"
+            f"the {quantity} became {value} at step {step}; "
+            f"lower --learning_rate (it was {learning_rate:g})"
         )
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether the device's memory or the computer's ran out."""
-    known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    signs = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
-    return known or any(sign in str(error) for sign in signs)
+    is_typed = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    signs = (
+        "DefaultCPUAllocator: can't allocate memory",
+        "std::bad_alloc",
+        "MPS backend out of memory",
+    )
+    return is_typed or any(sign in str(error) for sign in signs)
 
 
 def is_lost_peer(error: Exception) -> bool:
@@ -57,6 +62,64 @@ def is_lost_peer(error: Exception) -> bool:
         return True
     signs = ("gloo", "Connection closed by peer", "Connection reset by peer")
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+@dataclass(frozen=True)
+class OomHint:
+    """A `switch` that lowers the peak of memory by the share `saves`, while it `is_open`."""
+
+    saves: float
+    switch: Callable[[RunConfig], str]
+    is_open: Callable[[RunConfig], bool]
+
+
+OOM_HINTS = {
+    "gradient_checkpointing": OomHint(
+        0.473,
+        lambda config: "--gradient_checkpointing",
+        lambda config: not config.gradient_checkpointing,
+    ),
+    "train_batch_size": OomHint(
+        0.492,
+        lambda config: (
+            "--train_batch_size 1 --gradient_accumulation_steps "
+            f"{config.train_batch_size * config.gradient_accumulation_steps}"
+        ),
+        lambda config: config.train_batch_size > 1,
+    ),
+    "attention": OomHint(
+        0.604,
+        lambda config: "--attention sdpa",
+        lambda config: config.attention == "math",
+    ),
+    "mixed_precision": OomHint(
+        0.499,
+        lambda config: "--mixed_precision bf16",
+        lambda config: config.mixed_precision in (None, "no"),
+    ),
+    "resolution": OomHint(
+        0.490,
+        lambda config: "half the --resolution",
+        lambda config: True,
+    ),
+}
+"""Each alone, of the peak of a step: Stable Diffusion 1.5's UNet, HRA of rank 8, float32, batch 4
+at 512 pixels, 9.36 GiB. Counted by `python -m benchmarks.memory_switches`.
+
+Latents and prompts are cached in any case, so that neither autoencoder nor text encoder is there;
+8-bit optimizers save next to nothing where only an adapter is learned.
+"""
+
+
+def oom_hint(config: RunConfig) -> str:
+    """One clause that names the switches that are still off, the most helpful first."""
+    still_off = [hint for hint in OOM_HINTS.values() if hint.is_open(config)]
+    ordered = sorted(still_off, key=lambda hint: -hint.saves)
+    switches = ", ".join(f"{hint.switch(config)} (saves {hint.saves:.0%})" for hint in ordered)
+    return (
+        f"these help, the most first: {switches}; go on with --resume_from_checkpoint latest, "
+        "or afresh with another precision or resolution"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orthodiff.components.registry import components_in
 
-from ..checkpoints.manager import describe
+from ..checkpoints.recipe import Recipe
 from ..events.history import History, read_history
-
-if TYPE_CHECKING:
-    from ..run.prepare import RunContext
 
 CARD = "README.md"
 PAGE = """# {name}
@@ -37,34 +33,35 @@ The whole of it is in `config.yaml`.
 """
 
 
-def write_card(context: RunContext, repository: str) -> None:
-    """Write `README.md` into the finished run's folder, with what the hub sorts pages by."""
+def write_card(
+    folder: Path, repository: str, *, base: str, method: str, recipe: Recipe, steps: int
+) -> None:
+    """Write `README.md` into the finished run's `folder`, with what the hub sorts pages by."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    config, folder = context.config, context.config.output_dir
     history = read_history(folder)
-    recipe = describe(context, steps=config.max_train_steps, seconds=history.seconds or 0.0)
-    is_local = Path(context.base.name).exists()
-    about = ModelCardData(
-        base_model=None if is_local else context.base.name,
+    metadata = recipe.metadata(steps=steps, seconds=history.seconds or 0.0)
+    is_local = Path(base).exists()
+    card_data = ModelCardData(
+        base_model=None if is_local else base,
         pipeline_tag="text-to-image",
-        tags=["orthodiff", "text-to-image", config.method, *components_in(folder)],
-        instance_prompt=recipe.get("instance_prompt"),
+        tags=["orthodiff", "text-to-image", method, *components_in(folder)],
+        instance_prompt=metadata.get("instance_prompt"),
     )
     page = PAGE.format(
         name=repository.rpartition("/")[2],
-        method=config.method.upper(),
-        base=Path(context.base.name).name if is_local else context.base.name,
-        steps=config.max_train_steps,
+        method=method.upper(),
+        base=Path(base).name if is_local else base,
+        steps=steps,
         pictures=_pictures(history),
-        prompt=recipe.get("instance_prompt") or "...",
-        recipe="\n".join(f"- {name}: {value}" for name, value in recipe.items() if value),
+        prompt=metadata.get("instance_prompt") or "...",
+        recipe="\n".join(f"- {name}: {value}" for name, value in metadata.items() if value),
     )
-    ModelCard(f"---\n{about}\n---\n\n{page}").save(folder / CARD)
+    ModelCard(f"---\n{card_data}\n---\n\n{page}").save(folder / CARD)
 
 
 def _pictures(history: History) -> str:
-    """The newest validation pictures under their prompts."""
+    """The newest validation images under their prompts."""
     if not history.samples:
         return "No validation pictures were made."
     newest = history.samples[-1]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError, first_line
 
 from ..options import HubOptions
-from .model_card import CARD, write_card
-
-if TYPE_CHECKING:
-    from ..run.prepare import RunContext
+from .model_card import CARD
 
 UPLOADED = [
     *("adapter_*", "hint_encoder.safetensors", "control.json", "tokens*", "text_encoder*/*"),
@@ -40,15 +36,14 @@ def open_repository(options: HubOptions, output_dir: Path) -> str | None:
         ) from error
 
 
-def upload(context: RunContext, repository: str) -> None:
-    """Upload the finished run with a page about it, its checkpoints left out."""
+def upload(options: HubOptions, folder: Path, repository: str) -> None:
+    """Upload a finished run's `folder`, its checkpoints left out."""
     from huggingface_hub import upload_folder
 
-    write_card(context, repository)
     upload_folder(
         repo_id=repository,
-        folder_path=context.config.output_dir,
-        token=_token(context.config),
+        folder_path=folder,
+        token=_token(options),
         commit_message="End of training",
         allow_patterns=UPLOADED,
     )

@@ -9,7 +9,7 @@ processes and accumulated batches.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import chain
 
@@ -29,7 +29,8 @@ class Batch:
 
     Clean `latents` and `noise` are `(B, C, h, w)`, `timesteps` `(B,)`. `weights` `(B,)` say how
     much each error counts in the step's loss, a sum. `mask` `(B, 1, h, w)` is 1 where the loss
-    counts fully, `control_image` `(B, 3, H, W)` in 0..1.
+    counts fully, `control_image` `(B, 3, H, W)` in 0..1. `regularizer_share` is this batch's part
+    of what the adapters' method adds to the loss once a step.
     """
 
     latents: Tensor
@@ -40,6 +41,7 @@ class Batch:
     prompts: tuple[str, ...]
     mask: Tensor | None = None
     control_image: Tensor | None = None
+    regularizer_share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -81,6 +83,7 @@ class Batch:
             prompts=self.prompts,
             mask=None if self.mask is None else self.mask.to(device),
             control_image=None if self.control_image is None else self.control_image.to(device),
+            regularizer_share=self.regularizer_share,
         )
 
 
@@ -190,7 +193,8 @@ def step_batches(
         for stream in streams
         for position in range(first, first + share)
     ]
-    return pack(parts, most=most)
+    batches = pack(parts, most=most)
+    return [replace(batch, regularizer_share=1 / len(batches)) for batch in batches]
 
 
 def pack(parts: Sequence[Batch], *, most: int) -> list[Batch]:

@@ -3,50 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from orthodiff.control import Condition
+from orthodiff.models import Base
+
+from ..data.captions import CaptionRules
 from ..data.example import Example
-from ..run.prepare import RunContext
-from .cache import Cache, default_cache
+from ..data.views import Views
+from .cache import Cache
 from .encode import encode
 from .sampler import Stream
 
 
-def make_streams(context: RunContext) -> list[Stream]:
-    """The examples, and with prior preservation those of the class; all encoded.
+@dataclass(frozen=True)
+class StreamSettings:
+    """What all streams of a run have in common.
 
-    The main process makes what is missing first, the others find it in the cache.
+    `unit` is how many samples of a stream one optimizer step sees, over all processes.
     """
-    with context.accelerator.main_process_first():
-        streams = [make_stream(context, "subject", context.examples)]
-        prior = context.task.prior_examples(
-            context.config, context.base, resolution=context.resolution
-        )
-        if prior:
-            streams.append(
-                make_stream(context, "class", prior, weight=context.config.prior_loss_weight)
-            )
-    return streams
+
+    views: Views
+    captions: CaptionRules
+    cache_dir: Path
+    seed: int
+    unit: int
+    noise_offset: float = 0.0
+    condition: Condition | None = None
 
 
 def make_stream(
-    context: RunContext, name: str, examples: Sequence[Example], *, weight: float = 1.0
+    base: Base,
+    name: str,
+    examples: Sequence[Example],
+    settings: StreamSettings,
+    *,
+    weight: float = 1.0,
 ) -> Stream:
-    """A stream over `examples`, encoded as the run's settings say."""
-    config, base = context.config, context.base
+    """A stream over `examples`, encoded as the `settings` say."""
     encoded = encode(
         base,
         examples,
-        views=config.views(context.resolution, factor=base.factor, seed=config.seed),
-        captions=config.caption_rules(seed=config.seed),
-        cache=Cache((config.cache_dir or default_cache()) / "encoded"),
-        condition=context.task.condition(config),
+        views=settings.views,
+        captions=settings.captions,
+        cache=Cache(settings.cache_dir / "encoded"),
+        condition=settings.condition,
     )
-    share = config.train_batch_size * config.gradient_accumulation_steps
     return Stream(
         name,
         encoded,
-        config.seed,
-        unit=share * context.accelerator.num_processes,
+        settings.seed,
+        unit=settings.unit,
         weight=weight,
-        noise_offset=config.noise_offset,
+        noise_offset=settings.noise_offset,
     )

@@ -1,4 +1,4 @@
-"""The optimizers and the course of the learning rate."""
+"""The optimizers and the schedule of the learning rate."""
 
 from __future__ import annotations
 
@@ -13,83 +13,87 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from orthodiff.errors import UserError
 
-from ..options.config import RunConfig
+from ..options import OptimiseOptions
 from .muon import Muon
 
 OF_ADAMW = ("tokens", "hint_encoder")
-"""Parts that muon leaves to AdamW: words are no matrices, and hints learn no faster by it."""
+"""Components that muon leaves to AdamW: words are no matrices, and hints learn no faster by it."""
 Groups = list[dict[str, Any]]
-"""What torch's optimizers take: the `params` of a `part` with the rate `lr` of their own."""
+"""What torch's optimizers take: the `params` of a component (`part`) with their own `lr`."""
 
 
 def make_optimizer(
-    config: RunConfig, parameters: Mapping[str, Sequence[nn.Parameter]], *, processes: int = 1
+    options: OptimiseOptions,
+    parameters: Mapping[str, Sequence[nn.Parameter]],
+    learning_rates: Mapping[str, float],
+    *,
+    processes: int = 1,
 ) -> Optimizer:
-    """The configured optimizer over the parameters of every part of what is learned.
+    """The configured optimizer over the parameters of every component, each at its peak rate.
 
     Raises:
         UserError: it needs a package that is not installed.
     """
-    times = config.gradient_accumulation_steps * config.train_batch_size * processes
+    samples = options.gradient_accumulation_steps * options.train_batch_size * processes
     groups = [
         {
-            "part": part,
+            "part": component,
             "params": list(own),
-            "lr": config.rate_for(part) * (times if config.scale_lr else 1),
+            "lr": learning_rates[component] * (samples if options.scale_lr else 1),
         }
-        for part, own in parameters.items()
+        for component, own in parameters.items()
     ]
-    return OPTIMIZERS[config.optimizer](config, groups)
+    return OPTIMIZERS[options.optimizer](options, groups)
 
 
-def make_lr_scheduler(config: RunConfig, optimizer: Optimizer) -> LRScheduler:
-    """The course of the rate, stepped once per optimizer step; schedule-free has its own."""
+def make_lr_scheduler(options: OptimiseOptions, optimizer: Optimizer) -> LRScheduler:
+    """diffusers' schedule, stepped once per optimizer step; schedule-free has its own."""
     from diffusers.optimization import get_scheduler
 
     return get_scheduler(
-        "constant" if config.optimizer == "schedulefree" else config.lr_scheduler,
+        "constant" if options.optimizer == "schedulefree" else options.lr_scheduler,
         optimizer=optimizer,
-        num_warmup_steps=config.lr_warmup_steps,
-        num_training_steps=config.max_train_steps,
-        num_cycles=config.lr_num_cycles,
-        power=config.lr_power,
+        num_warmup_steps=options.lr_warmup_steps,
+        num_training_steps=options.max_train_steps,
+        num_cycles=options.lr_num_cycles,
+        power=options.lr_power,
     )
 
 
-def follow(rates: LRScheduler) -> None:
-    """Set the rate of the next step anew: a longer run's course is another, from here on.
+def refresh_learning_rates(lr_scheduler: LRScheduler) -> None:
+    """Set the learning rate of the next step anew: in a longer run the schedule is another.
 
-    Where the course is the same, so are the bits.
+    Where the schedule is the same, so are the bits.
     """
-    lambdas = rates.lr_lambdas  # type: ignore[attr-defined]
-    for group, peak, course in zip(
-        rates.optimizer.param_groups, rates.base_lrs, lambdas, strict=True
+    factors = lr_scheduler.lr_lambdas  # type: ignore[attr-defined]
+    for group, peak, factor in zip(
+        lr_scheduler.optimizer.param_groups, lr_scheduler.base_lrs, factors, strict=True
     ):
-        group["lr"] = peak * course(rates.last_epoch)
+        group["lr"] = peak * factor(lr_scheduler.last_epoch)
 
 
-def rate_of(optimizer: Optimizer) -> float:
-    """The rate of the next step; Prodigy's is its own estimate times the schedule's."""
+def learning_rate_of(optimizer: Optimizer) -> float:
+    """The learning rate of the next step; Prodigy's is its own estimate times the schedule's."""
     group = optimizer.param_groups[0]
     return float(group["lr"] * group.get("d", 1.0))
 
 
-def check_optimizer(config: RunConfig) -> None:
+def check_optimizer(options: OptimiseOptions) -> None:
     """Refuse early what would fail later.
 
     Raises:
         UserError: the optimizer needs a package that is not installed.
     """
-    if config.optimizer in EXTRAS:
-        _package(config.optimizer)
+    if options.optimizer in EXTRAS:
+        _package(options.optimizer)
 
 
-def _adamw(config: RunConfig, groups: Groups) -> Optimizer:
+def _adamw(options: OptimiseOptions, groups: Groups) -> Optimizer:
     fused = groups[0]["params"][0].device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(groups, fused=fused, **_adam_settings(config))
+    return torch.optim.AdamW(groups, fused=fused, **_adam_settings(options))
 
 
-def _muon(config: RunConfig, groups: Groups) -> Optimizer:
+def _muon(options: OptimiseOptions, groups: Groups) -> Optimizer:
     """Muon for the matrices of adapters, AdamW for words, hint encoders and scales."""
     divided = [
         {**group, "params": params, "is_matrices": is_matrices}
@@ -97,44 +101,44 @@ def _muon(config: RunConfig, groups: Groups) -> Optimizer:
         for is_matrices in (True, False)
         if (params := [p for p in group["params"] if _is_matrix(p, group) == is_matrices])
     ]
-    return Muon(divided, **_adam_settings(config))
+    return Muon(divided, **_adam_settings(options))
 
 
 def _is_matrix(parameter: nn.Parameter, group: Mapping[str, Any]) -> bool:
     return parameter.ndim > 1 and group["part"] not in OF_ADAMW
 
 
-def _adamw_8bit(config: RunConfig, groups: Groups) -> Optimizer:
-    return _package("adamw8bit").optim.AdamW8bit(groups, **_adam_settings(config))
+def _adamw_8bit(options: OptimiseOptions, groups: Groups) -> Optimizer:
+    return _package("adamw8bit").optim.AdamW8bit(groups, **_adam_settings(options))
 
 
-def _prodigy(config: RunConfig, groups: Groups) -> Optimizer:
-    """Prodigy (Mishchenko & Defazio, 2306.06101), as its authors advise for diffusion models."""
+def _prodigy(options: OptimiseOptions, groups: Groups) -> Optimizer:
+    """Prodigy (arXiv:2306.06101), as its authors advise for diffusion models."""
     return _package("prodigy").Prodigy(
         groups,
         decouple=True,
         use_bias_correction=True,
         safeguard_warmup=True,
-        **_adam_settings(config),
+        **_adam_settings(options),
     )
 
 
-def _schedule_free(config: RunConfig, groups: Groups) -> Optimizer:
-    """Schedule-free AdamW (Defazio et al., 2405.15682); it warms up by itself."""
+def _schedule_free(options: OptimiseOptions, groups: Groups) -> Optimizer:
+    """Schedule-free AdamW (Defazio et al., arXiv:2405.15682); it warms up by itself."""
     return _package("schedulefree").AdamWScheduleFree(
-        groups, warmup_steps=config.lr_warmup_steps, **_adam_settings(config)
+        groups, warmup_steps=options.lr_warmup_steps, **_adam_settings(options)
     )
 
 
-def _adam_settings(config: RunConfig) -> dict[str, Any]:
+def _adam_settings(options: OptimiseOptions) -> dict[str, Any]:
     return {
-        "betas": (config.adam_beta1, config.adam_beta2),
-        "weight_decay": config.adam_weight_decay,
-        "eps": config.adam_epsilon,
+        "betas": (options.adam_beta1, options.adam_beta2),
+        "weight_decay": options.adam_weight_decay,
+        "eps": options.adam_epsilon,
     }
 
 
-OPTIMIZERS: dict[str, Callable[[RunConfig, Groups], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[OptimiseOptions, Groups], Optimizer]] = {
     "adamw": _adamw,
     "muon": _muon,
     "adamw8bit": _adamw_8bit,

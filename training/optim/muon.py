@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 RMS = 0.2
-"""Root mean square of a full step at rate 1; AdamW's steps are about as large (2502.16982)."""
+"""Root mean square of a full step at learning rate 1; AdamW's steps are about as large
+(arXiv:2502.16982)."""
 RANK_TOLERANCE = 1e-6
 """Share of the largest singular value below which a direction is rounding, and stands still."""
 
@@ -18,8 +19,8 @@ RANK_TOLERANCE = 1e-6
 class Muon(torch.optim.AdamW):
     """Muon for groups with `is_matrices`, AdamW for the others.
 
-    A step is `rate * 0.2 sqrt(max(m, n)) U V^T` for a momentum `U S V^T` (m, n), Nesterov's, with
-    AdamW's first decay (0.9 learns faster in short runs than the usual 0.95). The factor is exact,
+    A step is `lr * 0.2 sqrt(max(m, n)) U V^T` for a momentum `U S V^T` (m, n), Nesterov's, with
+    AdamW's first decay (0.9 learns faster in short runs than the common 0.95). The factor is exact,
     from the smaller Gram matrix in float64; all matrices of one shape share one call. Kernels
     (out, in, h, w) count as matrices (out, in h w).
     """
@@ -33,12 +34,12 @@ class Muon(torch.optim.AdamW):
         return super().step(closure)  # passes over what has no gradient
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        rate, (decay, _) = group["lr"], group["betas"]
+        learning_rate, (decay, _) = group["lr"], group["betas"]
         for matrices in _by_shape(group["params"]):
             directions = torch.stack([self._direction(matrix, decay) for matrix in matrices])
-            size = rate * RMS * max(directions.shape[1:]) ** 0.5
+            size = learning_rate * RMS * max(directions.shape[1:]) ** 0.5
             for matrix, factor in zip(matrices, orthogonal_factor(directions), strict=True):
-                matrix.mul_(1 - rate * group["weight_decay"])
+                matrix.mul_(1 - learning_rate * group["weight_decay"])
                 matrix.add_(factor.view_as(matrix), alpha=-size)
                 matrix.grad = None
 
@@ -54,11 +55,11 @@ class Muon(torch.optim.AdamW):
 
 
 def _by_shape(parameters: Iterable[nn.Parameter]) -> Iterable[list[nn.Parameter]]:
-    found: dict[Any, list[nn.Parameter]] = defaultdict(list)
+    groups: dict[Any, list[nn.Parameter]] = defaultdict(list)
     for parameter in parameters:
         if parameter.grad is not None:
-            found[parameter.shape, parameter.device].append(parameter)
-    return found.values()
+            groups[parameter.shape, parameter.device].append(parameter)
+    return groups.values()
 
 
 def orthogonal_factor(matrices: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from . import (
     ModelOptions,
     ObjectiveOptions,
     OptimiseOptions,
+    SourceOptions,
     ValidationOptions,
     harmful_fields,
     merged,
@@ -52,6 +53,7 @@ class RunConfig(
     OptimiseOptions,
     AdapterOptions,
     DataOptions,
+    SourceOptions,
     ModelOptions,
 ):
     """What every task can be told; of the groups above, the last heads the help."""

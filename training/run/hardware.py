@@ -1,4 +1,4 @@
-"""What the device is told: kernels of attention, memory layout, compilation, precision."""
+"""How the device is set up: kernels of attention, memory layout, compilation, precision."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def set_up(options: MemoryOptions, denoiser: Any) -> None:
         denoiser.enable_gradient_checkpointing()
     if options.attention == "xformers":
         denoiser.enable_xformers_memory_efficient_attention()
-    if options.channels_last or replays(options, denoiser.device):
+    if options.channels_last or records(options, denoiser.device):
         denoiser.to(memory_format=torch.channels_last)
     if options.torch_compile:
         denoiser.compile()
 
 
-def replays(options: MemoryOptions, device: torch.device) -> bool:
+def records(options: MemoryOptions, device: torch.device) -> bool:
     """Whether steps are to run from a recording: packed filters want channels last."""
     return options.replay and device.type == "cpu"
 
 
-def attending(attention: str) -> AbstractContextManager[None]:
+def attention_kernel(attention: str) -> AbstractContextManager[None]:
     """Within the block torch's attention uses only the kernel asked for."""
     return sdpa_kernel(KERNELS[attention]) if attention in KERNELS else nullcontext()
 
@@ -79,7 +79,7 @@ def _check_xformers(device: torch.device) -> None:
 def _try_kernel(attention: str, device: torch.device, dtype: torch.dtype) -> None:
     query = torch.zeros(1, 2, 16, 32, device=device, dtype=dtype)
     try:
-        with attending(attention):
+        with attention_kernel(attention):
             nn.functional.scaled_dot_product_attention(query, query, query)
     except RuntimeError as error:
         name = str(dtype).removeprefix("torch.")

@@ -3,78 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from orthodiff.devices import DTYPES
 from orthodiff.errors import UserError
-from orthodiff.evaluation.metrics import Scorer
 from orthodiff.models import Base, load_base
 
 from ..checkpoints.run_dir import check_output
 from ..checkpoints.sealed import find_checkpoint, load_checkpoint
 from ..data.check import in_sight
 from ..data.dataset import Examples
-from ..data.example import Example
 from ..data.provenance import check_provenance, provenance_of
 from ..events.signals import is_launched
 from ..events.trackers import check_log
 from ..hub.upload import open_repository
 from ..latents.cache import check_cache, default_cache
 from ..optim.build import check_optimizer
-from ..options.config import RunConfig
+from ..options.config import Config, RunConfig
 from ..tasks import Task
 from ..tasks.tokenizers import set_tokenizers
 from ..validation.scores import open_scorer
+from .context import RunContext, is_of_run
 from .hardware import check_hardware
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 PATIENCE = timedelta(hours=3)
 """How long processes wait for the main one, which alone makes class pictures and encodes."""
 
 
-@dataclass(frozen=True)
-class RunContext:
-    """The pieces of a run, the base still unadapted.
-
-    On `held_out` examples is only measured; `scorer` judges pictures, `checkpoint` is what to go
-    on from, where there is one. `provenance` is what else than settings decides the run's end.
-    """
-
-    task: Task
-    config: Any
-    accelerator: Accelerator
-    base: Base
-    num_parameters: int
-    examples: Examples
-    held_out: Sequence[Example]
-    scorer: Scorer | None
-    checkpoint: Mapping[str, Any] | None
-    repository: str | None
-    provenance: Mapping[str, Any]
-
-    @property
-    def resolution(self) -> int:
-        return self.config.resolution or self.base.recommended.resolution
-
-    @property
-    def start_step(self) -> int:
-        return int(self.checkpoint["step"]) if self.checkpoint else 0
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the checkpoint is of the very run in the output folder."""
-        return _is_of_run(self.config, self.checkpoint)
-
-
-def prepare(task: Task, config: RunConfig) -> RunContext:
+def prepare(task: Task[Config], config: Config) -> RunContext[Config]:
     """Load and check everything.
 
     Raises:
@@ -84,8 +45,8 @@ def prepare(task: Task, config: RunConfig) -> RunContext:
     from accelerate.utils import InitProcessGroupKwargs
 
     checkpoint = _checkpoint(config)
-    goes_on = _is_of_run(config, checkpoint)
-    check_output(config.output_dir, resume=goes_on, overwrite=config.overwrite_output_dir)
+    continues = is_of_run(config, checkpoint)
+    check_output(config.output_dir, resume=continues, overwrite=config.overwrite_output_dir)
     task.check(config)
     examples = task.examples(config).drawn(config.max_train_samples, seed=config.seed)
     held_out = task.held_out(config)
@@ -111,10 +72,9 @@ def prepare(task: Task, config: RunConfig) -> RunContext:
     resolution = config.resolution or base.recommended.resolution
     _check_resolution(resolution, base)
     views = config.views(resolution, factor=base.factor, seed=config.seed)
-    skips = getattr(config, "skip_bad_files", False)
-    examples = in_sight(examples, views, skip_bad_files=skips)
+    examples = in_sight(examples, views, skip_bad_files=config.skip_bad_files)
     if isinstance(held_out, Examples):
-        held_out = in_sight(held_out, views, skip_bad_files=skips)
+        held_out = in_sight(held_out, views, skip_bad_files=config.skip_bad_files)
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
     provenance = provenance_of(config, accelerator, base, examples, task.prior_given(config))
@@ -151,7 +111,7 @@ def check_extras(config: RunConfig) -> None:
     check_log(config)
 
 
-def _check_fit(task: Task, config: RunConfig, base: Base) -> int:
+def _check_fit(task: Task[Config], config: Config, base: Base) -> int:
     """Try the adapter on and take it off again; its number of parameters."""
     adapter_set = task.attach(config, base)
     count = adapter_set.num_parameters
@@ -170,15 +130,9 @@ def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
     return state
 
 
-def _is_of_run(config: RunConfig, checkpoint: Mapping[str, Any] | None) -> bool:
-    if checkpoint is None:
-        return False
-    return bool(checkpoint["folder"].resolve().parent == config.output_dir.resolve())
-
-
 def _check_unfinished(config: RunConfig, checkpoint: Mapping[str, Any]) -> None:
     done = checkpoint["step"]
-    if done >= config.max_train_steps + _is_of_run(config, checkpoint):
+    if done >= config.max_train_steps + is_of_run(config, checkpoint):
         raise UserError(
             f"The checkpoint of step {done} is already at the end of `max_train_steps` "
             f"{config.max_train_steps}. Ask for more steps, or resume from an earlier checkpoint."

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic
 
 from torch import Tensor
 
 from ..data.dataset import Examples
-from ..options.config import RunConfig
+from ..options.config import Config
 
 if TYPE_CHECKING:
     from orthodiff.components.adapter_set import AdapterSet
@@ -22,20 +22,19 @@ if TYPE_CHECKING:
     from ..latents.sampler import Batch
 
 
-class Task(ABC):
+class Task(ABC, Generic[Config]):
     """A kind of training; it has no state, so that one object serves every run.
 
-    `config` is the class of its configuration (whose docstring heads the help), and every
-    `config` argument below is one of these.
+    `config` is the class of its configuration, whose docstring heads the help.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    config: ClassVar[type[RunConfig]]
+    config: type[Config]
     has_subject: ClassVar[bool] = True
     """Whether images are to look like those that are learned from."""
 
-    def check(self, config: Any) -> None:
+    def check(self, config: Config) -> None:
         """Look at what else the run needs than its `examples`.
 
         Raises:
@@ -44,22 +43,22 @@ class Task(ABC):
         return
 
     @abstractmethod
-    def examples(self, config: Any) -> Examples:
+    def examples(self, config: Config) -> Examples:
         """What the run learns from, looked at before the base is loaded.
 
         Raises:
             UserError: there is nothing, or some cannot be used (named).
         """
 
-    def notes(self, config: Any, *, resolution: int) -> list[str]:
+    def notes(self, config: Config, *, resolution: int) -> list[str]:
         """What will be done otherwise than may be thought, one sentence each."""
         return []
 
-    def samples_per_epoch(self, config: Any, examples: Examples) -> int:
+    def samples_per_epoch(self, config: Config, examples: Examples) -> int:
         """How many samples one pass over the `examples` sees."""
         return examples.samples_per_epoch
 
-    def held_out(self, config: Any) -> Sequence[Example]:
+    def held_out(self, config: Config) -> Sequence[Example]:
         """The images of `validation_data_dir`, read as the training's are.
 
         Raises:
@@ -67,20 +66,32 @@ class Task(ABC):
         """
         return []
 
-    def prior_examples(self, config: Any, base: Base, *, resolution: int) -> Sequence[Example]:
+    def prior_examples(self, config: Config, base: Base, *, resolution: int) -> Sequence[Example]:
         """What the run must not unlearn, made with the unadapted `base` if need be."""
         return []
 
-    def prior_given(self, config: Any) -> Sequence[Path]:
+    def prior_weight(self, config: Config) -> float:
+        """The weight of their loss."""
+        return 1.0
+
+    def prior_given(self, config: Config) -> Sequence[Path]:
         """The images among them that the user gave."""
         return []
 
-    def condition(self, config: Any) -> Condition | None:
+    def trial_config(self, config: Config) -> Config:
+        """The same with as little of what the run makes first as a dry run can measure."""
+        return config
+
+    def not_in_trial(self, config: Config) -> str | None:
+        """What a dry run therefore does not measure."""
+        return None
+
+    def condition(self, config: Config) -> Condition | None:
         """The kind of maps that it learns to follow."""
         return None
 
     @abstractmethod
-    def attach(self, config: Any, base: Base) -> AdapterSet:
+    def attach(self, config: Config, base: Base) -> AdapterSet:
         """Put what is learned into `base`, at its start; same seed, same start.
 
         Raises:
@@ -96,11 +107,11 @@ class Task(ABC):
         """The adapted UNet's output `(B, C, h, w)` for the batch's noisy latents."""
 
     def steering(
-        self, config: Any, adapter_set: AdapterSet, request: GenerateRequest
+        self, config: Config, adapter_set: AdapterSet, request: GenerateRequest
     ) -> Steering | None:
         """What steers the validation images of a resolved `request` beside their prompts."""
         return None
 
     @abstractmethod
-    def describe(self, config: Any) -> dict[str, str]:
+    def describe(self, config: Config) -> dict[str, str]:
         """What the file of the adapter says about its task."""

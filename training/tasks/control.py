@@ -125,7 +125,7 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
         return self
 
 
-class ControlTask(Task):
+class ControlTask(Task[ControlConfig]):
     name = "control"
     summary = "teach a base model to follow maps: edges, scribbles, segmentation, ..."
     config = ControlConfig

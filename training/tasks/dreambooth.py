@@ -63,7 +63,7 @@ class DreamBoothConfig(RunConfig, TextOptions, PriorOptions, SubjectOptions, Mod
         return self
 
 
-class DreamBooth(Task):
+class DreamBooth(Task[DreamBoothConfig]):
     name = "dreambooth"
     summary = "personalise a base model on a handful of images of one subject"
     config = DreamBoothConfig
@@ -99,10 +99,23 @@ class DreamBooth(Task):
             return []
         return class_examples(config, base, resolution=resolution)
 
+    def prior_weight(self, config: DreamBoothConfig) -> float:
+        return config.prior_loss_weight
+
     def prior_given(self, config: DreamBoothConfig) -> Sequence[Path]:
         from .prior import given_pictures
 
         return given_pictures(config) if config.with_prior_preservation else []
+
+    def trial_config(self, config: DreamBoothConfig) -> DreamBoothConfig:
+        if not config.with_prior_preservation:
+            return config
+        return config.model_copy(update={"class_data_dir": None, "num_class_images": 1})
+
+    def not_in_trial(self, config: DreamBoothConfig) -> str | None:
+        if not config.with_prior_preservation:
+            return None
+        return f"making those of {config.num_class_images} pictures of the class that are missing"
 
     def attach(self, config: DreamBoothConfig, base: Base) -> AdapterSet:
         generator = torch.Generator().manual_seed(config.seed)

@@ -1,4 +1,4 @@
-"""How much pictures made on the way look like the subject, and show what their prompts say."""
+"""How much validation images look like the subject, and show what their prompts say."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PHOTOS = 16
 
 
 class ValidationScorer:
-    """Scores pictures against photos of the subject, if there is one, and their prompts."""
+    """Scores images against photos of the subject, if there is one, and their prompts."""
 
     def __init__(
         self, scorer: Scorer, photos: Sequence[Image.Image], *, instance_prompt: str
@@ -32,14 +32,14 @@ class ValidationScorer:
         self.phrase = phrase_of(instance_prompt)
 
     def similarities(
-        self, pictures: Sequence[Image.Image], prompts: Sequence[str]
+        self, images: Sequence[Image.Image], prompts: Sequence[str]
     ) -> tuple[float | None, float]:
-        """Subject and prompt similarity, each in [-1, 1]; photos are seen at the pictures' size."""
-        photos = [square(photo, min(pictures[0].size)) for photo in self.photos[:PHOTOS]]
-        words = [self._in_class_words(prompt) for prompt in prompts]
+        """Subject and prompt similarity, each in [-1, 1]; photos are scaled to the images' size."""
+        photos = [square(photo, min(images[0].size)) for photo in self.photos[:PHOTOS]]
+        phrases = [self._in_class_words(prompt) for prompt in prompts]
         return (
-            subject_similarity(self.scorer, pictures, photos) if photos else None,
-            prompt_similarity(self.scorer, pictures, words),
+            subject_similarity(self.scorer, images, photos) if photos else None,
+            prompt_similarity(self.scorer, images, phrases),
         )
 
     def _in_class_words(self, prompt: str) -> str:
@@ -47,13 +47,13 @@ class ValidationScorer:
         return with_class(prompt.replace(self.phrase, "{}"), class_of(self.phrase))
 
 
-def open_scorer(wish: str | None, base: Base) -> Scorer | None:
+def open_scorer(chosen: str | None, base: Base) -> Scorer | None:
     """The scorer asked for, else the one that the base brings along; None for "none" of them.
 
     Raises:
         UserError: it cannot be loaded.
     """
-    if wish == "none":
+    if chosen == "none":
         return None
-    name: str | Path | None = wish or default_scorer(base.folder)
+    name: str | Path | None = chosen or default_scorer(base.folder)
     return load_scorer(name, device=base.device) if name else None
