@@ -201,10 +201,39 @@ def test_a_run_ends_at_the_same_bits_with_and_without(
     pictures = make_pictures(tmp_path / "pictures", count=4)
     flags = {"max_train_steps": 10, "gradient_accumulation_steps": accumulated, "rank": 4}
     train(tiny, pictures, tmp_path / "with", **flags)
-    assert len(replayed) == 10 * accumulated - 5
+    assert len(replayed) == 1 + 10 * accumulated - 5  # the first one tries whether torch can
     train(tiny, pictures, tmp_path / "without", replay="false", channels_last="true", **flags)
     assert weights(tmp_path / "with") == weights(tmp_path / "without")
     assert _losses(tmp_path / "with") == _losses(tmp_path / "without")
+
+
+def test_numbers_of_python_are_part_of_a_recordings_form() -> None:
+    """Steps of one and of two batches share out the regularizer otherwise, in the same shapes."""
+    replay = Replay(eager_calls=0)
+    for call in range(8):
+        x, share = torch.randn(3), (1.0, 0.5)[call % 2]
+        loss = replay([x], lambda x=x, share=share: [x * share], form=share)[0]
+        assert torch.equal(loss, x * share)
+    assert [recording.is_proven for recording in replay._recordings.values()] == [True, True]
+
+
+def test_a_torch_without_recordings_trains_eagerly_to_the_same_bits_and_says_so_once(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = make_pictures(tmp_path / "pictures")
+    train(tiny, pictures, tmp_path / "with", max_train_steps=8)
+    monkeypatch.delattr(torch.jit, "CompilationUnit")
+    assert train(tiny, pictures, tmp_path / "without", max_train_steps=8) == 0
+    (message,) = [record.getMessage() for record in caplog.records if "eagerly" in record.msg]
+    assert "CompilationUnit" in message
+    assert weights(tmp_path / "with") == weights(tmp_path / "without")
+
+
+def test_without_the_private_convolutions_nothing_is_packed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orthodiff.training.engine.packing.PRIVATE", ("no_such_operation",))
+    assert Packing()._room == 0
 
 
 def test_a_run_goes_on_to_the_same_bits_from_amid_its_recording(tiny: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ class StepResult(NamedTuple):
 
 
 class StepEngine(Protocol):
-    """Computes batches; it changes no parameter and no `grad`."""
+    """Computes batches; it changes no parameter, and leaves their `grad` empty as it was."""
 
     def step(self, batch: Batch) -> StepResult:
         """The loss and gradients of one batch."""

@@ -38,14 +38,16 @@ class OptimizerStep:
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.averaged_weights, self.accelerator = averaged_weights, accelerator
         self.max_grad_norm, self.peak_learning_rate = max_grad_norm, peak_learning_rate
+        self._gradients: list[Tensor | None] = [None] * len(self.parameters)
 
     def accumulate(self, gradients: Sequence[Tensor | None]) -> None:
-        """Add the gradients of one batch."""
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            if parameter.grad is None or gradient is None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad
+        """Add the gradients of one batch; `grad` stays empty, for engines start from nothing."""
+        for number, gradient in enumerate(gradients):
+            total = self._gradients[number]
+            if total is None or gradient is None:
+                self._gradients[number] = gradient if total is None else total
             else:
-                parameter.grad += gradient
+                total += gradient
 
     def update(self, step: int) -> float:
         """Take one step against the gradients; the learning rate it was taken at.
@@ -53,6 +55,9 @@ class OptimizerStep:
         Raises:
             FloatingPointError: the gradient is not finite (a loss scaler leaves such a step out).
         """
+        for parameter, gradient in zip(self.parameters, self._gradients, strict=True):
+            parameter.grad = gradient
+        self._gradients = [None] * len(self.parameters)
         self._share_gradients()
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.max_grad_norm or math.inf)
         if self.accelerator.scaler is None:
