@@ -1,63 +1,265 @@
-"""`orthodiff generate`: prompts in, images out."""
+"""`orthodiff generate`: images of a few prompts, or of a file with thousands."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
+from tqdm import tqdm
+from typing_extensions import Self
 
+from orthodiff.batch.engines import Engine
+from orthodiff.batch.engines.local import LocalEngine
+from orthodiff.batch.rows.axes import cross
+from orthodiff.batch.rows.files import PromptFile, Written, read_prompts
+from orthodiff.batch.rows.row import Row
+from orthodiff.batch.run import TEMPLATE, BatchSettings, Plan, Summary, plan_batch, run_batch
+from orthodiff.batch.worker import WorkerSpec
+from orthodiff.cli.batch_options import OutputOptions, RowOptions
 from orthodiff.cli.control_options import ControlOptions
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
 from orthodiff.cli.options import SamplingOptions
-from orthodiff.cli.progress import print_note, progress
+from orthodiff.cli.progress import print_note
 from orthodiff.components.adapter_set import AdapterSet
-from orthodiff.control import Steering, overlay
-from orthodiff.evaluation.image_grid import contact_sheet
-from orthodiff.io.atomic import make_folder
-from orthodiff.io.png_metadata import Recipe, save_png
+from orthodiff.errors import UserError
+from orthodiff.io.png_metadata import Recipe
 from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
-from orthodiff.sampling import GenerateRequest, generate
+from orthodiff.sampling import GenerateRequest
+
+PLAIN = "{index:02d}"
+"""File names of a few prompts on the command line."""
+EXAMPLES = 5
+STOPPED = 130
 
 
-class GenerateOptions(ControlOptions, SamplingOptions):
-    """Make pictures with a base model, with or without an adapter."""
+class GenerateOptions(OutputOptions, RowOptions, ControlOptions, SamplingOptions):
+    """Make images with a base model, with or without an adapter; --prompts FILE makes many."""
 
     adapter: tuple[Path, ...] = Field(
         (), description="adapter folder; several are composed, the first applied first"
     )
-    prompt: tuple[str, ...] = Field(min_length=1, description="prompt; may be repeated")
-    num_images: int = Field(1, ge=1, description="pictures per prompt")
-    output_dir: Path = Field(Path("runs/pictures"), description="folder for the PNG files")
+    prompt: tuple[str, ...] = Field((), description="prompt; may be repeated")
+    num_images: int = Field(1, ge=1, description="images per prompt")
+    output_dir: Path = Field(Path("runs/pictures"), description="folder for the images")
+
+    @model_validator(mode="after")
+    def _check_prompts(self) -> Self:
+        if not self.prompt and self.prompts is None:
+            raise ValueError("`prompt` is missing. Give --prompt TEXT, or --prompts FILE.")
+        return self
+
+    def rows(self) -> tuple[list[Row], list[str]]:
+        """All images to make, and sentences about rows that are left out.
+
+        Raises:
+            UserError: a row cannot be meant, naming its line.
+        """
+        file = self._prompt_file()
+        maps = [("condition", path) for path in self.condition]
+        maps += [("condition_from", path) for path in self.condition_from]
+        written = [
+            Written(each.where, {**({name: str(path)} if name else {}), **each.values})
+            for name, path in maps or [("", Path())]
+            for each in file.rows
+        ]
+        rows, skipped = cross(
+            written,
+            self.axes(self._defaults(), num_images=self.num_images),
+            self.sources(file.lists),
+            combine=self.combine,
+            limit=self.limit,
+            skip_bad=self.skip_bad,
+        )
+        self._check_idle_flags(rows)
+        return rows, [*file.skipped, *skipped]
+
+    def _prompt_file(self) -> PromptFile:
+        own = [Written(f"`prompt` {n}", {"prompt": p}) for n, p in enumerate(self.prompt, start=1)]
+        if self.prompts is None:
+            return PromptFile(own)
+        file = read_prompts(self.prompts, skip_bad=self.skip_bad)
+        return PromptFile([*own, *file.rows], file.lists, file.skipped)
+
+    def _defaults(self) -> dict[str, Any]:
+        names = [
+            "negative_prompt", "num_inference_steps", "guidance_scale", "width", "height", "seed",
+            "strength", "control_strength", "control_start", "control_end",
+        ]  # fmt: skip
+        given = {name: getattr(self, name) for name in names}
+        given["adapter"] = tuple(map(str, self.adapter))
+        return given
+
+    def _check_idle_flags(self, rows: Sequence[Row]) -> None:
+        """Raises UserError for flags that no image would heed."""
+        if not any(row.adapter for row in rows) and (self.merge or self.strength != 1):
+            name = "merge" if self.merge else "strength"
+            raise UserError(f"`{name}` needs an adapter. Add --adapter FOLDER.")
+        if self.condition_setting and not any(row.condition_from for row in rows):
+            raise UserError(
+                "`condition_setting` is about maps that are computed, and none is. Add "
+                "--condition_from PICTURE, or leave it out."
+            )
+
+    def settings(self) -> BatchSettings:
+        """How the batch is made; a few prompts as ever, a file of them as measured."""
+        few = self.prompts is None
+        rank, world = _rank()
+        return BatchSettings(
+            output_dir=self.output_dir,
+            template=self.name or (PLAIN if few else TEMPLATE),
+            encoder=self.encoder,
+            batch_size=self.batch_size if few or "batch_size" in self.model_fields_set else None,
+            merge=self.merge if few or self.merge else None,
+            retry_failed=self.retry_failed,
+            stop_on_error=self.stop_on_error or few,
+            skip_bad=self.skip_bad,
+            overwrite=self.overwrite,
+            image_settings=self.model_dump(
+                mode="json",
+                include={"condition_type", "condition_setting", "condition_model"},
+                exclude_defaults=True,
+            ),
+            rank=rank,
+            world=world,
+        )
+
+    def open_engine(self) -> Engine:
+        """The workers that are asked for, not yet started."""
+        control = ControlOptions.model_construct(
+            **{name: getattr(self, name) for name in ControlOptions.model_fields}
+        )
+        spec = WorkerSpec(self._worker_options(), control, self.encoder)
+        return LocalEngine(spec.open, self.encoder)
+
+    def _worker_options(self) -> SamplingOptions:
+        given = {name: getattr(self, name) for name in SamplingOptions.model_fields}
+        local = os.environ.get("LOCAL_RANK")
+        if self.device is None and _rank()[1] > 1 and local is not None:
+            import torch
+
+            count = torch.cuda.device_count()
+            given["device"] = f"cuda:{int(local) % count}" if count else None
+        return SamplingOptions.model_construct(**given)
 
 
-def generate_command(arguments: Sequence[str]) -> None:
-    """Write one PNG per picture, its recipe inside, and a contact sheet.
+def generate_command(arguments: Sequence[str]) -> int:
+    """Make images, each with its recipe; 0: all are there, 1: some failed.
 
     Raises:
-        UserError: a bad option, base or adapter; nothing has been written.
+        UserError: a bad option, base, adapter or row; nothing has been written.
     """
     options = read_options(GenerateOptions, arguments, prog="python -m orthodiff generate")
     quiet_libraries()
-    with uncollected():
-        base = options.open_base()
-    adapter_set = options.attach(base, options.adapter)
-    prompts = options.prompt * max(options.num_maps, 1)
-    request = options.request(prompts, num_images=options.num_images).resolved(base)
-    steering = options.steering(adapter_set, request, on_note=print_note)
-    make_folder(options.output_dir)
-    with progress() as on_step:
-        pictures = generate(base, request, steering=steering, on_step=on_step)
-    for number, picture in enumerate(pictures):
-        recipe = recipe_of(base, request, number, adapter_set=adapter_set, options=options)
-        save_png(picture, options.output_dir / f"{number:02d}.png", recipe)
-    shown = _with_maps(pictures, steering, options.output_dir) if steering else pictures
-    sheet = contact_sheet(shown, multiple=3 if steering else 1)
-    sheet.save(options.output_dir / "contact_sheet.png")
-    print(f"{len(pictures)} pictures and contact_sheet.png written to {options.output_dir}")
+    rows, skipped = options.rows()
+    settings = options.settings()
+    _warn_unguided(rows)
+    with _interruptible(), options.open_engine() as engine:
+        with uncollected():
+            plan = plan_batch(rows, engine, settings)
+        for sentence in (*skipped, *plan.skipped):
+            print_note(f"left out: {sentence}")
+        if plan.repeated:
+            print_note(f"{plan.repeated} rows repeat earlier ones and are made once.")
+        if options.dry_run:
+            return dry_run(plan, engine, options)
+        return make(plan, engine, settings)
+
+
+def make(plan: Plan, engine: Engine, settings: BatchSettings) -> int:
+    """Run a batch with a bar of progress and a summary; the exit code."""
+    done = Summary(len(plan.items))
+    with tqdm(total=done.total, unit="image", disable=not sys.stderr.isatty()) as bar:
+
+        def advance(record: Any, summary: Summary) -> None:
+            nonlocal done
+            done = summary
+            bar.update(summary.made + summary.before + summary.failed - bar.n)
+
+        try:
+            done = run_batch(plan, engine, settings, on_note=print_note, on_result=advance)
+        except KeyboardInterrupt:
+            bar.close()
+            there = done.made + done.before
+            print_note(
+                f"stopped; {there} of {done.total} images are done. The same command goes on."
+            )
+            return STOPPED
+    print(summary_of(done, settings.output_dir))
+    return 1 if done.failed else 0
+
+
+def summary_of(summary: Summary, folder: Path) -> str:
+    """What became of a batch, for people."""
+    there = f", {summary.before} were there already" if summary.before else ""
+    lines = [f"{summary.made} pictures and contact_sheet.png written to {folder}{there}"]
+    if summary.failed:
+        lines.append(
+            f"{summary.failed} of {summary.total} failed, the first because: {summary.first_error}"
+        )
+        lines.append("Run the same command with --retry_failed to try them again.")
+    lines.append(f"Look at {folder / 'index.html'}")
+    return "\n".join(lines)
+
+
+def dry_run(plan: Plan, engine: Engine, options: GenerateOptions) -> int:
+    """Say what would be made, and in what time; the exit code."""
+    group = plan.items[: min(len(plan.items), 32)]
+    alike = [item for item in group if item.row.adapter == group[0].row.adapter]
+    measured = engine.measure(alike, most=len(alike))
+    total = len(plan.items)
+    minutes = total * measured.seconds_per_image / (options.workers or 1) / 60
+    adapters = len({(item.row.adapter, item.row.strength) for item in plan.items})
+    print(f"{total} images, {adapters} adapters or strengths, about {minutes:.1f} minutes")
+    print(f"{measured.batch_size} at once: {measured.why}")
+    for item in (*plan.items[:EXAMPLES], *plan.items[EXAMPLES:][-1:]):
+        print(f"  {item.name}: {item.row.prompt}")
+    return 0
+
+
+def _warn_unguided(rows: Sequence[Row]) -> None:
+    count = sum(
+        bool(row.negative_prompt) and row.guidance_scale is not None and row.guidance_scale <= 1
+        for row in rows
+    )
+    if count:
+        print_note(
+            f"The negative prompt has no effect on {count} of {len(rows)} images: guidance of at "
+            "most 1 is switched off. It is not recorded."
+        )
+
+
+def _rank() -> tuple[int | None, int]:
+    """This process's number and how many there are, under `accelerate launch` or `torchrun`."""
+    world = os.environ.get("WORLD_SIZE", "1")
+    if not world.isdigit() or int(world) < 2:
+        return None, 1
+    return int(os.environ.get("RANK", "0")), int(world)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within, SIGTERM ends the batch as Ctrl-C does: what is whole stays."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def recipe_of(
@@ -95,16 +297,3 @@ def recipe_of(
         control_start=options.control_start,
         control_end=options.control_end,
     )
-
-
-def _with_maps(
-    pictures: Sequence[Image.Image], steering: Steering, folder: Path
-) -> list[Image.Image]:
-    """Write each picture's map as it was used, and one laid over the other; all three of each."""
-    shown = []
-    for number, (picture, used) in enumerate(zip(pictures, steering.maps, strict=True)):
-        laid = overlay(picture, used)
-        used.save(folder / f"{number:02d}_map.png")
-        laid.save(folder / f"{number:02d}_overlay.png")
-        shown += [used, picture, laid]
-    return shown

@@ -10,8 +10,21 @@ from typing import Any
 from PIL import Image
 
 from orthodiff.errors import UserError
-from orthodiff.models import Base
+from orthodiff.models import Base, Recommended
 from orthodiff.schedulers import sampler_name
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a base asks of a request, and what it advises: `factor` is pixels per latent."""
+
+    recommended: Recommended
+    most_steps: int
+    factor: int
+
+    @classmethod
+    def of(cls, base: Base) -> Limits:
+        return cls(base.recommended, base.scheduler.config.num_train_timesteps, base.factor)
 
 
 @dataclass(frozen=True)
@@ -91,7 +104,15 @@ class GenerateRequest:
         return (self.guidance_scale or 0.0) > 1.0
 
     def resolved(self, base: Base) -> GenerateRequest:
-        """The same request with every open choice filled in from the base's advice.
+        """The same request with every open choice filled in from the base's advice; see `within`.
+
+        Raises:
+            UserError: it does not fit the base.
+        """
+        return self.within(Limits.of(base))
+
+    def within(self, limits: Limits) -> GenerateRequest:
+        """The same request with every open choice filled in.
 
         A negative prompt that guidance of at most 1 leaves without effect is dropped.
 
@@ -99,29 +120,27 @@ class GenerateRequest:
             UserError: a side is not a multiple of the autoencoder's factor, or there are more
                 steps than the base was trained with.
         """
-        advice = base.recommended
+        advice, most = limits.recommended, limits.most_steps
         steps = self.num_inference_steps or advice.num_inference_steps
-        most = base.scheduler.config.num_train_timesteps
         if steps > most:
             raise UserError(
                 f"`num_inference_steps` is {steps}, but this base knows {most}. Use at most {most}."
             )
-        sides = {
-            "width": self.width or advice.resolution,
-            "height": self.height or advice.resolution,
-        }
-        for name, side in sides.items():
-            if side < base.factor or side % base.factor:
-                raise UserError(
-                    f"`{name}` is {side}, but this base makes images in multiples of "
-                    f"{base.factor}. Use {max(side // base.factor, 1) * base.factor}."
-                )
         guidance = advice.guidance_scale if self.guidance_scale is None else self.guidance_scale
         return replace(
             self,
             num_inference_steps=steps,
             guidance_scale=guidance,
             negative_prompt=self.negative_prompt if guidance > 1 else "",
-            width=sides["width"],
-            height=sides["height"],
+            width=_side("width", self.width or advice.resolution, limits.factor),
+            height=_side("height", self.height or advice.resolution, limits.factor),
         )
+
+
+def _side(name: str, side: int, factor: int) -> int:
+    if side < factor or side % factor:
+        raise UserError(
+            f"`{name}` is {side}, but this base makes images in multiples of {factor}. "
+            f"Use {max(side // factor, 1) * factor}."
+        )
+    return side

@@ -1,0 +1,1 @@
+"""What is to be made: rows out of files, templates and axes."""
