@@ -6,10 +6,13 @@ from orthodiff.adapters import (
     HRA,
     OFT,
     LoRA,
+    Method,
+    RotationMethod,
+    register_adapter,
 )
 from orthodiff.adapters.adapter import Adapter, attach
-from orthodiff.adapters.algebra import compose, interpolate
-from orthodiff.adapters.peft_format import load
+from orthodiff.adapters.algebra.combine import compose, interpolate
+from orthodiff.adapters.peft_format.load import load
 from orthodiff.adapters.targets import (
     ALL_LINEAR,
     ATTENTION,
@@ -33,6 +36,8 @@ __all__ = [
     "Adapter",
     "GenerateRequest",
     "LoRA",
+    "Method",
+    "RotationMethod",
     "UserError",
     "attach",
     "compose",
@@ -41,4 +46,5 @@ __all__ = [
     "interpolate",
     "load",
     "load_base",
+    "register_adapter",
 ]

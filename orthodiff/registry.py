@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
@@ -17,11 +17,19 @@ class Registry(Mapping[str, T], Generic[T]):
     """The `builtin` entries, those registered since, and installed entry points of `group`.
 
     Entry points are found at the first look, not at import, and each is loaded when it is first
-    used. One that cannot be loaded is named in a warning once, and then left out.
+    used. One that cannot be loaded, or that `check` refuses by an error, is named in a warning
+    once, and then left out.
     """
 
-    def __init__(self, what: str, *, group: str, builtin: Mapping[str, T]) -> None:
-        self.what, self.group = what, group
+    def __init__(
+        self,
+        what: str,
+        *,
+        group: str,
+        builtin: Mapping[str, T],
+        check: Callable[[str, T], None] | None = None,
+    ) -> None:
+        self.what, self.group, self._check = what, group, check
         self._entries: dict[str, T] = dict(builtin)
         self._installed: dict[str, EntryPoint] | None = None
 
@@ -29,8 +37,10 @@ class Registry(Mapping[str, T], Generic[T]):
         """Add `entry`, and return it.
 
         Raises:
-            UserError: the name is taken by something else.
+            UserError: the name is taken by something else, or the entry does not fit.
         """
+        if self._check:
+            self._check(name, entry)
         taken = self.get(name)
         if taken is not None and taken is not entry:
             raise UserError(f"The {self.what} `{name}` exists already. Give yours another name.")
@@ -71,7 +81,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def _load(self, name: str) -> None:
         entry = self._entry_points().pop(name)
         try:
-            self._entries[name] = entry.load()
+            loaded = entry.load()
+            if self._check:
+                self._check(name, loaded)
+            self._entries[name] = loaded
         except Exception as error:  # whatever a foreign package raises
             logger.warning(
                 "The %s `%s` of %s cannot be loaded (%s: %s); it is left out.",

@@ -163,9 +163,10 @@ def test_more_reflections_than_directions_become_a_chain() -> None:
 def test_an_odd_chain_cannot_leave_a_layer_alone() -> None:
     odd = OddHRA(rank=7)
     a = adapter_of(orthodiff.HRA(rank=8), 1)
-    layers = {"first": odd.wrap(a.layers["first"].base_layer, {"hra_u": torch.randn(WIDTH, 7)})}
+    model = Stack()
+    layers = {"first": odd.wrap(model.first, {"hra_u": torch.randn(WIDTH, 7)})}
     with pytest.raises(UserError, match="Only one of the two adapters covers this layer"):
-        orthodiff.compose(install(Stack(), odd, layers), a)
+        orthodiff.compose(install(model, odd, layers), a)
 
 
 @pytest.mark.parametrize(

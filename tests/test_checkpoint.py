@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 import orthodiff
 from orthodiff.adapters import Method
-from orthodiff.adapters.peft_format import CONFIG, WEIGHTS, read_metadata
+from orthodiff.adapters.peft_format.method_format import CONFIG, WEIGHTS
+from orthodiff.adapters.peft_format.read import read_metadata
 from orthodiff.errors import UserError
 from tests.laws import CASES
 from tests.test_adapters import over
@@ -242,7 +243,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep": (lambda f: (f / CONFIG).write_text("[" * 10**6), "not readable JSON"),
     "type": (lambda f: edit(f, peft_type="VERA"), "peft_type 'VERA', but .* only HRA, OFT"),
     "no type": (lambda f: edit(f, peft_type=["HRA"]), "peft_type"),
-    "other type": (lambda f: edit(f, peft_type="BOFT"), "lacks .*boft_R"),
+    "other type": (lambda f: edit(f, peft_type="BOFT"), "uses PEFT's `r`"),
     "modules": (lambda f: edit(f, modules_to_save=["conv_in"]), "`modules_to_save`"),
     "bias": (lambda f: edit(f, bias="all"), "biases"),
     "rank": (lambda f: (settings(f, "{}"), edit(f, r=6)), r"\(32, 4\), .* needs \(32, 6\)"),
@@ -251,7 +252,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "settings list": (lambda f: settings(f, "[]"), "settings cannot be read"),
     "empty": (lambda f: rewrite(f, lambda t, k: t.clear()), "is empty"),
     "nan": (lambda f: rewrite(f, lambda t, k: t[k].fill_(torch.nan)), "not finite"),
-    "whole numbers": (lambda f: rewrite(f, lambda t, k: t.update({k: t[k].int()})), "not finite"),
+    "whole numbers": (lambda f: rewrite(f, lambda t, k: t.update({k: t[k].int()})), "type .*int32"),
     "shape": (lambda f: rewrite(f, lambda t, k: t.update({k: t[k][:9]})), r"shape \(9, 4\)"),
     "missing": (
         lambda f: rewrite(f, lambda t, k: t.update({f"{k}_x": t.pop(k)})),

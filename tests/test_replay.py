@@ -38,7 +38,9 @@ def adapted(method: Method, *, checkpointing: bool = False) -> tuple[nn.Module, 
     unet.to(memory_format=torch.channels_last)
     if checkpointing:
         unet.enable_gradient_checkpointing()
-    learned = list(orthodiff.attach(unet, method).parameters())
+    adapter = orthodiff.attach(unet, method)
+    unet.regularizer = adapter.regularizer
+    learned = adapter.parameters()
     with torch.no_grad():
         for parameter in learned:  # away from the start, where some gradients are zero
             parameter.add_(torch.randn(parameter.shape), alpha=0.1)
@@ -55,8 +57,7 @@ def some_inputs(count: int = 2, side: int = 8) -> list[Tensor]:
 def gradients(unet: nn.Module, learned: list[Tensor], inputs: list[Tensor]) -> Results:
     """A loss and its gradients, by the usual way of autograd."""
     loss = unet(*inputs).sample.square().mean()
-    penalties = [module.penalty() for module in unet.modules() if hasattr(module, "penalty")]
-    loss = loss + sum(penalty for penalty in penalties if penalty is not None)
+    loss = loss + unet.regularizer()
     return [loss.detach(), *torch.autograd.grad(loss, learned)]
 
 

@@ -1,4 +1,4 @@
-"""Adapt layers of a model chosen by name, and hold them by one handle."""
+"""Adapt layers of a model chosen by name, and hold them by one object."""
 
 from __future__ import annotations
 
@@ -9,29 +9,44 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.checks import check_tensors, naming
-from orthodiff.adapters.layers.adaptable import dimensions
-from orthodiff.adapters.layers.rotated import AdaptedLayer, RotatedLayer
+from orthodiff.adapters.algebra.elements import Element, element_of, inverse
+from orthodiff.adapters.checks import check_tensors, naming, require_finite
+from orthodiff.adapters.layers.adaptable import Adaptable, dimensions
+from orthodiff.adapters.layers.adapted import AdaptedLayer
+from orthodiff.adapters.layers.rotated import RotatedLayer
 from orthodiff.adapters.layers.shared_solves import SharedSolves
 from orthodiff.adapters.layers.solve import solve
 from orthodiff.adapters.method import Method
-from orthodiff.adapters.targets import ATTENTION, adaptable_layers, find_targets
+from orthodiff.adapters.peft_format.save import save
+from orthodiff.adapters.rotation import Rotation
+from orthodiff.adapters.targets import (
+    ATTENTION,
+    adaptable_layers,
+    canonical,
+    find_targets,
+    refuse_fused,
+)
 from orthodiff.errors import UserError
 
 
 class Adapter:
     """The adapted layers of a model: their parameters, and the ways to keep or remove them.
 
-    Made by `attach` and `load`. Pickle or deep-copy the pair `(model, adapter)` together to get a
-    handle on the copy.
+    Made by `attach` and `load`. Pickle or deep-copy the pair `(model, adapter)` together to get an
+    adapter of the copy.
     """
 
     def __init__(
-        self, model: nn.Module, method: Method, layers: Mapping[str, AdaptedLayer]
+        self,
+        model: nn.Module,
+        method: Method,
+        layers: Mapping[str, AdaptedLayer],
+        places: Mapping[str, list[str]],
     ) -> None:
         self.model = model
         self.method = method
         self.layers = dict(layers)
+        self._places = dict(places)
         self._share_solves()
         self._strength = 1.0
 
@@ -42,7 +57,7 @@ class Adapter:
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by `layer.parameter` name."""
         return {
-            f"{layer_name}.{name}": parameter
+            f"{canonical(layer_name)}.{name}": parameter
             for layer_name, layer in self.layers.items()
             for name, parameter in layer.adapter_parameters().items()
         }
@@ -65,8 +80,8 @@ class Adapter:
 
     def regularizer(self) -> Tensor:
         """Return what the method adds to the loss: a weighted scalar, zero unless switched on."""
-        penalties = [p for layer in self.layers.values() if (p := layer.penalty()) is not None]
-        return torch.stack(penalties).sum() if penalties else self.parameters()[0].new_zeros(())
+        penalty = self._shared.penalty()
+        return self.parameters()[0].new_zeros(()) if penalty is None else penalty
 
     @property
     def strength(self) -> float:
@@ -80,14 +95,22 @@ class Adapter:
     @strength.setter
     def strength(self, strength: float) -> None:
         self.method.check_strength(strength)
-        merged = self.merged
+        merged, before = self.merged, self._strength
         self.unmerge()
-        self._strength = float(strength)
-        for layer in self.layers.values():
-            layer.strength = self._strength
-        self._shared.forget()
+        self._set_strength(float(strength))
         if merged:
-            self.merge()
+            try:
+                self.merge()
+            except BaseException:
+                self._set_strength(before)
+                self.merge()
+                raise
+
+    def _set_strength(self, strength: float) -> None:
+        self._strength = strength
+        for layer in self.layers.values():
+            layer.strength = strength
+        self._shared.forget()
 
     @torch.no_grad()
     def rotation_angles(self) -> dict[str, Tensor]:
@@ -96,12 +119,19 @@ class Adapter:
         HRA: of R within the span of its reflections. OFT and BOFT: of every block.
 
         Raises:
-            UserError: for LoRA, which does not rotate.
+            UserError: for LoRA, which does not rotate, or if the parameters are not finite.
         """
-        return {
-            name: self.method.angles(solve(self.method, dict(layer.adapter_parameters())))
-            for name, layer in self.layers.items()
-        }
+        method = self.method
+        if not isinstance(method, Rotation):
+            raise UserError(
+                f"{method.name} adds to the weights and does not rotate them, so it has no angles."
+            )
+        angles = {}
+        for name, layer in self.layers.items():
+            with naming(name):
+                require_finite(layer.adapter_parameters(), "The adapter")
+            angles[name] = method.angles(solve(method, layer.adapter_parameters()))
+        return angles
 
     @property
     def merged(self) -> bool:
@@ -114,13 +144,17 @@ class Adapter:
         The original weights are kept until `unmerge`, which costs their memory once more.
 
         Raises:
-            UserError: if the base model is quantized, which is left as it is.
+            UserError: if a layer's weight is out of reach, as it is quantized or computed from
+                others, or the parameters are not finite. The model is left as it is then.
         """
+        fresh = [(name, layer) for name, layer in self.layers.items() if not layer.merged]
         try:
-            for layer in self.layers.values():
-                layer.merge()
-        except UserError:
-            self.unmerge()
+            for name, layer in fresh:
+                with naming(name):
+                    layer.merge()
+        except BaseException:
+            for _, layer in fresh:
+                layer.unmerge()
             raise
 
     def unmerge(self) -> None:
@@ -137,7 +171,7 @@ class Adapter:
         if not self.attached:
             adaptable_layers(self.model)
             for name, layer in self.layers.items():
-                _replace(self.model, name, cast(nn.Module, layer))
+                _put(self.model, self._places[name], cast(nn.Module, layer))
             self._share_solves()
 
     @property
@@ -148,8 +182,8 @@ class Adapter:
     def detach(self, *, merged: bool = False) -> None:
         """Give the model its original layers back: the same objects with the same weights.
 
-        With `merged`, merged weights stay in them for good. The handle keeps the parameters: it can
-        still be saved, and attached again.
+        With `merged`, merged weights stay in them for good. The adapter keeps its parameters: it
+        can still be saved, and attached again.
         """
         if merged:
             for layer in self.layers.values():
@@ -158,13 +192,22 @@ class Adapter:
         self._shared.remove()
         for name, layer in self.layers.items():
             if self.model.get_submodule(name) is layer:
-                _replace(self.model, name, layer.base_layer)
+                _put(self.model, self._places[name], layer.base_layer)
 
     def inverse(self) -> Adapter:
-        """Return the adapter of R^T in this one's place; see `algebra.inverse`."""
-        from orthodiff.adapters.algebra import inverse
+        """Return the adapter of R^T in this one's place: it takes away what this one does.
 
-        return inverse(self)
+        It is for this one's strength. HRA's reflections are reversed, OFT's generators negated; a
+        butterfly becomes a chain.
+
+        Raises:
+            UserError: for LoRA, which does not rotate.
+        """
+        inverted = {}
+        for name, layer in self.layers.items():
+            with naming(name):
+                inverted[name] = inverse(element_of(self.method, layer, self.strength))
+        return replace(self, None, inverted)
 
     def save(
         self,
@@ -173,10 +216,16 @@ class Adapter:
         base: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Write the adapter to `folder` in PEFT's layout; see `peft_format.save`."""
-        from orthodiff.adapters.peft_format import save
+        """Write the adapter to `folder` in PEFT's layout, merged or not, for `load` and for PEFT.
 
-        save(self, folder, base=base, metadata=metadata)
+        `base` is the base model's folder or hub id; `metadata` is kept in the weights' header. A
+        new folder appears complete or not at all; in an existing one each file is replaced in one
+        step, the weights first, and other files stay.
+
+        Raises:
+            UserError: if `folder` is a file, or the parameters are not finite.
+        """
+        save(self.model, self.method, self.layers, folder, base=base, metadata=metadata)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the parameters by name, for a trainer's own checkpoints."""
@@ -204,7 +253,7 @@ def attach(
     targets: str | Iterable[str] = ATTENTION,
     generator: torch.Generator | None = None,
 ) -> Adapter:
-    """Freeze `model`, adapt the layers that `targets` name, and return the handle on them.
+    """Freeze `model`, adapt the layers that `targets` name, and return the adapter.
 
     A target is the end of a linear or convolution layer's dotted name (`to_q`, `attn1.to_q`) or a
     glob pattern (`down_blocks.*.to_q`); presets are `ATTENTION`, `ATTENTION_AND_GEGLU`,
@@ -215,9 +264,16 @@ def attach(
         UserError: if a target names no such layer, or the settings do not fit a layer. The model
             is left untouched then.
     """
+    if not isinstance(method, Method):
+        raise UserError(
+            f"`method` is {method!r}, but it must be the settings of an adapter. Use for example "
+            "orthodiff.HRA(rank=8)."
+        )
     adaptable = adaptable_layers(model)
+    names = find_targets(adaptable, targets)
+    refuse_fused(model, names)
     layers = {}
-    for name in find_targets(adaptable, targets):
+    for name in names:
         with naming(name):
             start = method.start(*dimensions(adaptable[name]), generator=generator)
             layers[name] = method.wrap(adaptable[name], start)
@@ -225,14 +281,57 @@ def attach(
 
 
 def install(model: nn.Module, method: Method, layers: Mapping[str, AdaptedLayer]) -> Adapter:
-    """Freeze `model`, put wrapped twins of its layers into it, and return the handle on them."""
+    """Freeze `model`, put wrapped twins of its layers into it, and return the adapter.
+
+    A layer that the model has under several names is replaced at each of them.
+    """
+    names: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(module), []).append(name)
+    places = {name: names[id(layer.base_layer)] for name, layer in layers.items()}
     model.requires_grad_(False)
     for name, layer in layers.items():
-        _replace(model, name, cast(nn.Module, layer))
-    return Adapter(model, method, layers)
+        _put(model, places[name], cast(nn.Module, layer))
+    return Adapter(model, method, layers, places)
 
 
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    module.train(model.get_submodule(name).training)
-    setattr(model.get_submodule(parent), child, module)
+def replace(a: Adapter, b: Adapter | None, elements: Mapping[str, Element]) -> Adapter:
+    """Put the rotations `elements` by layer into the model of `a` in its place, and detach `b`.
+
+    Raises:
+        UserError: if one does not fit its layer, or the model has no such layer; nothing is changed
+            then.
+    """
+    bases = {name: _base_layer(a, name) for name in elements}
+    dtype = a.parameters()[0].dtype
+    layers = {}
+    for name, (method, parameters) in elements.items():
+        with naming(name):
+            method.shapes(*dimensions(bases[name]))
+            own = {key: p.to(dtype).contiguous() for key, p in parameters.items()}
+            layers[name] = method.wrap(bases[name], own)
+    a.detach()
+    if b is not None and b.model is a.model:
+        b.detach()
+    method = next(iter(elements.values()))[0]
+    adaptable_layers(a.model)
+    ordered = {n: layers[n] for n, _ in a.model.named_modules() if n in layers}
+    return install(a.model, method, ordered)
+
+
+def _base_layer(adapter: Adapter, name: str) -> Adaptable:
+    try:
+        module = adapter.model.get_submodule(name)
+    except AttributeError:
+        raise UserError(
+            f"The adapters are for different models: one has no layer {name}. "
+            "Load both for one base."
+        ) from None
+    return cast(Adaptable, getattr(module, "base_layer", module))
+
+
+def _put(model: nn.Module, names: Iterable[str], module: nn.Module) -> None:
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        module.train(model.get_submodule(name).training)
+        setattr(model.get_submodule(parent), child, module)

@@ -1,24 +1,21 @@
-"""BOFT: a product of butterfly-coupled block rotations (Liu et al., 2311.06243)."""
+"""BOFT: a product of butterfly-coupled block rotations (Liu et al., arXiv:2311.06243)."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.checks import (
-    divisors,
-    refuse_flags,
-    require_positive,
-    require_share,
-)
-from orthodiff.adapters.layers.adaptable import Adaptable, dimensions
-from orthodiff.adapters.method import Factors, Method, Parameters
+from orthodiff.adapters.checks import divisors
+from orthodiff.adapters.layers.adaptable import Adaptable, dimensions, is_plain
+from orthodiff.adapters.rotation import Factors, Parameters
+from orthodiff.adapters.rotation_method import RotationMethod
+from orthodiff.adapters.settings import setting
 from orthodiff.errors import UserError
 from orthodiff.ops.orthogonal import (
     butterfly,
@@ -36,7 +33,7 @@ FUSED_WIDTH = 64
 
 
 @dataclass(frozen=True)
-class BOFT(Method):
+class BOFT(RotationMethod):
     """R = (B_{m-1} ... B_0)^T, block-diagonal up to strides; m d (b - 1) / 2 parameters a layer.
 
     Raises:
@@ -44,40 +41,40 @@ class BOFT(Method):
     """
 
     name: ClassVar[str] = "boft"
-    title: ClassVar[str] = "Butterfly orthogonal finetuning (2311.06243)"
+    title: ClassVar[str] = "Butterfly orthogonal finetuning (arXiv:2311.06243)"
     peft_type: ClassVar[str] = "BOFT"
-
-    block_size: int = field(
-        default=8,
-        metadata={
-            "help": "Width of a block; even, and block_size * 2^(factors - 1) must divide the "
-            "width of every adapted layer."
-        },
-    )
-    blocks: int | None = field(
-        default=None,
-        metadata={"help": "Number of blocks of every layer, in place of their width."},
-    )
-    factors: int = field(
-        default=2,
-        metadata={"help": "Number of butterfly factors; each one doubles the reach of a block."},
-    )
-    output_scale: bool = field(
-        default=False,
-        metadata={"help": "Also learn one scale per output, as PEFT does; not orthogonal."},
+    peft_entries: ClassVar[frozenset[str]] = frozenset(
+        {"boft_block_size", "boft_block_num", "boft_n_butterfly_factor", "boft_dropout"}
     )
 
-    dropout: float = field(
-        default=0.0,
-        metadata={"help": "Share of the blocks of a random factor left unturned while training."},
+    block_size: int = setting(
+        8,
+        ge=1,
+        help="Width of a block; even, and block_size * 2^(factors - 1) must divide the "
+        "width of every adapted layer.",
+    )
+    blocks: int | None = setting(
+        None,
+        ge=1,
+        remedy="Use for example 8",
+        help="Number of blocks of every layer, in place of their width.",
+    )
+    factors: int = setting(
+        2, ge=1, help="Number of butterfly factors; each one doubles the reach of a block."
+    )
+    output_scale: bool = setting(
+        False, help="Also learn one scale per output, as PEFT does; not orthogonal."
+    )
+    dropout: float = setting(
+        0.0,
+        ge=0,
+        lt=1,
+        remedy="Use for example 0.1",
+        help="Share of the blocks of a random factor left unturned while training.",
     )
 
     def __post_init__(self) -> None:
-        require_share("dropout", self.dropout)
-        if self.blocks is not None:
-            require_positive("blocks", self.blocks, example=8)
-        require_positive("block_size", self.block_size, example=8)
-        require_positive("factors", self.factors, example=2)
+        super().__post_init__()
         if self.block_size == 1 or (self.block_size % 2 and self.factors > 1):
             raise UserError(
                 f"`block_size` is {self.block_size}, but a butterfly couples halves of blocks, so "
@@ -166,7 +163,9 @@ class BOFT(Method):
         """
         return (rotation_power(factors[0], strength),)
 
-    def bake_strength(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+    def bake_strength(
+        self, parameters: Parameters, strength: float
+    ) -> tuple[RotationMethod, Parameters]:
         """Return the generators of each factor's blocks at this strength, and the scale."""
         plain = dataclasses.replace(self, dropout=0.0)
         if strength == 1:
@@ -183,8 +182,8 @@ class BOFT(Method):
         return {"boft_R": -parameters["boft_R"], **scales}
 
     def between(
-        self, parameters: Parameters, other: Method, others: Parameters, t: float
-    ) -> tuple[Method, Parameters] | None:
+        self, parameters: Parameters, other: RotationMethod, others: Parameters, t: float
+    ) -> tuple[RotationMethod, Parameters] | None:
         """Return the geodesic of each factor's blocks, as the whole way is no butterfly."""
         if other != self:
             return None
@@ -200,6 +199,10 @@ class BOFT(Method):
     def scale(self, parameters: Parameters) -> Tensor | None:
         """Return `boft_s` (out, 1) if the scale is switched on."""
         return parameters.get("boft_s")
+
+    def runs_in_peft(self, layer: Adaptable) -> bool:
+        """Whether PEFT runs the layer as it is: of convolutions it passes over many settings."""
+        return is_plain(layer)
 
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's block size and number of factors."""
@@ -219,15 +222,14 @@ class BOFT(Method):
         Raises:
             UserError: for variants we do not have, or if the tensors are missing.
         """
-        refuse_flags(config, "fan_in_fan_out")
-        told, held = config.get("boft_n_butterfly_factor", 1), len(tensors.get("boft_R", ()))
-        if told != held == 1:
+        factors, present = config.get("boft_n_butterfly_factor", 1), tensors.get("boft_R")
+        if present is not None and factors != len(present) == 1:
             warnings.warn(
-                f"The adapter is said to have {told} butterfly factors but holds 1: PEFT trains 1 "
-                "where its CUDA extension is missing. It is loaded as it was trained.",
+                f"The adapter is said to have {factors} butterfly factors but holds 1: PEFT trains "
+                "1 where its CUDA extension is missing. It is loaded as it was trained.",
                 stacklevel=2,
             )
-        factors = 1 if held == 1 else told
+            factors = 1
         return cls(
             block_size=config.get("boft_block_size", 4) or cls.block_size,
             blocks=config.get("boft_block_num") or None,
@@ -243,11 +245,18 @@ class BOFT(Method):
         """
         boft_R = skew(parameters["boft_R"])
         scale = parameters.get("boft_s", boft_R.new_ones(dimensions(layer)[1], 1))
-        return {"boft_s": scale if isinstance(layer, nn.Linear) else scale.mT, "boft_R": boft_R}
+        return {"boft_s": scale.mT if isinstance(layer, nn.Conv2d) else scale, "boft_R": boft_R}
 
     def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the triangles of the antisymmetric parts, and the scale if it is switched on."""
-        kept = {k: v for k, v in tensors.items() if k != "boft_s" or self.output_scale}
-        kept |= {"boft_s": kept["boft_s"].reshape(-1, 1)} if "boft_s" in kept else {}
-        square = [k for k, v in kept.items() if k == "boft_R" and v.ndim == 4]
-        return kept | {k: triangle(kept[k]) for k in square if kept[k].shape[2] == kept[k].shape[3]}
+        """Return the triangles of the antisymmetric parts, and the scale if it is switched on.
+
+        PEFT up to 0.12 also saved the permutations `boft_P`, which follow from the sizes.
+        """
+        parameters = {k: v for k, v in tensors.items() if k in ("boft_R", "boft_s")}
+        unknown = {k: v for k, v in tensors.items() if k not in ("boft_R", "boft_s", "boft_P")}
+        scale, blocks = parameters.pop("boft_s", None), parameters.get("boft_R")
+        if scale is not None and self.output_scale:
+            parameters["boft_s"] = scale.reshape(-1, 1)
+        if blocks is not None and blocks.ndim == 4 and blocks.shape[2] == blocks.shape[3]:
+            parameters["boft_R"] = triangle(blocks)
+        return parameters | unknown

@@ -1,10 +1,9 @@
-"""Checks of settings, each told in one sentence: argument and value, rule, remedy."""
+"""Checks of tensors and names, each told in one sentence: what, why, what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor
 
@@ -24,49 +23,9 @@ def require_positive(name: str, value: object, *, example: int) -> None:
         )
 
 
-def require_at_least_zero(name: str, value: object) -> None:
-    """Refuse a setting that is not a finite number of at least 0.
-
-    Raises:
-        UserError: naming the setting and its value.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= float(value) < float("inf"):  # type: ignore[arg-type]
-        raise UserError(
-            f"`{name}` is {value!r}, but it must be a number of at least 0. Use 0 for none."
-        )
-
-
-def require_share(name: str, value: object) -> None:
-    """Refuse a setting that is not a number from 0 to below 1.
-
-    Raises:
-        UserError: naming the setting and its value.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= float(value) < 1:  # type: ignore[arg-type]
-        raise UserError(
-            f"`{name}` is {value!r}, but it must be from 0 to below 1. Use for example 0.1."
-        )
-
-
 def divisors(d: int, *, limit: int = 256) -> list[int]:
     """Return the divisors of d from 2 up to `limit`."""
     return [b for b in range(2, min(d, limit) + 1) if d % b == 0]
-
-
-def refuse_flags(config: Mapping[str, Any], *flags: str) -> None:
-    """Refuse entries of PEFT's config that ask for something we do not do.
-
-    Raises:
-        UserError: naming the first such entry that is switched on.
-    """
-    for flag in flags:
-        if config.get(flag):
-            raise UserError(
-                f"The adapter uses PEFT's `{flag}`, which orthodiff does not read. "
-                "Load it with PEFT."
-            )
 
 
 @contextmanager
@@ -100,5 +59,20 @@ def check_tensors(
                 f"{what} has {name} of shape {tuple(given[name].shape)}, but this model needs "
                 f"{shape}. It belongs to another base model, or to other settings."
             )
-        if not given[name].is_floating_point() or not given[name].isfinite().all():
-            raise UserError(f"{what} has numbers in {name} that are not finite. It is damaged.")
+        if not given[name].is_floating_point():
+            raise UserError(f"{what} has {name} of type {given[name].dtype}. It is damaged.")
+    require_finite(given, what)
+
+
+def require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Refuse tensors with numbers that are not finite.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{what} has numbers in {name} that are not finite. It is damaged, or its training "
+                "diverged."
+            )

@@ -1,21 +1,23 @@
-"""HRA: a chain of Householder reflections (Yuan et al., 2405.17484)."""
+"""HRA: a chain of Householder reflections (Yuan et al., arXiv:2405.17484)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from orthodiff.adapters.checks import require_at_least_zero, require_positive
-from orthodiff.adapters.method import Factors, Method, Parameters
+from orthodiff.adapters.layers.adaptable import Adaptable, is_plain
+from orthodiff.adapters.rotation import Factors, Parameters
+from orthodiff.adapters.rotation_method import RotationMethod
+from orthodiff.adapters.settings import setting
 from orthodiff.errors import UserError
-from orthodiff.ops.orthogonal import compact_wy, mirror, reflect
+from orthodiff.ops.orthogonal import compact_wy, mirror, reflect, reflect_output
 from orthodiff.ops.rotations import (
     geodesic,
     reflections,
@@ -25,7 +27,7 @@ from orthodiff.ops.rotations import (
 
 
 @dataclass(frozen=True)
-class HRA(Method):
+class HRA(RotationMethod):
     """R = H_1 ... H_r with H_i = I - 2 u_i u_i^T; d * r parameters a layer, at LoRA's cost.
 
     Raises:
@@ -33,29 +35,28 @@ class HRA(Method):
     """
 
     name: ClassVar[str] = "hra"
-    title: ClassVar[str] = "Householder reflection adaptation (2405.17484)"
+    title: ClassVar[str] = "Householder reflection adaptation (arXiv:2405.17484)"
     peft_type: ClassVar[str] = "HRA"
+    peft_entries: ClassVar[frozenset[str]] = frozenset({"r", "apply_GS"})
     factor_count: ClassVar[int] = 2
 
-    rank: int = field(
-        default=8,
-        metadata={"help": "Number of reflections; even, so that training starts at the base."},
+    rank: int = setting(
+        8, ge=1, help="Number of reflections; even, so that training starts at the base."
     )
-    regularization: float = field(
-        default=0.0,
-        metadata={"help": "Weight of ||I - V^T V||^2, which pulls the reflections apart."},
+    regularization: float = setting(
+        0.0,
+        ge=0,
+        remedy="Use 0 for none",
+        help="Weight of ||I - V^T V||^2, which pulls the reflections apart.",
     )
-    strict: bool = field(
-        default=False,
-        metadata={
-            "help": "Keep the reflections orthogonal to each other (infinite regularization). "
-            "Such a chain is never the identity, so training starts away from the base model."
-        },
+    strict: bool = setting(
+        False,
+        help="Keep the reflections orthogonal to each other (infinite regularization). "
+        "Such a chain is never the identity, so training starts away from the base model.",
     )
 
     def __post_init__(self) -> None:
-        require_positive("rank", self.rank, example=8)
-        require_at_least_zero("regularization", self.regularization)
+        super().__post_init__()
         self._require_pairs()
 
     def _require_pairs(self) -> None:
@@ -72,9 +73,10 @@ class HRA(Method):
             UserError: if there are more reflections than directions.
         """
         if self.rank > d:
+            remedy = f"Use a rank of at most {d - d % 2}" if d > 1 else "Leave it out of `targets`"
             raise UserError(
                 f"`rank` is {self.rank}, but the layer is {d} wide, and more reflections than that "
-                f"turn it no further. Use a rank of at most {d - d % 2}."
+                f"turn it no further. {remedy}."
             )
         return {"hra_u": (d, self.rank)}
 
@@ -91,50 +93,50 @@ class HRA(Method):
         return {name: columns.repeat_interleave(twins, dim=1).reshape(shape)}
 
     def prepare(self, parameters: Parameters) -> Factors:
-        """Return A (*batch, r, d) and S (*batch, r, r) with R = I - A^T S A."""
+        """Return A and P, both (*batch, r, d), with R = I - A^T P."""
         return (mirror if self.strict else compact_wy)(parameters["hra_u"])
 
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d)."""
         return reflect(rows, *factors, inverse=inverse)
 
+    def rotate_output(self, output: Tensor, x: Tensor, matrix: Tensor, factors: Factors) -> Tensor:
+        """Return `x R^T W^T + bias` from `x W^T + bias`: the change of W has rank r."""
+        return reflect_output(output, x, matrix, *factors)
+
     def power(self, factors: Factors, strength: float) -> Factors:
-        """Return A and S of R^strength, which differs from I only on the span of the reflections.
+        """Return A and P of R^strength, which differs from I only on the span of the reflections.
 
         Strict reflections turn r/2 planes by pi, which leaves the planes open: columns are paired
         in order.
         """
-        A, S = factors
+        A, P = factors
         if strength == 0:
-            return A, torch.zeros_like(S)
-        basis, M = self._within(A, S)
+            return A, torch.zeros_like(P)
+        basis, M = self._within(A, P)
         identity = torch.eye(len(M), dtype=M.dtype, device=M.device)
-        return basis.mT.contiguous(), identity - rotation_power(M, strength)
-
-    def thin_change(self, matrix: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
-        """Return A (r, d) and C = -S^T A W^T (r, out), as `W (I - A^T S A) = W + C^T A`."""
-        A, S = factors
-        return A, -S.mT.to(matrix.dtype) @ (A.to(matrix.dtype) @ matrix.mT)
+        across = basis.mT.contiguous()
+        return across, (identity - rotation_power(M, strength)) @ across
 
     def low_rank(
         self, matrix: Tensor, parameters: Parameters, *, strength: float
     ) -> tuple[Tensor, Tensor]:
-        """Return B = -W A^T S and A: the change is of low rank exactly."""
+        """Return B = -W A^T and P: the change is of low rank exactly."""
         factors = self.prepare(parameters)
-        A, C = self.thin_change(matrix, factors if strength == 1 else self.power(factors, strength))
-        return C.mT, A
+        A, P = factors if strength == 1 else self.power(factors, strength)
+        return -matrix @ A.mT, P
 
     def angles(self, factors: Factors) -> Tensor:
         """Return the angles of R on the span of the reflections, in radians, largest first."""
         return rotation_angles(self._within(*factors)[1])
 
-    def _within(self, A: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
+    def _within(self, A: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
         """Return an orthonormal basis (d, r) of the reflections' span and R within it (r, r)."""
         identity = torch.eye(len(A), dtype=A.dtype, device=A.device)
         if self.strict:
             return A.mT, -identity
         basis, inner = torch.linalg.qr(A.mT)
-        return basis, identity - inner @ S @ inner.mT
+        return basis, identity - inner @ (P @ basis)
 
     def check_strength(self, strength: float) -> None:
         """Refuse a strength the method cannot have.
@@ -149,14 +151,16 @@ class HRA(Method):
                 "determinant -1 and so no real powers. Use 0 or 1, or train with an even rank."
             )
 
-    def bake_strength(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+    def bake_strength(
+        self, parameters: Parameters, strength: float
+    ) -> tuple[RotationMethod, Parameters]:
         """Return reflections of R^strength: as many as there are, found again unless it is 1."""
         if strength == 1 and not self.strict:
             return _of_rank(self.rank), parameters
-        A, S = self.prepare(parameters)
+        A, P = self.prepare(parameters)
         if strength == 1:
             return _of_rank(self.rank), {"hra_u": A.mT.contiguous()}
-        basis, M = self._within(A, S)
+        basis, M = self._within(A, P)
         power = rotation_power(M, strength) if strength else torch.eye(len(M)).to(M)
         even = self.rank + self.rank % 2
         return _of_rank(even), {"hra_u": basis @ reflections(power, even)}
@@ -166,8 +170,8 @@ class HRA(Method):
         return {"hra_u": parameters["hra_u"].flip(-1)}
 
     def join(
-        self, parameters: Parameters, other: Method, others: Parameters
-    ) -> tuple[Method, Parameters] | None:
+        self, parameters: Parameters, other: RotationMethod, others: Parameters
+    ) -> tuple[RotationMethod, Parameters] | None:
         """Return one chain of all reflections."""
         if not isinstance(other, HRA):
             return None
@@ -177,8 +181,8 @@ class HRA(Method):
         return _of_rank(U.shape[-1]), {"hra_u": U}
 
     def between(
-        self, parameters: Parameters, other: Method, others: Parameters, t: float
-    ) -> tuple[Method, Parameters] | None:
+        self, parameters: Parameters, other: RotationMethod, others: Parameters, t: float
+    ) -> tuple[RotationMethod, Parameters] | None:
         """Return reflections of `R_a (R_a^T R_b)^t`, within the span of both; ranks add up."""
         if not isinstance(other, HRA) or self.rank % 2 or other.rank % 2:
             return None
@@ -191,14 +195,18 @@ class HRA(Method):
         rank = self.rank + other.rank
         return _of_rank(rank), {"hra_u": basis @ reflections(geodesic(A, B, t), rank)}
 
-    def penalty(self, factors: Factors) -> Tensor | None:
+    def penalty(self, parameters: Parameters) -> Tensor | None:
         """Return lambda ||I_r - V^T V||_F^2 (eq. 6), or None when it is switched off."""
         if self.strict or not self.regularization:
             return None
-        V = F.normalize(factors[0], dim=-1)
-        gram = V @ V.mT
+        V = F.normalize(parameters["hra_u"], dim=-2)
+        gram = V.mT @ V
         identity = torch.eye(self.rank, dtype=gram.dtype, device=gram.device)
         return self.regularization * (gram - identity).square().sum()
+
+    def runs_in_peft(self, layer: Adaptable) -> bool:
+        """Whether PEFT runs the layer as it is: of convolutions it passes over many settings."""
+        return is_plain(layer)
 
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's `r` and `apply_GS`."""

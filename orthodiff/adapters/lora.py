@@ -1,34 +1,24 @@
-"""LoRA, the baseline (Hu et al., 2106.09685): PEFT's own layer behind the same handle."""
+"""LoRA, the baseline (Hu et al., arXiv:2106.09685): PEFT's own layer behind the same interface."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.checks import refuse_flags, require_positive
 from orthodiff.adapters.layers.adaptable import Adaptable
-from orthodiff.adapters.method import Factors, Method, Parameters
+from orthodiff.adapters.layers.adapted import AdaptedLayer
+from orthodiff.adapters.method import Method
+from orthodiff.adapters.rotation import Parameters
+from orthodiff.adapters.settings import setting
 from orthodiff.errors import UserError
 
-if TYPE_CHECKING:
-    from orthodiff.adapters.layers.rotated import AdaptedLayer
-
-VARIANTS = (
-    "use_dora",
-    "lora_bias",
-    "rank_pattern",
-    "alpha_pattern",
-    "fan_in_fan_out",
-    "target_parameters",
-    "trainable_token_indices",
-    "layer_replication",
-)
-"""Entries of PEFT's config that make a LoRA layer compute something else."""
+PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
+"""PEFT's `init_lora_weights` that leave the base model's weights as they are."""
 
 
 @dataclass(frozen=True)
@@ -40,29 +30,28 @@ class LoRA(Method):
     """
 
     name: ClassVar[str] = "lora"
-    title: ClassVar[str] = "Low-rank adaptation, by PEFT (2106.09685)"
+    title: ClassVar[str] = "Low-rank adaptation, by PEFT (arXiv:2106.09685)"
     peft_type: ClassVar[str] = "LORA"
+    # Some are on by default and matter only to variants that are refused by their own switch.
+    peft_entries: ClassVar[frozenset[str]] = frozenset({
+        "r", "lora_alpha", "lora_dropout", "use_rslora", "init_lora_weights", "fan_in_fan_out",
+        "qalora_group_size", "megatron_core", "eva_config", "runtime_config",
+    })  # fmt: skip
 
-    rank: int = field(default=8, metadata={"help": "Rank of the added matrix."})
-    alpha: float | None = field(
-        default=None,
-        metadata={"help": "The added matrix is scaled by alpha / rank; the rank if not given."},
+    rank: int = setting(8, ge=1, help="Rank of the added matrix.")
+    alpha: float | None = setting(
+        None,
+        gt=0,
+        remedy="Leave it out to use the rank",
+        help="The added matrix is scaled by alpha / rank; the rank if not given.",
     )
-    lora_dropout: float = field(
-        default=0.0, metadata={"help": "Share of its inputs left out at random in training."}
+    lora_dropout: float = setting(
+        0.0,
+        ge=0,
+        lt=1,
+        remedy="Use for example 0.1",
+        help="Share of its inputs left out at random in training.",
     )
-
-    def __post_init__(self) -> None:
-        require_positive("rank", self.rank, example=8)
-        if not 0 <= self.lora_dropout < 1:
-            raise UserError(
-                f"`lora_dropout` is {self.lora_dropout!r}, but it is a share from 0 to below 1. "
-                "Use for example 0.1."
-            )
-        if self.alpha is not None and not 0 < self.alpha < float("inf"):
-            raise UserError(
-                f"`alpha` is {self.alpha!r}, but it must be above 0. Leave it out to use the rank."
-            )
 
     def shapes(self, d: int, out: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of A (r, d) and B (out, r) under PEFT's names."""
@@ -75,10 +64,6 @@ class LoRA(Method):
         parameters["lora_A.weight"].uniform_(-bound, bound, generator=generator)
         return parameters
 
-    def prepare(self, parameters: Parameters) -> Factors:
-        """Return nothing: PEFT's layer needs no solve."""
-        return ()
-
     def low_rank(
         self, matrix: Tensor, parameters: Parameters, *, strength: float
     ) -> tuple[Tensor, Tensor]:
@@ -87,31 +72,30 @@ class LoRA(Method):
         A, B = parameters["lora_A.weight"].flatten(1), parameters["lora_B.weight"].flatten(1)
         return scale * B, A
 
-    def angles(self, factors: Factors) -> Tensor:
-        """Refuse: LoRA does not rotate.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError("LoRA adds to the weights and does not rotate them, so it has no angles.")
-
     def wrap(self, layer: Adaptable, parameters: Parameters) -> AdaptedLayer:
         """Return PEFT's LoRA layer around `layer`.
 
         Raises:
             UserError: for a convolution in groups, or padded with anything but zeros.
         """
+        # Here, and not above, as importing PEFT and transformers takes seconds.
         from orthodiff.adapters.layers.lora import LoRAConv2d, LoRALinear
 
-        if isinstance(layer, nn.Linear):
-            return LoRALinear(layer, self, parameters)
+        alpha = self.rank if self.alpha is None else self.alpha
+        options: dict[str, Any] = {
+            "rank": self.rank,
+            "alpha": alpha,
+            "dropout": self.lora_dropout,
+        }
+        if not isinstance(layer, nn.Conv2d):
+            return LoRALinear(layer, parameters, **options)
         if layer.groups > 1 or layer.padding_mode != "zeros":
             raise UserError(
                 f"The convolution has {layer.groups} groups and {layer.padding_mode} padding, but "
                 "PEFT's LoRA takes one group and zeros. Leave it out of `targets`, or use a method "
                 "that rotates."
             )
-        return LoRAConv2d(layer, self, parameters)
+        return LoRAConv2d(layer, parameters, **options)
 
     def runs_in_peft(self, layer: Adaptable) -> bool:
         """Return True: the layer is PEFT's."""
@@ -129,11 +113,17 @@ class LoRA(Method):
         Raises:
             UserError: for variants whose layers compute something else.
         """
-        refuse_flags(config, *VARIANTS)
+        start = config.get("init_lora_weights")
+        if start not in PLAIN_STARTS:
+            raise UserError(
+                f"The adapter was started by PEFT's `init_lora_weights` {start!r}, which changes "
+                "the base model's weights too. Convert it to a plain LoRA with PEFT "
+                "(`path_initial_model_for_weight_conversion`)."
+            )
         rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
         scaled = alpha * rank**0.5 if config.get("use_rslora") else alpha
         return cls(rank=rank, alpha=scaled, lora_dropout=config.get("lora_dropout") or 0.0)
 
     def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return A (r, d) and B (out, r), as matrices also where PEFT keeps them as filters."""
-        return {name: tensor.flatten(1) for name, tensor in tensors.items()}
+        return {name: t.flatten(1) if t.ndim > 1 else t for name, t in tensors.items()}

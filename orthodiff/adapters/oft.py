@@ -1,4 +1,4 @@
-"""OFT: block-diagonal Cayley rotations (Qiu et al., 2306.07280)."""
+"""OFT: block-diagonal Cayley rotations (Qiu et al., arXiv:2306.07280)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from orthodiff.adapters.checks import (
-    divisors,
-    refuse_flags,
-    require_positive,
-    require_share,
-)
-from orthodiff.adapters.layers.adaptable import Adaptable
-from orthodiff.adapters.method import Factors, Method, Parameters
+from orthodiff.adapters.checks import divisors
+from orthodiff.adapters.layers.adaptable import Adaptable, is_plain
+from orthodiff.adapters.rotation import Factors, Parameters
+from orthodiff.adapters.rotation_method import RotationMethod
+from orthodiff.adapters.settings import setting
 from orthodiff.errors import UserError
 from orthodiff.ops.orthogonal import (
+    block_size_of,
     cayley,
     drop_blocks,
     rotate_blocks,
@@ -32,7 +30,7 @@ from orthodiff.ops.rotations import geodesic, rotation_angles, rotation_power
 
 
 @dataclass(frozen=True)
-class OFT(Method):
+class OFT(RotationMethod):
     """R = blockdiag(R_1 ... R_D), each a Cayley rotation; d (b - 1) / 2 parameters a layer.
 
     Raises:
@@ -40,47 +38,45 @@ class OFT(Method):
     """
 
     name: ClassVar[str] = "oft"
-    title: ClassVar[str] = "Orthogonal finetuning (2306.07280)"
+    title: ClassVar[str] = "Orthogonal finetuning (arXiv:2306.07280)"
     peft_type: ClassVar[str] = "OFT"
+    peft_entries: ClassVar[frozenset[str]] = frozenset({
+        "r", "oft_block_size", "module_dropout", "coft", "eps", "block_share",
+        "use_cayley_neumann", "num_cayley_neumann_terms",
+    })  # fmt: skip
 
-    block_size: int = field(
-        default=32,
-        metadata={"help": "Width of a block; must divide the width of every adapted layer."},
+    block_size: int = setting(
+        32, ge=2, help="Width of a block; must divide the width of every adapted layer."
     )
-    blocks: int | None = field(
-        default=None,
-        metadata={"help": "Number of blocks of every layer, in place of their width."},
+    blocks: int | None = setting(
+        None,
+        ge=1,
+        remedy="Use for example 4",
+        help="Number of blocks of every layer, in place of their width.",
     )
-    block_share: bool = field(
-        default=False,
-        metadata={"help": "Turn all blocks of a layer by one rotation: fewer parameters."},
+    block_share: bool = setting(
+        False, help="Turn all blocks of a layer by one rotation: fewer parameters."
     )
-    eps: float | None = field(
-        default=None,
-        metadata={
-            "help": "COFT: keep each block's generator within eps / sqrt(number of blocks) of zero."
-        },
+    eps: float | None = setting(
+        None,
+        gt=0,
+        remedy="Leave it out for OFT",
+        help="COFT: keep each block's generator within eps / sqrt(number of blocks) of zero.",
     )
-    dropout: float = field(
-        default=0.0,
-        metadata={"help": "Share of a layer's blocks left unturned at random while training."},
+    dropout: float = setting(
+        0.0,
+        ge=0,
+        lt=1,
+        remedy="Use for example 0.1",
+        help="Share of a layer's blocks left unturned at random while training.",
     )
 
     def __post_init__(self) -> None:
-        require_positive("block_size", self.block_size, example=32)
-        if self.blocks is not None:
-            require_positive("blocks", self.blocks, example=4)
-        if self.eps is not None and not 0 < self.eps < math.inf:
-            raise UserError(f"`eps` is {self.eps!r}, but it must be above 0. Leave it out for OFT.")
-        require_share("dropout", self.dropout)
+        super().__post_init__()
         if self.block_share and self.dropout:
             raise UserError(
                 "`dropout` leaves out single blocks, but with `block_share` all are one. "
                 "Use one of the two."
-            )
-        if self.block_size == 1:
-            raise UserError(
-                "`block_size` is 1, but a rotation needs at least 2. Use for example 32."
             )
 
     def shapes(self, d: int, out: int) -> dict[str, tuple[int, ...]]:
@@ -119,7 +115,9 @@ class OFT(Method):
         """Return real powers of the blocks."""
         return (rotation_power(factors[0], strength),)
 
-    def bake_strength(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+    def bake_strength(
+        self, parameters: Parameters, strength: float
+    ) -> tuple[RotationMethod, Parameters]:
         """Return plain OFT with the generators of R^strength."""
         plain = dataclasses.replace(self, eps=None, dropout=0.0)
         if strength == 1 and self.eps is None:
@@ -132,8 +130,8 @@ class OFT(Method):
         return {"oft_R": -parameters["oft_R"]}
 
     def join(
-        self, parameters: Parameters, other: Method, others: Parameters
-    ) -> tuple[Method, Parameters] | None:
+        self, parameters: Parameters, other: RotationMethod, others: Parameters
+    ) -> tuple[RotationMethod, Parameters] | None:
         """Return the product block by block, if both have the same blocks."""
         if other != self:
             return None
@@ -141,8 +139,8 @@ class OFT(Method):
         return self, _generators(second @ first)
 
     def between(
-        self, parameters: Parameters, other: Method, others: Parameters, t: float
-    ) -> tuple[Method, Parameters] | None:
+        self, parameters: Parameters, other: RotationMethod, others: Parameters, t: float
+    ) -> tuple[RotationMethod, Parameters] | None:
         """Return the geodesic block by block, if both have the same blocks."""
         if other != self:
             return None
@@ -155,7 +153,7 @@ class OFT(Method):
 
     def runs_in_peft(self, layer: Adaptable) -> bool:
         """Whether PEFT computes the same: of larger kernels it turns patches, and adds overlaps."""
-        return isinstance(layer, nn.Linear) or (layer.kernel_size == (1, 1) and layer.groups == 1)
+        return is_plain(layer) and (isinstance(layer, nn.Linear) or layer.kernel_size == (1, 1))
 
     def peft_config(self) -> dict[str, Any]:
         """Return PEFT's entries; the exact Cayley form is the one without Neumann terms."""
@@ -178,7 +176,6 @@ class OFT(Method):
         Raises:
             UserError: for variants we do not have.
         """
-        refuse_flags(config, "fan_in_fan_out")
         if config.get("use_cayley_neumann", True):
             warnings.warn(
                 "The adapter was trained with PEFT's truncated Neumann series, which is not quite "
@@ -186,9 +183,15 @@ class OFT(Method):
                 stacklevel=2,
             )
         shared = bool(config.get("block_share"))
+        block_size, blocks = config.get("oft_block_size"), config.get("r")
+        triangles = tensors.get("oft_R.weight")
+        if triangles is not None and triangles.ndim == 2 and not shared:
+            # PEFT adjusts sizes that do not divide the width, and writes the ones it was given.
+            block_size = block_size and block_size_of(triangles)
+            blocks = blocks and len(triangles)
         return cls(
-            block_size=config.get("oft_block_size") or cls.block_size,
-            blocks=config.get("r") or None,
+            block_size=block_size or cls.block_size,
+            blocks=blocks or None,
             block_share=shared,
             eps=config.get("eps", 6e-5) if config.get("coft") else None,
             # PEFT drops no shared block.
@@ -200,8 +203,24 @@ class OFT(Method):
         return {"oft_R.weight": parameters["oft_R"]}
 
     def unpack(self, tensors: Parameters, config: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the triangles; PEFT's truncated Neumann form turns the opposite way."""
+        """Return the triangles; PEFT's truncated Neumann form turns the opposite way.
+
+        Raises:
+            UserError: if PEFT adjusted the sizes of blocks differently from layer to layer.
+        """
+        # The series is of (I + Q)(I - Q)^-1, the transpose of what is solved here.
         sign = -1 if config.get("use_cayley_neumann", True) else 1
+        name = "blocks" if self.blocks else "block_size"
+        given = config.get("r") if self.blocks else config.get("oft_block_size")
+        expected, triangles = getattr(self, name), tensors.get("oft_R.weight")
+        if triangles is not None and triangles.ndim == 2 and given != expected:
+            present = len(triangles) if self.blocks else block_size_of(triangles)
+            if present != expected:
+                raise UserError(
+                    f"PEFT was given a `{name}` of {given}, which does not divide the width of "
+                    f"every layer, and trained {expected} in one layer and {present} in this one. "
+                    "orthodiff reads only one for all. Use PEFT."
+                )
         return {"oft_R" if k == "oft_R.weight" else k: sign * v for k, v in tensors.items()}
 
 

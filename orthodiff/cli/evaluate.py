@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from orthodiff.adapters.peft_format import read_metadata
+from orthodiff.adapters.peft_format.read import read_metadata
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
 from orthodiff.cli.options import SamplingOptions

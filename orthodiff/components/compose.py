@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from orthodiff.adapters.algebra import compose
+from orthodiff.adapters.algebra.combine import compose
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.registry import Component, components_in
 from orthodiff.errors import UserError

@@ -12,12 +12,9 @@ from torch import Tensor, nn
 
 from orthodiff import control
 from orthodiff.adapters.adapter import Adapter
-from orthodiff.adapters.peft_format import (
-    CONFIG,
-    load,
-    read_config,
-    read_metadata,
-)
+from orthodiff.adapters.peft_format.load import load
+from orthodiff.adapters.peft_format.method_format import CONFIG
+from orthodiff.adapters.peft_format.read import read_config, read_metadata
 from orthodiff.components import textual_inversion as tokens
 from orthodiff.errors import UserError
 from orthodiff.io.modelspec import describe_file

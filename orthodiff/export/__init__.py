@@ -14,7 +14,8 @@ from torch import nn
 
 from orthodiff.adapters.adapter import Adapter
 from orthodiff.adapters.checks import require_positive
-from orthodiff.adapters.peft_format import WEIGHTS, read_metadata
+from orthodiff.adapters.peft_format.method_format import WEIGHTS
+from orthodiff.adapters.peft_format.read import read_metadata
 from orthodiff.components.registry import COMPONENTS, components_in
 from orthodiff.components.textual_inversion import FILE as WORDS
 from orthodiff.control.adapter import WEIGHTS as HINTS

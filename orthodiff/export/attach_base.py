@@ -7,7 +7,9 @@ from pathlib import Path
 from torch import nn
 
 from orthodiff.adapters.adapter import Adapter
-from orthodiff.adapters.peft_format import CONFIG, load, read_config
+from orthodiff.adapters.peft_format.load import load
+from orthodiff.adapters.peft_format.method_format import CONFIG
+from orthodiff.adapters.peft_format.read import read_config
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.registry import COMPONENTS, components_in
 from orthodiff.errors import UserError

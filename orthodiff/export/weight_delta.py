@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from orthodiff.adapters.layers.adaptable import Adaptable
-from orthodiff.adapters.layers.rotated import AdaptedLayer
+from orthodiff.adapters.layers.adapted import AdaptedLayer
 from orthodiff.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from orthodiff import control
-from orthodiff.adapters.peft_format import read_metadata
+from orthodiff.adapters.peft_format.read import read_metadata
 from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
 

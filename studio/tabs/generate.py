@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from orthodiff.adapters.peft_format import read_metadata
+from orthodiff.adapters.peft_format.read import read_metadata
 from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
 from orthodiff.settings import validate

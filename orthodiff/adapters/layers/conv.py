@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from orthodiff.adapters.layers.adaptable import out_of_reach
 from orthodiff.adapters.layers.rotated import RotatedLayer
-from orthodiff.adapters.method import Factors
+from orthodiff.adapters.rotation import Factors, Parameters, Rotation
+from orthodiff.errors import UserError
 
 
 class AdaptedConv2d(RotatedLayer):
@@ -17,13 +19,39 @@ class AdaptedConv2d(RotatedLayer):
 
     base_layer: nn.Conv2d
 
+    def __init__(self, base_layer: nn.Conv2d, method: Rotation, parameters: Parameters) -> None:
+        super().__init__(base_layer, method, parameters)
+        self._require_reach()
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether an input's pixels are its rows: a 1x1 kernel over all channels."""
+        return self.base_layer.kernel_size == (1, 1) and self.base_layer.groups == 1
+
+    def _require_reach(self) -> None:
+        """Refuse a larger kernel whose filters cannot be rotated.
+
+        Raises:
+            UserError: saying why they are out of reach.
+        """
+        reason = out_of_reach(self.base_layer)
+        if reason and not self.is_pointwise:
+            raise UserError(
+                f"The convolution {reason}, but a kernel larger than 1x1 can be adapted only "
+                "through its weight. Leave it out of `targets`, or undo that first."
+            )
+
     def rows_in(self, x: Tensor) -> int | None:
         """Return the number of pixels of x (..., in, H, W) for a 1x1 kernel, else None."""
-        pointwise = self.base_layer.kernel_size == (1, 1) and self.base_layer.groups == 1
-        return x.numel() // self.width if pointwise else None
+        return x.numel() // self.width if self.is_pointwise else None
 
     def turn(self, x: Tensor, factors: Factors) -> Tensor:
-        """Return x (..., in, H, W) with the channels of every pixel multiplied by R^T."""
+        """Return x (..., in, H, W) with the channels of every pixel multiplied by R^T.
+
+        Raises:
+            UserError: for a larger kernel, whose patches overlap.
+        """
+        self._require_reach()
         pixels = x.movedim(-3, -1)
         return self.method.rotate(pixels, factors, inverse=True).movedim(-1, -3)
 

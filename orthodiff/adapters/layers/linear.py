@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orthodiff.adapters.layers.rotated import RotatedLayer
-from orthodiff.adapters.method import Factors
+from orthodiff.adapters.rotation import Factors
 
 
 class AdaptedLinear(RotatedLayer):
@@ -33,12 +33,11 @@ class AdaptedLinear(RotatedLayer):
         Where x wants no gradient, as a prompt's, a thin change is added to the frozen layer's
         output instead, so that training need not go back through W.
         """
-        prompt = torch.is_grad_enabled() and not x.requires_grad and not self.quantized
-        thin = self.method.thin_change(self.matrix, factors) if prompt else None
-        if thin is None:
-            return super().run_turned(x, factors)
-        A, C = (factor.to(x.dtype) for factor in thin)
-        return self.base_layer(x) + (x @ A.mT) @ C
+        if torch.is_grad_enabled() and not x.requires_grad:
+            output = self.method.rotate_output(self.base_layer(x), x, self.matrix, factors)
+            if output is not None:
+                return output
+        return super().run_turned(x, factors)
 
     def run(self, x: Tensor, matrix: Tensor) -> Tensor:
         """Return `x matrix^T + bias` (..., out)."""

@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from orthodiff.adapters.layers.adaptable import Adaptable, dimensions, is_packed
-from orthodiff.adapters.layers.merging import Merging
+from orthodiff.adapters.checks import require_finite
+from orthodiff.adapters.layers.adaptable import (
+    Adaptable,
+    as_matrix,
+    as_weight,
+    dimensions,
+    out_of_reach,
+    runs_its_own_way,
+)
+from orthodiff.adapters.layers.merging import Merging, new_parameter
 from orthodiff.adapters.layers.solve import (
+    GroupFactors,
     SharedFactors,
     arrange,
     at_least_float32,
     solve,
 )
-from orthodiff.adapters.method import Factors, Method, Parameters
-
-
-class AdaptedLayer(Protocol):
-    """What a handle needs from an adapted layer, whoever made it."""
-
-    base_layer: Any
-    strength: float
-
-    def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the trainable parameters under the method's own names."""
-
-    def penalty(self) -> Tensor | None:
-        """Return the weighted scalar this layer adds to the loss, or None for nothing."""
-
-    def unpacked_weight(self) -> Tensor:
-        """Return the base layer's own weight, merged or not, unless it is quantized."""
-
-    @property
-    def merged(self) -> bool:
-        """Whether the base layer now holds the adapted weight."""
-
-    def adapted_weight(self) -> Tensor:
-        """Return the adapted weight in the weight's shape, computed in at least float32."""
-
-    def merge(self) -> None:
-        """Put the adapted weight into the base layer."""
-
-    def unmerge(self) -> None:
-        """Put the original weight back, bit for bit."""
-
-    def keep_merged(self) -> None:
-        """Let go of the original weight, so that the adapted one stays for good."""
+from orthodiff.adapters.rotation import Factors, Parameters, Rotation
+from orthodiff.ops.orthogonal import compute_dtype
 
 
 class RotatedLayer(Merging, nn.Module):
@@ -60,7 +39,7 @@ class RotatedLayer(Merging, nn.Module):
 
     base_layer: Any
 
-    def __init__(self, base_layer: Adaptable, method: Method, parameters: Parameters) -> None:
+    def __init__(self, base_layer: Adaptable, method: Rotation, parameters: Parameters) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.method = method
@@ -69,7 +48,7 @@ class RotatedLayer(Merging, nn.Module):
         self.strength = 1.0
         self.parameter_names = tuple(parameters)
         for name, value in parameters.items():
-            self.register_parameter(name, nn.Parameter(value.to(base_layer.weight.device)))
+            self.register_parameter(name, new_parameter(value, base_layer))
 
     def rows_in(self, x: Tensor) -> int | None:
         """Return how many rows of width d the input x holds, or None if they are not apart."""
@@ -92,15 +71,25 @@ class RotatedLayer(Merging, nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the adapted layer's output for its usual input: rotate where rows are fewer."""
+        """Return the adapted layer's output for its usual input: rotate where rows are fewer.
+
+        A layer with a `forward` of its own, or with hooks, is called with the adapted weight in
+        place of its own, which is what merging does. Where its weight is out of reach, as it is
+        packed or away, the input is turned instead.
+        """
         if self.merged:
             return self.base_layer(x)
-        factors, scale = self.factors(), self.scale()
+        factors, scale = self.factors(compute_dtype(x)), self.scale()
         if self.training:
             factors = self.method.drop(factors)
+        if out_of_reach(self.base_layer) is not None:
+            return self._rescale(self.base_layer(self.turn(x, factors)), scale)
+        if runs_its_own_way(self.base_layer):
+            weight = self._adapt(self.base_layer.weight, factors, scale)
+            return functional_call(self.base_layer, {"weight": weight}, (x,))
         if self._turns_inputs(x):
             return self._rescale(self.run_turned(x, factors), scale)
-        return self.run(x, self._adapt(self.matrix, factors, scale))
+        return self.run(x, self._adapt_matrix(self.matrix, factors, scale))
 
     def _turns_inputs(self, x: Tensor) -> bool:
         """Whether to rotate the inputs and not the weight.
@@ -109,9 +98,7 @@ class RotatedLayer(Merging, nn.Module):
         gradient, a product as large as the layer's, which the frozen one does without.
         """
         rows = self.rows_in(x)
-        if self.quantized or rows is None:
-            return self.quantized
-        return torch.is_grad_enabled() or rows <= self.outputs
+        return rows is not None and (torch.is_grad_enabled() or rows <= self.outputs)
 
     def _rescale(self, output: Tensor, scale: Tensor | None) -> Tensor:
         """Return `s y + (1 - s) bias`, as the scale is of the weight and not of the bias."""
@@ -126,41 +113,53 @@ class RotatedLayer(Merging, nn.Module):
         """Return the trainable parameters under the method's own names."""
         return {name: getattr(self, name) for name in self.parameter_names}
 
-    def factors(self) -> Factors:
+    def factors(self, dtype: torch.dtype | None = None) -> Factors:
         """Return what `rotate` needs: from this pass's shared solve, else solved here.
 
-        At another strength than 1 they are kept until parameters or strength change.
+        They are in `dtype`, or in the precision they were solved in. At another strength than 1
+        they are kept until parameters or strength change.
         """
         compiling = torch.compiler.is_compiling()
-        if not compiling and self.shared is not None and self.shared.hold_for(self):
-            return self.shared.factors
-        factors = solve(self.method, self.adapter_parameters())
-        if self.strength == 1:
-            return arrange(self.method, factors)
-        factors = arrange(self.method, self._power(factors))
-        if not compiling:
-            self.shared = SharedFactors(factors, self, {"spent": False})
-        return factors
+        if not compiling and self.shared is not None and self.is_solved:
+            return self.shared.factors(dtype)
+        parameters = self.adapter_parameters()
+        factors = solve(self.method, parameters)
+        if self.strength != 1:
+            factors = self._power(factors)
+        factors = arrange(self.method, factors)
+        if compiling or self.strength == 1:
+            return factors
+        group = GroupFactors(tuple(f[None] for f in factors))
+        self.shared = SharedFactors(group, 0, parameters.values(), trainable=False)
+        return self.shared.factors(dtype)
 
-    @torch.no_grad()
+    @property
+    def is_solved(self) -> bool:
+        """Whether the factors at hand are of the present parameters."""
+        shared = self.shared
+        return shared is not None and shared.hold_for(self.adapter_parameters().values())
+
     def _power(self, factors: Factors) -> Factors:
         """Return the factors at this layer's strength, computed in float64 on the CPU.
 
         Some devices have neither float64 nor the decompositions; it is done once a change.
         """
-        power = self.method.power(tuple(f.cpu().double() for f in factors), self.strength)
-        return tuple(f.to(factors[0]) for f in power)
+        # They outlast this pass, so they may not be inference tensors.
+        with torch.inference_mode(False), torch.no_grad():
+            own = tuple(f.detach().clone().cpu().double() for f in factors)
+            power = self.method.power(own, self.strength)
+            return tuple(f.to(factors[0].device, factors[0].dtype) for f in power)
 
     def scale(self) -> Tensor | None:
         """Return the learned output scale (out, 1) at this layer's strength, or None."""
         scale = self.method.scale(self.adapter_parameters())
         return scale if scale is None or self.strength == 1 else 1 + self.strength * (scale - 1)
 
-    def penalty(self) -> Tensor | None:
-        """Return the weighted scalar this layer adds to the loss, or None for nothing."""
-        return self.method.penalty(self.factors())
+    def _adapt(self, weight: Tensor, factors: Factors, scale: Tensor | None) -> Tensor:
+        matrix = self._adapt_matrix(as_matrix(self.base_layer, weight), factors, scale)
+        return as_weight(self.base_layer, matrix, weight.shape)
 
-    def _adapt(self, matrix: Tensor, factors: Factors, scale: Tensor | None) -> Tensor:
+    def _adapt_matrix(self, matrix: Tensor, factors: Factors, scale: Tensor | None) -> Tensor:
         rotated = self.method.rotate(matrix, factors)
         return rotated if scale is None else scale.to(rotated.dtype) * rotated
 
@@ -169,36 +168,26 @@ class RotatedLayer(Merging, nn.Module):
         """Return `diag(s) W R` in the weight's shape, computed in at least float32, rounded once.
 
         Raises:
-            UserError: if the base layer is quantized.
+            UserError: if the base layer's weight is out of reach, or the parameters are not finite.
         """
         weight = self.unpacked_weight()
+        require_finite(self.adapter_parameters(), "The adapter")
         self.shared = None
-        matrix = at_least_float32(weight.flatten(1))
+        return self._in_full_precision(weight)
+
+    def live_weight(self) -> Tensor:
+        """Return `diag(s) W R` as a function of the parameters."""
+        return self._in_full_precision(self.base_layer.weight)
+
+    def _in_full_precision(self, weight: Tensor) -> Tensor:
         with torch.autocast(weight.device.type, enabled=False):
-            adapted = self._adapt(matrix, self.factors(), self.scale())
-        return adapted.view_as(weight).to(weight.dtype)
-
-    # What callers look at on a plain layer.
-
-    @property
-    def weight(self) -> Tensor:
-        """The base layer's weight."""
-        return self.base_layer.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The base layer's bias (out,), if any."""
-        return self.base_layer.bias
+            adapted = self._adapt(at_least_float32(weight), self.factors(), self.scale())
+        return adapted.to(weight.dtype)
 
     @property
     def matrix(self) -> Tensor:
         """The base layer's weight matrix W (out, d)."""
-        return self.weight.flatten(1)
-
-    @property
-    def quantized(self) -> bool:
-        """Whether the weight is packed, so that only inputs can be rotated."""
-        return is_packed(self.base_layer)
+        return as_matrix(self.base_layer, self.base_layer.weight)
 
     def extra_repr(self) -> str:
         """Show the settings when the model is printed."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from orthodiff.adapters.layers.rotated import RotatedLayer
-from orthodiff.adapters.layers.solve import SharedFactors, arrange, solve
+from orthodiff.adapters.layers.solve import GroupFactors, SharedFactors, arrange, solve
 from orthodiff.ops.held import held_period
 
 
@@ -43,12 +43,9 @@ class SharedSolves:
         if torch.compiler.is_compiling() or self._still_solved():
             return
         self.period = None if torch.is_grad_enabled() else held_period()
-        groups: dict[Any, list[RotatedLayer]] = defaultdict(list)
-        for layer in self.layers:
-            if not layer.merged and layer.strength == 1:
-                groups[_kind(layer)].append(layer)
-        for layers in groups.values():
-            _solve_together(layers)
+        layers = [each for each in self.layers if not each.merged and each.strength == 1]
+        for group in groups(layers):
+            _solve_together(group)
 
     def after(self, model: nn.Module, inputs: Any, output: Any) -> None:
         """Forget the factors of a pass that nothing can go back through."""
@@ -63,11 +60,7 @@ class SharedSolves:
         """Whether an earlier pass solved for all layers, and parameters were promised to stay."""
         if torch.is_grad_enabled() or self.period is None or self.period is not held_period():
             return False
-        return all(
-            layer.merged or (layer.shared is not None and layer.shared.hold_for(layer))
-            for layer in self.layers
-            if layer.strength == 1
-        )
+        return all(layer.merged or layer.is_solved for layer in self.layers if layer.strength == 1)
 
     def forget(self) -> None:
         """Forget all factors."""
@@ -75,32 +68,36 @@ class SharedSolves:
         for layer in self.layers:
             layer.shared = None
 
+    def penalty(self) -> Tensor | None:
+        """Return what the layers add to the loss, group by group, or None if nothing."""
+        sums = [
+            value
+            for group in groups(self.layers)
+            if (value := group[0].method.penalty(stacked(group))) is not None
+        ]
+        return torch.stack(sums).sum() if sums else None
 
-def _kind(layer: RotatedLayer) -> Any:
-    """Return what layers must have in common to be solved together."""
-    parameters = layer.adapter_parameters().values()
-    return tuple((p.shape, p.dtype, p.device, p.requires_grad) for p in parameters)
+
+def groups(layers: Iterable[RotatedLayer]) -> list[list[RotatedLayer]]:
+    """Return the layers by what they must have in common to be computed together."""
+    by_kind: dict[Any, list[RotatedLayer]] = defaultdict(list)
+    for layer in layers:
+        parameters = layer.adapter_parameters().values()
+        # offloaded parameters are there only while their own layer runs
+        if not any(p.is_meta and hasattr(layer, "_hf_hook") for p in parameters):
+            kind = tuple((p.shape, p.dtype, p.device, p.requires_grad) for p in parameters)
+            by_kind[kind].append(layer)
+    return list(by_kind.values())
+
+
+def stacked(layers: list[RotatedLayer]) -> dict[str, Tensor]:
+    """Return the parameters of layers of one kind with a leading axis over the layers."""
+    names = layers[0].parameter_names
+    return {name: torch.stack([getattr(layer, name) for layer in layers]) for name in names}
 
 
 def _solve_together(layers: list[RotatedLayer]) -> None:
-    names = layers[0].parameter_names
-    stacked = {name: torch.stack([getattr(layer, name) for layer in layers]) for name in names}
-    state = {"spent": False}
     method = layers[0].method
-    batches = arrange(method, solve(method, stacked))
-    _mark_when_spent(batches, state)
-    for layer, factors in zip(
-        layers, zip(*(b.unbind() for b in batches), strict=True), strict=True
-    ):
-        layer.shared = SharedFactors(factors, layer, state)
-
-
-def _mark_when_spent(batches: Iterable[Tensor], state: dict[str, bool]) -> None:
-    """Note in `state` when a backward pass has gone through the batched solve."""
-
-    def spend(_: Tensor) -> None:
-        state["spent"] = True
-
-    for batch in batches:
-        if batch.requires_grad:
-            batch.register_hook(spend)
+    group = GroupFactors(arrange(method, solve(method, stacked(layers))))
+    for number, layer in enumerate(layers):
+        layer.shared = SharedFactors(group, number, layer.adapter_parameters().values())

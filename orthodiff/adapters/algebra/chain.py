@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from orthodiff.adapters.layers.adaptable import Adaptable
-from orthodiff.adapters.method import Factors, Method, Parameters
+from orthodiff.adapters.registry import ADAPTERS
+from orthodiff.adapters.rotation import Factors, Parameters
+from orthodiff.adapters.rotation_method import RotationMethod
 from orthodiff.errors import UserError
 
 
@@ -18,17 +19,17 @@ from orthodiff.errors import UserError
 class Link:
     """One rotation of a chain, or its inverse."""
 
-    method: Method
+    method: RotationMethod
     inverse: bool = False
 
 
 @dataclass(frozen=True)
-class Chain(Method):
+class Chain(RotationMethod):
     """R = R_1 R_2 ..., some of them inverted. Saved in our own layout, which PEFT does not read."""
 
     name: ClassVar[str] = "chain"
     title: ClassVar[str] = "Chain of adapters"
-    peft_type: ClassVar[str] = "ORTHODIFF_CHAIN"
+    peft_entries: ClassVar[frozenset[str]] = frozenset({"links"})
 
     links: tuple[Link, ...]
 
@@ -66,11 +67,11 @@ class Chain(Method):
         return tuple(factor for factors in prepared for factor in factors)
 
     def _factors(self, factors: Factors) -> list[tuple[Link, Factors]]:
-        found, start = [], 0
+        parts, start = [], 0
         for link in self.links:
-            found.append((link, factors[start : start + link.method.factor_count]))
+            parts.append((link, factors[start : start + link.method.factor_count]))
             start += link.method.factor_count
-        return found
+        return parts
 
     def rotate(self, rows: Tensor, factors: Factors, *, inverse: bool = False) -> Tensor:
         """Return `rows R`, or `rows R^T` with `inverse`; rows (..., d)."""
@@ -84,7 +85,9 @@ class Chain(Method):
         powers = [link.method.power(own, strength) for link, own in self._factors(factors)]
         return tuple(factor for power in powers for factor in power)
 
-    def bake_strength(self, parameters: Parameters, strength: float) -> tuple[Method, Parameters]:
+    def bake_strength(
+        self, parameters: Parameters, strength: float
+    ) -> tuple[RotationMethod, Parameters]:
         """Return a chain of links with their strength baked in."""
         baked = [
             (link, *link.method.bake_strength(own, strength))
@@ -126,10 +129,6 @@ class Chain(Method):
         """Return nothing: the links are in the configuration."""
         return {}
 
-    def runs_in_peft(self, layer: Adaptable) -> bool:
-        """Return True: PEFT does not know the type, so it mistakes no layer."""
-        return True
-
     def peft_config(self) -> dict[str, Any]:
         """Return the links by name and settings."""
         return {
@@ -146,16 +145,10 @@ class Chain(Method):
         Raises:
             UserError: if a link is of a method we do not know.
         """
-        from orthodiff.adapters import ADAPTERS
-
         links = []
         for link in config["links"]:
-            if link["method"] not in ADAPTERS:
+            cls_of_link = ADAPTERS.get(link["method"])
+            if cls_of_link is None or not issubclass(cls_of_link, RotationMethod):
                 raise UserError(f"The chain has a link of unknown method {link['method']!r}.")
-            method = ADAPTERS[link["method"]].from_settings(link["settings"])
-            links.append(Link(method, bool(link["inverse"])))
+            links.append(Link(cls_of_link.from_settings(link["settings"]), bool(link["inverse"])))
         return cls(tuple(links))
-
-    def pack(self, parameters: Parameters, layer: Adaptable) -> dict[str, Tensor]:
-        """Return the parameters under their own names."""
-        return dict(parameters)
