@@ -9,7 +9,6 @@ from PIL import Image
 from orthodiff.errors import UserError
 from orthodiff.models import Base, load_base
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
-from orthodiff.training.tasks.prior import check_class_folder, class_examples
 from tests.runs import make_pictures, train
 
 
@@ -39,24 +38,24 @@ def made(cache: Path) -> dict[str, bytes]:
 def test_pictures_are_made_once_per_base_prompt_seed_and_resolution(
     base: Base, tmp_path: Path
 ) -> None:
-    examples = class_examples(config(tmp_path), base, resolution=32)
+    examples = config(tmp_path).class_images.examples(base, resolution=32)
     assert [example.caption for example in examples] == ["a photo of a dog"] * 5
     assert all(example.is_prior for example in examples)
     assert len({example.image.tobytes() for example in examples}) == 5
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
-    class_examples(config(tmp_path), base, resolution=32)
+    config(tmp_path).class_images.examples(base, resolution=32)
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
     for more, resolution in (({"seed": 1}, 32), ({"class_prompt": "dog"}, 32), ({}, 16)):
-        class_examples(config(tmp_path, **more), base, resolution=resolution)
+        config(tmp_path, **more).class_images.examples(base, resolution=resolution)
     assert len(list((tmp_path / "class").iterdir())) == 4
     half = load_base(str(base.folder), dtype=torch.bfloat16)
-    class_examples(config(tmp_path), half, resolution=32)
+    config(tmp_path).class_images.examples(half, resolution=32)
     assert len(list((tmp_path / "class").iterdir())) == 5
 
 
 @pytest.mark.parametrize("harm", ["gap", "damage"])
 def test_a_partly_filled_folder_is_completed(base: Base, tmp_path: Path, harm: str) -> None:
-    class_examples(config(tmp_path), base, resolution=32)
+    config(tmp_path).class_images.examples(base, resolution=32)
     whole = made(tmp_path)
     assert sorted(whole) == [f"class-{n:05d}.png" for n in range(5)]
     for name in ("class-00001.png", "class-00004.png"):
@@ -64,7 +63,7 @@ def test_a_partly_filled_folder_is_completed(base: Base, tmp_path: Path, harm: s
         path.unlink() if harm == "gap" else path.write_bytes(whole[name][:50])
     (folder,) = (tmp_path / "class").iterdir()
     (folder / ".class-00004.png.123.tmp").write_bytes(b"left by a crash")
-    assert len(class_examples(config(tmp_path), base, resolution=32)) == 5
+    assert len(config(tmp_path).class_images.examples(base, resolution=32)) == 5
     again = made(tmp_path)
     assert {name: again[name] for name in whole} == whole
 
@@ -80,7 +79,7 @@ def test_memory_running_out_names_what_helps(
 
     monkeypatch.setattr("orthodiff.training.tasks.prior.generate", exhausted)
     with pytest.raises(UserError) as caught:
-        class_examples(config(tmp_path, sample_batch_size=batch), base, resolution=32)
+        config(tmp_path, sample_batch_size=batch).class_images.examples(base, resolution=32)
     assert remedy in str(caught.value)
 
 
@@ -92,10 +91,10 @@ def test_given_pictures_are_used_first_and_only_the_rest_is_made(
     for number in range(3):
         Image.new("RGB", (40, 30), (number, 0, 0)).save(given / f"dog {number}.png")
     settings = config(tmp_path, class_data_dir=given)
-    names = [example.name for example in class_examples(settings, base, resolution=32)]
+    names = [example.name for example in settings.class_images.examples(base, resolution=32)]
     assert names == ["dog 0.png", "dog 1.png", "dog 2.png", "class-00000.png", "class-00001.png"]
     fewer = config(tmp_path, class_data_dir=given, num_class_images=2)
-    names = [example.name for example in class_examples(fewer, base, resolution=32)]
+    names = [example.name for example in fewer.class_images.examples(base, resolution=32)]
     assert names == ["dog 0.png", "dog 1.png"]
     assert len(list(given.iterdir())) == 5
 
@@ -104,12 +103,12 @@ def test_a_folder_that_lacks_pictures_and_cannot_be_written_is_told_early(tmp_pa
     (tmp_path / "file").touch()
     elsewhere = tmp_path / "file" / "class"  # not even root can make that
     with pytest.raises(UserError) as caught:
-        check_class_folder(config(tmp_path, class_data_dir=elsewhere))
+        config(tmp_path, class_data_dir=elsewhere).class_images.check()
     assert str(caught.value) == (
-        f"5 of 5 class images have to be made, but `{elsewhere}` cannot be written. "
+        f"5 of 5 class images have to be generated, but `{elsewhere}` cannot be written. "
         "Choose another --class_data_dir, or lower --num_class_images."
     )
-    check_class_folder(config(tmp_path, class_data_dir=tmp_path / "new"))
+    config(tmp_path, class_data_dir=tmp_path / "new").class_images.check()
     assert not (tmp_path / "new").exists()
 
 

@@ -15,6 +15,8 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
     | {".heic", ".heif"}
 )
+MASK_LABEL = "-masklabel"
+"""Ends the stem of a mask that lies beside its image: `<stem>-masklabel.png`."""
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 HEIC_REMEDY = "Install it (pip install pillow-heif), or save the picture as JPEG"
 
@@ -38,13 +40,22 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files of an existing flat folder, by name; perhaps none. Hidden ones are not."""
-    return sorted(path for path in folder.iterdir() if is_picture_name(path) and path.is_file())
+    """The images of an existing flat folder, by name; no masks of others, no hidden files."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if is_picture_name(path) and not is_mask_name(path) and path.is_file()
+    )
 
 
 def is_picture_name(path: Path) -> bool:
     """Whether a file is called like a picture (`._x.jpg`, which macOS leaves behind, is not)."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def is_mask_name(path: Path) -> bool:
+    """Whether a file is called like the mask of an image beside it: `<stem>-masklabel.png`."""
+    return path.stem.endswith(MASK_LABEL) and is_picture_name(path)
 
 
 def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Image:

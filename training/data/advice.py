@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .captions import mentions
 from .image_stats import ImageStats
 from .readers.folder import name_list
 from .readers.records import DataRequest
@@ -21,6 +22,8 @@ MUCH_CROPPED = 0.34
 """A square loses a third of the usual 3:2 photo, which is not worth a word."""
 ENLARGED = 1.25
 MOST_WORDS = 60
+DARK = 3.0
+"""Of 255, the mean of the brightest channel."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,11 @@ def cropped(survey: Survey) -> Iterator[Advice]:
 
 
 def trigger(survey: Survey) -> Iterator[Advice]:
-    word = (survey.trigger or "").casefold()
+    if not survey.trigger:
+        return
     own = [stats for stats in survey.images if stats.record.has_own_caption]
-    names = _names([stats for stats in own if word not in stats.record.caption.casefold()])
-    if names and word:
+    names = _names([s for s in own if not mentions(s.record.caption, survey.trigger)])
+    if names:
         finding = f"{name_list(names)}: the caption does not mention “{survey.trigger}”."
         flag = f'--trigger_phrase "{survey.trigger}"'
         yield Advice("trigger", names, finding, "Add the words", flag)
@@ -146,6 +150,14 @@ def long_captions(survey: Survey) -> Iterator[Advice]:
         yield Advice("long_captions", names, finding, "Shorten the caption")
 
 
+def dark(survey: Survey) -> Iterator[Advice]:
+    """Such as 16-bit files with levels of 0..255."""
+    names = _names([stats for stats in survey.images if max(stats.tone) < DARK])
+    if names:
+        finding = f"{name_list(names)}: nearly black all over."
+        yield Advice("dark", names, finding, "Check how it was saved, or replace it")
+
+
 def transparent(survey: Survey) -> Iterator[Advice]:
     names = _names(
         [stats for stats in survey.images if stats.is_transparent and not stats.has_mask]
@@ -158,6 +170,7 @@ def transparent(survey: Survey) -> Iterator[Advice]:
 
 RULES: tuple[Rule, ...] = (
     few, copies, alike, blurred, tiny, cropped, trigger, uncaptioned, long_captions, transparent,
+    dark,
 )  # fmt: skip
 
 

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 
 from ..objective import derive
+
+
+def mentions(caption: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `caption` as whole words: "man" does not in "a woman".
+
+    Capitals do not count, as CLIP reads small letters only.
+    """
+    edge = r"(?<!\w){}(?!\w)"
+    return bool(re.search(edge.format(re.escape(phrase.casefold())), caption.casefold()))
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,6 @@ class CaptionRules:
         return ", ".join([*kept, *rest])
 
     def _with_trigger(self, caption: str) -> str:
-        if not self.trigger or self.trigger in caption:
+        if not self.trigger or mentions(caption, self.trigger):
             return caption
         return f"{self.trigger}, {caption}" if caption else self.trigger

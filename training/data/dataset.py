@@ -13,7 +13,7 @@ from orthodiff.errors import FileError
 from orthodiff.io.images import open_layers, open_map
 
 from .example import Example
-from .masks import check_shape, subject_mask
+from .masks import check_bright, check_shape, subject_mask
 from .readers.records import DataRequest, Record, Source
 
 SMALLEST = 16
@@ -144,7 +144,5 @@ def _mask(
         mask = subject_mask(image)
     else:
         return None
-    if mask.getextrema() == (0, 0):
-        reason = "its mask is black all over, so nothing of it would be learnt"
-        raise FileError(record.name, reason, "Paint the subject white, or remove the mask")
+    check_bright(record.name, mask)
     return mask

@@ -2,61 +2,41 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from orthodiff.errors import FileError, UserError
-from orthodiff.io.images import SUFFIXES, is_picture_name
-
-from .readers.files import inside
 
 if TYPE_CHECKING:
     from .buckets import Size
     from .views import Views
 
-LABEL = "-masklabel"
-ENDINGS = tuple(case for s in (".png", *sorted(SUFFIXES)) for case in (s, s.upper()))
+DIM = 128
+"""Below half of white a mask would hardly let anything be learned."""
 
 
-def is_mask_name(path: Path) -> bool:
-    """Whether a file is called like the mask of an image beside it: `<stem>-masklabel.png`."""
-    return path.stem.endswith(LABEL) and is_picture_name(path)
-
-
-def mask_of(image: Path, root: Path, mask_dir: Path | None) -> Path | None:
-    """The mask file of an image: beside it, else of the same stem in `mask_dir`.
+def check_bright(name: str, mask: Image.Image) -> None:
+    """Refuse a mask ("L") that is black or nearly so everywhere, such as one of values 0 and 1.
 
     Raises:
-        FileError: there is a mask, but it leads out of its folder.
+        FileError: naming the image.
     """
-    label = f"{image.stem}{LABEL}"
-    for ending in ENDINGS:
-        beside = image.with_name(f"{label}{ending}")
-        if beside.is_file():
-            return inside(root, os.path.relpath(beside, root), what="mask")
-    if mask_dir is None:
-        return None
-    names = [f"{stem}{ending}" for stem in (image.stem, label) for ending in ENDINGS]
-    found = next((name for name in names if (mask_dir / name).is_file()), None)
-    return inside(mask_dir, found, what="mask") if found else None
-
-
-def check_mask_dir(mask_dir: Path | None) -> None:
-    """Refuse a folder of masks that is none.
-
-    Raises:
-        UserError: naming it.
-    """
-    if mask_dir is not None and not mask_dir.is_dir():
-        raise UserError(f"`mask_dir` is `{mask_dir}`, which is not a folder. Check the path.")
+    _, brightest = mask.getextrema()
+    assert isinstance(brightest, int | float)  # of one channel
+    if brightest >= DIM:
+        return
+    if brightest == 0:
+        reason, remedy = "is black all over", "Paint the subject white, or remove the mask"
+    else:
+        reason = f"is nearly black: its brightest level is {brightest:g} of 255"
+        remedy = "Save it with 255 (of 16 bits 65535) where the subject is"
+    raise FileError(name, f"its mask {reason}, so nothing of it would be learnt", remedy)
 
 
 def check_shape(layer: Image.Image, size: tuple[int, int], *, name: str, what: str) -> None:
-    """Refuse a mask or a condition of other proportions than its image's.
+    """Refuse a mask or a control image of other proportions than its image's.
 
     Raises:
         FileError: naming the image.
@@ -94,7 +74,7 @@ def check_subject_mask() -> None:
 
 
 def subject_mask(image: Image.Image) -> Image.Image:
-    """The mask ("L") of what stands out in an image (U^2-Net, 2005.09007, by rembg)."""
+    """The mask ("L") of what stands out in an image (U^2-Net, arXiv:2005.09007, by rembg)."""
     import rembg
 
     return rembg.remove(image, session=_session(), only_mask=True).convert("L")

@@ -29,14 +29,14 @@ def provenance_of(
     accelerator: Accelerator,
     base: Base,
     examples: Examples,
-    prior: Sequence[Path] = (),
+    prior: Sequence[Record] = (),
 ) -> dict[str, Any]:
     """Sums over the base's weights and every image, samples a step, and the precision."""
     share = config.train_batch_size * config.gradient_accumulation_steps
     return {
         "base": {part: base.fingerprint(part) for part in _parts(base)},
         "pictures": _pictures(examples),
-        "class pictures": [[path.name, _content(path)[:16]] for path in prior],
+        "class pictures": [[record.name, _prior_sum(record)] for record in prior],
         "samples": share * accelerator.num_processes,
         "precision": str(base.dtype).removeprefix("torch."),
     }
@@ -91,6 +91,11 @@ def _pictures(examples: Examples) -> list[list[str]]:
 def _sum(record: Record) -> str:
     layers = (_content(layer) for layer in (record.image, record.mask, record.control_image))
     return content_key(*layers, record.caption, str(record.repeats))[:16]
+
+
+def _prior_sum(record: Record) -> str:
+    """Of the image alone where it has no mask, as checkpoints have always kept it."""
+    return _content(record.image)[:16] if record.mask is None else _sum(record)
 
 
 def _content(source: Source | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic
 
 from torch import Tensor
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from orthodiff.sampling import GenerateRequest
 
     from ..data.example import Example
+    from ..data.readers.records import Record
     from ..latents.sampler import Batch
 
 
@@ -74,7 +74,7 @@ class Task(ABC, Generic[Config]):
         """The weight of their loss."""
         return 1.0
 
-    def prior_given(self, config: Config) -> Sequence[Path]:
+    def prior_given(self, config: Config) -> Sequence[Record]:
         """The images among them that the user gave."""
         return []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +17,8 @@ from orthodiff.errors import UserError
 from ..data.check import usable_examples
 from ..data.dataset import Examples
 from ..data.example import Example
+from ..data.readers.records import Record
+from ..latents.cache import default_cache
 from ..options import (
     ModelOptions,
     PriorOptions,
@@ -26,6 +27,7 @@ from ..options import (
 )
 from ..options.config import RunConfig
 from .base import Task
+from .prior import ClassImages
 from .text_encoders import attach_text
 
 if TYPE_CHECKING:
@@ -41,6 +43,21 @@ class DreamBoothConfig(RunConfig, TextOptions, PriorOptions, SubjectOptions, Mod
         """Prodigy finds one rate for all."""
         own = None if self.optimizer == "prodigy" else self.text_rate(part)
         return own or self.rate
+
+    @property
+    def class_images(self) -> ClassImages:
+        """Those that the run must not unlearn."""
+        return ClassImages(
+            self.class_prompt or "",
+            self.num_class_images,
+            cache_dir=self.cache_dir or default_cache(),
+            folder=self.class_data_dir,
+            seed=self.seed,
+            batch_size=self.sample_batch_size,
+            precision=self.prior_generation_precision,
+            revision=self.revision,
+            variant=self.variant,
+        )
 
     @model_validator(mode="after")
     def _check_rates(self) -> Self:
@@ -69,15 +86,16 @@ class DreamBooth(Task[DreamBoothConfig]):
     config = DreamBoothConfig
 
     def check(self, config: DreamBoothConfig) -> None:
-        from .prior import check_class_folder
-
-        check_class_folder(config)
+        config.class_images.check(subject_folder=config.source.folder)
 
     def examples(self, config: DreamBoothConfig) -> Examples:
         found = usable_examples(config.source, skip_bad_files=config.skip_bad_files)
         if config.placeholder_token:
             found.remarks = [*found.remarks, *_captions_without_word(config, found)]
         return found
+
+    def notes(self, config: DreamBoothConfig, *, resolution: int) -> list[str]:
+        return config.class_images.notes() if config.with_prior_preservation else []
 
     def held_out(self, config: DreamBoothConfig) -> Sequence[Example]:
         if config.validation_data_dir is None:
@@ -93,19 +111,15 @@ class DreamBooth(Task[DreamBoothConfig]):
     def prior_examples(
         self, config: DreamBoothConfig, base: Base, *, resolution: int
     ) -> Sequence[Example]:
-        from .prior import class_examples
-
         if not config.with_prior_preservation:
             return []
-        return class_examples(config, base, resolution=resolution)
+        return config.class_images.examples(base, resolution=resolution)
 
     def prior_weight(self, config: DreamBoothConfig) -> float:
         return config.prior_loss_weight
 
-    def prior_given(self, config: DreamBoothConfig) -> Sequence[Path]:
-        from .prior import given_pictures
-
-        return given_pictures(config) if config.with_prior_preservation else []
+    def prior_given(self, config: DreamBoothConfig) -> Sequence[Record]:
+        return config.class_images.given() if config.with_prior_preservation else []
 
     def trial_config(self, config: DreamBoothConfig) -> DreamBoothConfig:
         if not config.with_prior_preservation:

@@ -1,4 +1,4 @@
-"""Class images for prior preservation (Ruiz et al., 2208.12242): given, or made once and kept."""
+"""Class images for prior preservation (arXiv:2208.12242): given, or generated once and kept."""
 
 from __future__ import annotations
 
@@ -6,106 +6,164 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from orthodiff.devices import DTYPES
-from orthodiff.errors import UserError
+from orthodiff.errors import FileError, UserError
 from orthodiff.io.atomic import can_be_written, share_file
 from orthodiff.io.images import open_picture, pictures_in
 from orthodiff.models import Base, load_base
 from orthodiff.sampling import GenerateRequest, generate
 
 from ..data.dataset import Examples, open_record
-from ..data.readers.records import DataRequest, Record
+from ..data.readers import kohya
+from ..data.readers.layouts import find, folders_with_images, layout_of
+from ..data.readers.records import DataRequest, Listing, Record
 from ..events.failures import is_out_of_memory
-from ..latents.cache import default_cache
 
-if TYPE_CHECKING:
-    from .dreambooth import DreamBoothConfig
-
-PRECISIONS = {"no": None, **DTYPES}  # fmt: skip
-_MADE = re.compile(r"class-\d{5}\.png")
+PRECISIONS = {"no": None, **DTYPES}
+_GENERATED = re.compile(r"class-\d{5}\.png")
 
 
-def class_examples(config: DreamBoothConfig, base: Base, *, resolution: int) -> Examples:
-    """The class images as examples; the base must not be adapted yet when some must be made.
+@dataclass(frozen=True)
+class ClassImages:
+    """The class images of a run: `count` of them, in `folder` or kept in `cache_dir`.
 
-    Given images come first; what they lack of `num_class_images` is made with the base.
+    The folder has any layout that training images may have. What it lacks is generated from
+    `prompt`, number `i` with `seed + i`, `batch_size` at once in `precision`.
     """
-    folder = config.class_data_dir or _kept_at(config, base, resolution)
-    folder.mkdir(parents=True, exist_ok=True)
-    given, made = given_pictures(config), _own_pictures(config, folder)
-    missing = [number for number, path in enumerate(made) if not _is_whole(path)]
-    _make(missing, folder, base, config, resolution)
-    caption = config.class_prompt or ""
-    records = [Record(path.name, path, caption) for path in (*given, *made)]
-    return Examples(records, DataRequest(folder=folder, caption=caption), is_prior=True)
 
+    prompt: str
+    count: int
+    cache_dir: Path
+    folder: Path | None = None
+    seed: int = 0
+    batch_size: int = 4
+    precision: str | None = None
+    revision: str | None = None
+    variant: str | None = None
 
-def given_pictures(config: DreamBoothConfig) -> list[Path]:
-    """The class images that the user gave, as many as are asked for."""
-    folder = config.class_data_dir
-    found = pictures_in(folder) if folder and folder.is_dir() else []
-    return [path for path in found if not _MADE.fullmatch(path.name)][: config.num_class_images]
+    def given(self) -> list[Record]:
+        """The class images that the user gave, as many as are asked for; all under the prompt.
 
+        Raises:
+            UserError: the folder holds none itself, but folders that do; or one cannot be used.
+        """
+        own = [r for r in self._listing().records if not _GENERATED.fullmatch(r.name)]
+        plain = {"caption": self.prompt, "has_own_caption": False, "repeats": 1}
+        return [replace(record, **plain) for record in own[: self.count]]  # type: ignore[arg-type]
 
-def _own_pictures(config: DreamBoothConfig, folder: Path) -> list[Path]:
-    """The files of the images that the base makes, whether they are there or not."""
-    count = config.num_class_images - len(given_pictures(config))
-    return [folder / _name(number) for number in range(count)]
+    def notes(self) -> list[str]:
+        """What lies in the folder, or stands there, and is not read."""
+        listing = self._listing()
+        notes = [*listing.remarks]
+        if any(record.has_own_caption for record in listing.records):
+            notes.append("All are learned under --class_prompt, not under their own captions.")
+        if any(record.repeats != 1 for record in listing.records):
+            notes.append("Each is seen equally often: repeats have no effect.")
+        return [f"Class images: {note}" for note in notes]
 
+    def _listing(self) -> Listing:
+        folder = self.folder
+        if folder is None or not folder.is_dir():
+            return Listing("nothing")
+        request, layout = DataRequest(folder=folder, caption=self.prompt), layout_of(folder)
+        if layout is None and not folders_with_images(folder):
+            return Listing("nothing")
+        if layout == "folder" and _only_generated(folder) and kohya.leaves(folder):
+            listing = kohya.read_tree(folder, request)  # earlier versions generated beside them
+        else:
+            listing = find(request)
+        if listing.problems:
+            raise UserError(f"`class_data_dir`: {listing.problems[0]}")
+        return listing
 
-def check_class_folder(config: DreamBoothConfig) -> None:
-    """Refuse class images that could not be used; they may still be missing.
+    def check(self, *, subject_folder: Path | None = None) -> None:
+        """Refuse class images that could not be used; they may still be missing.
 
-    Raises:
-        UserError: the folder is a file, holds an image that cannot be read (named), or lacks some
-            and cannot be written.
-    """
-    folder = config.class_data_dir
-    if folder is None:
-        return
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"`class_data_dir` is `{folder}`, which is a file. Give a folder.")
-    if folder.resolve() in {own.resolve() for own in (config.source.folder,) if own}:
-        raise UserError(
-            f"`class_data_dir` is `{folder}`, where the subject's images are. Give the class a "
-            "folder of its own."
+        Raises:
+            UserError: the folder is a file, or the subject's, holds an image that cannot be used
+                (named), or lacks some and cannot be written.
+        """
+        folder = self.folder
+        if folder is None:
+            return
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"`class_data_dir` is `{folder}`, which is a file. Give a folder.")
+        if subject_folder and folder.resolve() == subject_folder.resolve():
+            raise UserError(
+                f"`class_data_dir` is `{folder}`, where the subject's images are. Give the class a "
+                "folder of its own."
+            )
+        given = self.given()
+        for record in given:
+            open_record(record, DataRequest(), is_prior=True)
+        missing = [i for i in range(self.count - len(given)) if not (folder / _name(i)).exists()]
+        if missing and _takes_generated(folder) and not can_be_written(folder):
+            raise UserError(
+                f"{len(missing)} of {self.count} class images have to be generated, but `{folder}` "
+                "cannot be written. Choose another --class_data_dir, or lower --num_class_images."
+            )
+
+    def examples(self, base: Base, *, resolution: int) -> Examples:
+        """All class images; the base must not be adapted yet when some must be generated.
+
+        Raises:
+            UserError: one cannot be used, or memory ran out.
+        """
+        given = self.given()
+        count = self.count - len(given)
+        folder = self.folder
+        if folder is None or not _takes_generated(folder):
+            folder = self._kept_at(base, resolution)
+        generated = [folder / _name(number) for number in range(count)]
+        missing = [number for number, path in enumerate(generated) if not _is_whole(path)]
+        if missing:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._generate(missing, folder, base, resolution)
+        records = [*given, *(Record(path.name, path, self.prompt) for path in generated)]
+        return Examples(records, DataRequest(folder=folder, caption=self.prompt), is_prior=True)
+
+    def _generate(self, numbers: Sequence[int], folder: Path, base: Base, resolution: int) -> None:
+        base = self._in_precision(base)
+        for start in range(0, len(numbers), self.batch_size):
+            batch = numbers[start : start + self.batch_size]
+            request = GenerateRequest(
+                prompts=(self.prompt,) * len(batch),
+                seeds=tuple(self.seed + number for number in batch),
+                width=resolution,
+                height=resolution,
+                batch_size=len(batch),
+            )
+            for number, image in zip(batch, _generated(base, request), strict=True):
+                _save(image, folder / _name(number))
+
+    def _in_precision(self, base: Base) -> Base:
+        """The base itself, or loaded once more in the precision asked for."""
+        dtype = PRECISIONS[self.precision or "no"]
+        if dtype in (None, base.dtype):
+            return base
+        return load_base(
+            base.name,
+            revision=self.revision,
+            variant=self.variant,
+            dtype=dtype,
+            device=str(base.device),
         )
-    for path in pictures_in(folder) if folder.exists() else ():
-        open_record(Record(path.name, path, ""), DataRequest(), is_prior=True)
-    missing = sum(not path.exists() for path in _own_pictures(config, folder))
-    if missing and not can_be_written(folder):
-        raise UserError(
-            f"{missing} of {config.num_class_images} class images have to be made, but "
-            f"`{folder}` cannot be written. Choose another --class_data_dir, or lower "
-            "--num_class_images."
-        )
+
+    def _kept_at(self, base: Base, resolution: int) -> Path:
+        parts = (base.denoiser_folder, "vae", *(text.name for text in base.texts))
+        weights = [base.fingerprint(part) for part in parts]
+        precision = PRECISIONS[self.precision or "no"] or base.dtype
+        key = "/".join([*weights, self.prompt, f"{self.seed}", f"{resolution}", f"{precision}"])
+        return self.cache_dir / "class" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _make(
-    numbers: Sequence[int], folder: Path, base: Base, config: DreamBoothConfig, resolution: int
-) -> None:
-    """Make class images by number; number `i` has seed `config.seed + i`."""
-    maker = _in_precision(base, config) if numbers else base
-    for start in range(0, len(numbers), config.sample_batch_size):
-        batch = numbers[start : start + config.sample_batch_size]
-        request = GenerateRequest(
-            prompts=(config.class_prompt or "",) * len(batch),
-            seeds=tuple(config.seed + number for number in batch),
-            width=resolution,
-            height=resolution,
-            batch_size=len(batch),
-        )
-        for number, picture in zip(batch, _made(maker, request), strict=True):
-            _keep(picture, folder / _name(number))
-
-
-def _made(base: Base, request: GenerateRequest) -> list[Image.Image]:
-    """Images as asked for.
+def _generated(base: Base, request: GenerateRequest) -> list[Image.Image]:
+    """The images of a request.
 
     Raises:
         UserError: memory ran out; it says what helps here.
@@ -121,33 +179,32 @@ def _made(base: Base, request: GenerateRequest) -> list[Image.Image]:
             else "--prior_generation_precision bf16, or give the images with --class_data_dir"
         )
         raise UserError(
-            f"Out of memory while making {request.batch_size} class images at once. Use {remedy}."
+            f"Out of memory while generating {request.batch_size} class images at once. "
+            f"Use {remedy}."
         ) from error
 
 
-def _in_precision(base: Base, config: DreamBoothConfig) -> Base:
-    """The base itself, or loaded once more in the precision asked for."""
-    wanted = PRECISIONS[config.prior_generation_precision or "no"]
-    if wanted in (None, base.dtype):
-        return base
-    return load_base(
-        base.name,
-        revision=config.revision,
-        variant=config.variant,
-        dtype=wanted,
-        device=str(base.device),
-    )
+def _takes_generated(folder: Path) -> bool:
+    """Whether images generated there would be read: beside folders or in a list they are not."""
+    if not folder.is_dir():
+        return True
+    is_tree = _only_generated(folder) and bool(kohya.leaves(folder))
+    return layout_of(folder) in (None, "folder") and not is_tree
 
 
-def _keep(picture: Image.Image, path: Path) -> None:
-    """Write aside first: another run may be making the same image."""
-    packed = io.BytesIO()
-    picture.save(packed, format="PNG")
-    share_file(path, packed.getvalue())
+def _only_generated(folder: Path) -> bool:
+    return all(_GENERATED.fullmatch(path.name) for path in pictures_in(folder))
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """Write aside first: another run may be generating the same image."""
+    encoded = io.BytesIO()
+    image.save(encoded, format="PNG")
+    share_file(path, encoded.getvalue())
 
 
 def _name(number: int) -> str:
-    return f"class-{'no': None, **DTYPES}.png"
+    return f"class-{number:05d}.png"
 
 
 def _is_whole(path: Path) -> bool:
@@ -155,25 +212,6 @@ def _is_whole(path: Path) -> bool:
         return False
     try:
         open_picture(path)
-    except UserError:
+    except FileError:
         return False
     return True
-
-
-def _kept_at(config: DreamBoothConfig, base: Base, resolution: int) -> Path:
-    weights = [
-        base.fingerprint(part)
-        for part in (base.denoiser_folder, "vae", *(t.name for t in base.texts))
-    ]
-    precision = PRECISIONS[config.prior_generation_precision or "no"] or base.dtype
-    what = "/".join(
-        [
-            *weights,
-            config.class_prompt or "",
-            f"{'no': None, **DTYPES}",
-            f"{resolution}",
-            f"{precision}",
-        ]
-    )
-    root = config.cache_dir or default_cache()
-    return root / "class" / hashlib.sha256(what.encode()).hexdigest()[:32]

@@ -13,8 +13,8 @@ MOST_LETTERS = 10_000
 """Of a caption; models read some seventy words."""
 
 
-def inside(folder: Path, name: str | Path, *, what: str = "image") -> Path:
-    """The file `name` of `folder`.
+def inside(folder: Path, name: str | Path, *, what: str = "image", is_folder: bool = False) -> Path:
+    """The file (or folder) `name` of `folder`.
 
     Raises:
         FileError: it leads out of the folder (`..`, an absolute path, a link), or is not there.
@@ -22,13 +22,13 @@ def inside(folder: Path, name: str | Path, *, what: str = "image") -> Path:
     try:
         path = folder / name
         real, roots = path.resolve(), _roots(folder.resolve())
-        is_file = real.is_file()
+        is_there = real.is_dir() if is_folder else real.is_file()
     except (OSError, ValueError, RuntimeError) as error:
         raise FileError(str(name), f"its path is not one ({error})", what=what) from error
     if not any(real.is_relative_to(root) for root in roots):
         remedy = f"Copy the file into `{folder.name}`, or remove the entry"
         raise FileError(str(name), "it leads out of its folder", remedy, what=what)
-    if not is_file:
+    if not is_there:
         raise FileError(str(name), "there is no such file", "Check the name", what=what)
     return path
 
@@ -44,18 +44,10 @@ def is_caption_name(path: Path) -> bool:
     return path.suffix.lower() in CAPTION_SUFFIXES
 
 
-def captions_in(folder: Path) -> dict[str, list[Path]]:
-    """The caption files of a folder by stem, `.txt` before `.caption`, in one listing."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(filter(is_caption_name, folder.iterdir()), key=_rank):
-        if path.is_file() or path.is_symlink():
-            found.setdefault(path.stem, []).append(path)
-    return found
-
-
-def _rank(path: Path) -> tuple[int, str]:
-    """Small letters come before capitals."""
-    return CAPTION_SUFFIXES.index(path.suffix.lower()), path.suffix.swapcase()
+def caption_rank(name: str) -> tuple[int, str]:
+    """The order in which caption files are read: `.txt` first, small letters before capitals."""
+    suffix = Path(name).suffix
+    return CAPTION_SUFFIXES.index(suffix.lower()), suffix.swapcase()
 
 
 def first_caption(files: Iterable[Path], root: Path) -> str:
@@ -85,6 +77,11 @@ def read_caption(path: Path, *, name: str) -> str:
     if len(content) > 4 * MOST_LETTERS:
         raise _too_long(name)
     return tidy(decode(content, name=name, what="caption"), name=name)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a name or a word of the command line is text, and no bytes of another encoding."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def tidy(caption: str, *, name: str) -> str:

@@ -2,72 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from orthodiff.errors import FileError, printable
-from orthodiff.io.images import is_picture_name, pictures_in
+from orthodiff.io.images import pictures_in
 
-from ..masks import is_mask_name, mask_of
-from .files import (
-    captions_in,
-    first_caption,
-    inside,
-    is_caption_name,
-)
+from .files import first_caption, inside
+from .mask_files import MaskFinder
 from .records import DataRequest, Listing, Record
+from .scan import FolderScan, scan_folder
 
 SILENT = {".json", ".jsonl", ".csv", ".md", ".npz", ".safetensors", ".yaml", ".toml", ".ini", ".db"}
 """What often lies beside images without being meant as one."""
+SIDECARS = {".json", ".yaml"}
+"""What some programs write captions to, one file an image."""
 
 
 def recognises(folder: Path) -> bool:
     """Any folder with images directly in it."""
-    return bool(training_images(folder))
+    return bool(pictures_in(folder))
 
 
 def read(folder: Path, request: DataRequest) -> Listing:
     """Every image under its own caption, else under the prompt of the run."""
     listing = Listing("a flat folder")
-    gather(listing, folder, root=folder, request=request, fallback=request.caption)
-    folders = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if folders:
-        listing.remarks.append(f"{name_list(folders)}: folders in the folder are left out.")
+    scan = scan_folder(folder)
+    masks = MaskFinder(folder, request.mask_dir)
+    gather(listing, scan, root=folder, masks=masks, fallback=request.caption)
+    if scan.folders:
+        listing.remarks.append(f"{name_list(scan.folders)}: folders in the folder are left out.")
     return listing
-
-
-def training_images(folder: Path) -> list[Path]:
-    """The images directly in a folder, without the masks of others."""
-    return [path for path in pictures_in(folder) if not is_mask_name(path)]
 
 
 def gather(
     listing: Listing,
-    folder: Path,
+    scan: FolderScan,
     *,
     root: Path,
-    request: DataRequest,
+    masks: MaskFinder,
     fallback: str,
     repeats: int = 1,
 ) -> None:
     """Add the images of one folder to what was found in `root`."""
-    pictures, captions = training_images(folder), captions_in(folder)
-    taken: dict[str, Path] = {}
-    for image in pictures:
+    if scan.folder != root:
         try:
-            own = first_caption(captions.get(image.stem, ()), root)
-            record = _record(image, own, root, request, fallback=fallback, repeats=repeats)
-            _check_alone(image, taken.setdefault(image.stem, image), record, root)
+            inside(root, scan.folder.relative_to(root), what="folder", is_folder=True)
+        except FileError as problem:
+            listing.problems.append(problem)
+            return
+    firsts: dict[str, str] = {}
+    for name in scan.images:
+        try:
+            record = _record(scan, name, root, masks, fallback=fallback, repeats=repeats)
+            _check_alone(name, firsts, record)
         except FileError as problem:
             listing.problems.append(problem)
         else:
             listing.records.append(record)
     listing.problems.extend(
-        FileError(link.relative_to(root).as_posix(), "it is a link that leads nowhere", "Remove it")
-        for link in sorted(filter(is_picture_name, folder.iterdir()))
-        if link.is_symlink() and not link.exists()
+        FileError(_relative(scan, root, name), "it is a link that leads nowhere", "Remove it")
+        for name in scan.broken
     )
-    listing.remarks.extend(_left_out(folder, pictures))
+    listing.remarks.extend(_left_out(scan))
 
 
 def name_list(names: Sequence[str], *, most: int = 4) -> str:
@@ -77,48 +74,54 @@ def name_list(names: Sequence[str], *, most: int = 4) -> str:
 
 
 def _record(
-    image: Path, caption: str, root: Path, request: DataRequest, *, fallback: str, repeats: int
+    scan: FolderScan, file: str, root: Path, masks: MaskFinder, *, fallback: str, repeats: int
 ) -> Record:
-    name = image.relative_to(root).as_posix()
+    name, stem = _relative(scan, root, file), Path(file).stem
+    image = inside(root, name) if file in scan.links else root / name
+    captions = (scan.folder / caption for caption in scan.captions.get(stem, ()))
+    caption = first_caption(captions, root)
     return Record(
         name=name,
-        image=inside(root, name),
+        image=image,
         caption=caption or fallback,
         has_own_caption=bool(caption),
-        mask=mask_of(image, root, request.mask_dir),
+        mask=masks.find(image, beside=scan.masks.get(stem)),
         repeats=repeats,
     )
 
 
-def _check_alone(image: Path, first: Path, record: Record, root: Path) -> None:
+def _relative(scan: FolderScan, root: Path, file: str) -> str:
+    return file if scan.folder == root else f"{scan.folder.relative_to(root).as_posix()}/{file}"
+
+
+def _check_alone(file: str, firsts: dict[str, str], record: Record) -> None:
     """Refuse a caption or a mask that would belong to two images.
 
     Raises:
         FileError: naming both images.
     """
-    if image == first or not (record.has_own_caption or record.mask):
+    first = firsts.setdefault(Path(file).stem, file)
+    if file == first or not (record.has_own_caption or record.mask):
         return
-    reason = f"it has the same caption or mask file as `{first.name}`"
-    raise FileError(image.relative_to(root).as_posix(), reason, "Rename one of the two")
+    reason = f"it has the same caption or mask file as `{first}`"
+    raise FileError(record.name, reason, "Rename one of the two")
 
 
-def _left_out(folder: Path, pictures: Iterable[Path]) -> list[str]:
+def _left_out(scan: FolderScan) -> list[str]:
     """Remarks on files that are neither images nor belong to one."""
-    stems = {image.stem for image in pictures}
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    captions = [p.name for p in files if is_caption_name(p) and p.stem not in stems]
-    masks = [
-        p.name for p in files if is_mask_name(p) and p.stem.removesuffix("-masklabel") not in stems
-    ]
-    read = set(pictures_in(folder))
-    others = [
-        p.name for p in files if not (p in read or is_caption_name(p) or p.suffix.lower() in SILENT)
-    ]
+    stems = {Path(name).stem for name in scan.images}
+    captions = [n for stem, names in scan.captions.items() if stem not in stems for n in names]
+    masks = [name for stem, name in scan.masks.items() if stem not in stems]
+    suffixes = {name: Path(name).suffix.lower() for name in scan.others}
+    sidecars = [n for n, s in suffixes.items() if s in SIDECARS and Path(n).stem in stems]
+    others = [name for name, suffix in suffixes.items() if suffix not in SILENT]
     remarks = []
     if captions or masks:
         remarks.append(
             f"{name_list([*captions, *masks])}: no image here has this name before the dot."
         )
+    if sidecars:
+        remarks.append(f"{name_list(sidecars)}: not read; captions are those of `.txt` files.")
     if others:
         remarks.append(f"{name_list(others)}: not a kind of image that is read, left out.")
     return remarks

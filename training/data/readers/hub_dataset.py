@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orthodiff.errors import FileError, UserError, first_line, nearest
+from orthodiff.errors import FileError, UserError, first_line
 from orthodiff.io import hub
 
+from .columns import IMAGE, choose_columns, unread_columns
 from .files import tidy
-from .imagefolder import CAPTIONS
-from .records import (
-    DataRequest,
-    Listing,
-    Record,
-    Source,
-)
+from .folder import name_list
+from .records import DataRequest, Listing, Record, Source
 
 SAVED = ("dataset_info.json", "dataset_dict.json")
 SPLIT = "train"
@@ -46,11 +42,21 @@ def read_dataset(name: str, request: DataRequest) -> Listing:
         UserError: `datasets` is missing, the dataset cannot be read, or it has no such column.
     """
     rows = _load(name, request.dataset_config)
-    kinds = _columns(rows, name, request)
+    chosen = choose_columns(
+        rows.column_names, request.columns, place=f"The dataset `{name}`", image=IMAGE
+    )
+    if not chosen["image"]:
+        raise UserError(
+            f"The dataset `{name}` has no column `image`. It has {name_list(rows.column_names)}. "
+            "Name the one with the images with --image_column."
+        )
+    kinds = {kind: columns[0] for kind, columns in chosen.items() if columns}
     pictures = [column for kind, column in kinds.items() if kind != "caption"]
     captions = rows[kinds["caption"]] if "caption" in kinds else [None] * len(rows)
     rows = _undecoded(rows, pictures, name)
     listing = Listing("a dataset")
+    texts = [column for column, feature in rows.features.items() if _is_text(feature)]
+    listing.remarks.extend(unread_columns(texts, chosen))
     for number, text in enumerate(captions):
         cells = {kind: _Cell(rows, number, column, name) for kind, column in kinds.items()}
         try:
@@ -94,41 +100,6 @@ def _load(name: str, config: str | None) -> Any:
         ) from error
 
 
-def _columns(rows: Any, name: str, request: DataRequest) -> dict[str, str]:
-    """The column of each kind of thing; what was not asked for may be missing, but the image."""
-    asked = request.columns
-    kinds = {
-        "image": _column(rows, asked.image or "image", (), name, flag="image_column"),
-        "caption": _column(rows, asked.caption, CAPTIONS, name, flag="caption_column"),
-        "control_image": _column(
-            rows,
-            asked.control_image,
-            ("conditioning_image",),
-            name,
-            flag="conditioning_image_column",
-        ),
-        "mask": _column(rows, asked.mask, ("mask",), name, flag="mask_column"),
-    }
-    return {kind: column for kind, column in kinds.items() if column}
-
-
-def _column(
-    rows: Any, asked: str | None, default: tuple[str, ...], name: str, *, flag: str
-) -> str | None:
-    """The column asked for, else the first usual one that is there.
-
-    Raises:
-        UserError: the one asked for is not there.
-    """
-    there = rows.column_names
-    if asked and asked not in there:
-        raise UserError(
-            f"The dataset `{name}` has no column `{asked}`.{nearest(asked, there)} "
-            f"Name the right one with --{flag}."
-        )
-    return asked or next((column for column in default if column in there), None)
-
-
 def _undecoded(rows: Any, columns: list[str], name: str) -> Any:
     """Give images as bytes: they are opened like all others, with the same checks.
 
@@ -145,6 +116,10 @@ def _undecoded(rows: Any, columns: list[str], name: str) -> Any:
             )
         rows = rows.cast_column(column, Image(decode=False))
     return rows
+
+
+def _is_text(feature: Any) -> bool:
+    return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
 def _record(number: int, text: Any, cells: Mapping[str, Source], fallback: str) -> Record:

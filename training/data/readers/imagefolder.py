@@ -5,29 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orthodiff.errors import FileError, UserError, nearest
+from orthodiff.errors import FileError, UserError
 
-from ..masks import mask_of
+from .columns import FILE_NAME, choose_columns, unread_columns
 from .files import decode, inside, tidy
-from .folder import name_list, training_images
-from .records import (
-    DataRequest,
-    Listing,
-    Record,
-    Source,
-)
+from .folder import name_list
+from .mask_files import MaskFinder
+from .records import DataRequest, Listing, Record
+from .scan import scan_folder
 
 LISTS = ("metadata.jsonl", "metadata.csv")
-CAPTIONS = ("text", "prompt", "caption")
-CONDITIONS = ("conditioning_image", "conditioning_image_file_name")
-MASKS = ("mask", "mask_file_name")
+DELIMITERS = ",;\t"
 Row = Mapping[str | None, Any]
 """Cells by column; under None what `csv` finds beyond the last one."""
-Listed = tuple[str, Row | FileError]
+Entry = tuple[str, Row | FileError]
 """Where in the list (`metadata.jsonl line 3`), and what stands there."""
 
 
@@ -43,23 +39,116 @@ def read(folder: Path, request: DataRequest) -> Listing:
         UserError: two lists, one that cannot be read at all, or a column that is not there.
     """
     path = _list_of(folder)
-    rows = list(_csv(path) if path.suffix == ".csv" else _jsonl(path))
-    _check_columns(rows, request, path)
-    listing, seen = Listing("an imagefolder"), set[str]()
-    for where, row in rows:
+    entries = list(_csv(path) if path.suffix == ".csv" else _jsonl(path))
+    table = _Table(path, entries, request)
+    listing = Listing("an imagefolder")
+    for where, row in entries:
         try:
-            record = _record(where, row, path.parent, request, seen)
+            listing.records.append(table.record(where, row))
         except FileError as problem:
             listing.problems.append(problem)
-        else:
-            listing.records.append(record)
-    unlisted = [p.name for p in training_images(path.parent) if p.name not in seen]
-    if unlisted:
-        used = {r.control_image for r in listing.records} | {r.mask for r in listing.records}
-        unlisted = [name for name in unlisted if path.parent / name not in used]
-    if unlisted:
-        listing.remarks.append(f"{name_list(unlisted)}: not in `{path.name}`, left out.")
+    listing.remarks.extend(table.remarks())
     return listing
+
+
+class _Table:
+    """Makes records of the rows of one list, and remembers which files they name."""
+
+    def __init__(self, path: Path, entries: list[Entry], request: DataRequest) -> None:
+        self.path, self.folder, self.fallback = path, path.parent, request.caption
+        self.scan = scan_folder(self.folder)
+        self.masks = MaskFinder(self.folder, request.mask_dir)
+        self.names: set[str] = set()
+        self.layers: set[str] = set()
+        rows = [row for _, row in entries if not isinstance(row, FileError)]
+        there = list(dict.fromkeys(name for row in rows for name in row if name is not None))
+        self.columns = choose_columns(
+            there, request.columns, place=f"`{path}`", image=FILE_NAME
+        ) if rows else {}  # fmt: skip
+        if rows and not self.columns["image"]:
+            hint = f"It has {name_list(there)}" if there else "It is empty"
+            raise UserError(f"`{path}` has no column `file_name`. {hint}.")
+        self.texts = [name for name in there if any(isinstance(r.get(name), str) for r in rows)]
+
+    def record(self, where: str, row: Row | FileError) -> Record:
+        """The image that a row names.
+
+        Raises:
+            FileError: the row, or a file that it names, cannot be used.
+        """
+        if isinstance(row, FileError):
+            raise row
+        written = self._text(row, "image", where)
+        if not written:
+            reason = "it names no file_name"
+            raise FileError(where, reason, "Add it, or remove the line", what="entry")
+        image, name = self._file(written)
+        if name in self.names:
+            reason = f"`{name}` is listed already"
+            raise FileError(where, reason, "Remove the line", what="entry")
+        self.names.add(name)
+        _check_width(row, where)
+        caption = tidy(self._text(row, "caption", where), name=where)
+        return Record(
+            name=name,
+            image=image,
+            caption=caption or self.fallback,
+            has_own_caption=bool(caption),
+            mask=self._layer(row, "mask", where) or self._found_mask(image),
+            control_image=self._layer(row, "control_image", where),
+        )
+
+    def remarks(self) -> list[str]:
+        """What lies there, or stands there, and is not read."""
+        unread = unread_columns(self.texts, self.columns) if self.columns else []
+        unlisted = [n for n in self.scan.images if n not in self.names | self.layers]
+        if not unlisted:
+            return unread
+        return [f"{name_list(unlisted)}: not in `{self.path.name}`, left out.", *unread]
+
+    def _found_mask(self, image: Path) -> Path | None:
+        own = image.parent == self.folder
+        scan = self.scan if own else scan_folder(image.parent)
+        return self.masks.find(image, beside=scan.masks.get(image.stem))
+
+    def _layer(self, row: Row, kind: str, where: str) -> Path | None:
+        written = self._text(row, kind, where)
+        if not written:
+            return None
+        path, name = self._file(written, what=self.columns[kind][0].replace("_", " "))
+        self.layers.add(name)
+        return path
+
+    def _file(self, written: str, *, what: str = "image") -> tuple[Path, str]:
+        """The file that is meant, and its path in the folder in the one usual spelling.
+
+        Raises:
+            FileError: it leads out of the folder, or is not there.
+        """
+        inside(self.folder, written, what=what)
+        path = Path(os.path.normpath(self.folder / written))
+        parent = path.parent.resolve()
+        root = self.folder.resolve()
+        name = parent / path.name
+        if not name.is_relative_to(root):  # a link to a folder of the hub's cache
+            return path, path.name
+        relative = name.relative_to(root)
+        return self.folder / relative, relative.as_posix()
+
+    def _text(self, row: Row, kind: str, where: str) -> str:
+        """The first column of this kind that says something.
+
+        Raises:
+            FileError: what it says is no text.
+        """
+        for name in self.columns[kind]:
+            value = row.get(name)
+            if value is not None and not isinstance(value, str):
+                reason = f"its {name} is not text"
+                raise FileError(where, reason, "Correct the line", what="entry")
+            if value:
+                return value
+        return ""
 
 
 def _list_of(folder: Path) -> Path:
@@ -71,7 +160,7 @@ def _list_of(folder: Path) -> Path:
     return there[0]
 
 
-def _jsonl(path: Path) -> Iterator[Listed]:
+def _jsonl(path: Path) -> Iterator[Entry]:
     for number, line in enumerate(_content(path).splitlines(), start=1):
         where = f"{path.name} line {number}"
         if line.strip():
@@ -90,9 +179,10 @@ def _json_row(line: bytes, where: str) -> Row | FileError:
     return row
 
 
-def _csv(path: Path) -> Iterator[Listed]:
+def _csv(path: Path) -> Iterator[Entry]:
     text = decode(_content(path), name=path.name, what="list")
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    file = io.StringIO(text, newline="")
+    reader = csv.DictReader(file, strict=True, delimiter=_delimiter(text))
     try:
         for row in reader:
             yield f"{path.name} line {reader.line_num}", row
@@ -101,51 +191,17 @@ def _csv(path: Path) -> Iterator[Listed]:
         yield where, FileError(where, f"it is not CSV ({error})", "Correct the line", what="entry")
 
 
+def _delimiter(text: str) -> str:
+    """What parts the names of the columns: spreadsheets of some languages write semicolons."""
+    header = text.partition("\n")[0]
+    return max(DELIMITERS, key=lambda mark: (header.count(mark), -DELIMITERS.index(mark)))
+
+
 def _content(path: Path) -> bytes:
     try:
         return inside(path.parent, path.name, what="list").read_bytes()
     except OSError as error:
         raise FileError(path.name, error.strerror or str(error), what="list") from error
-
-
-def _check_columns(rows: list[Listed], request: DataRequest, path: Path) -> None:
-    """Refuse columns asked for that no entry has, and lists that name no files.
-
-    Raises:
-        UserError: naming the column and those that are there.
-    """
-    there = [row for _, row in rows if not isinstance(row, FileError)]
-    names = list(dict.fromkeys(name for row in there for name in row if name is not None))
-    wanted = request.columns
-    for name in ("file_name", wanted.caption, wanted.control_image, wanted.mask):
-        if name and names and name not in names:
-            raise UserError(f"`{path}` has no column `{name}`.{nearest(name, map(str, names))}")
-
-
-def _record(
-    where: str, row: Row | FileError, folder: Path, request: DataRequest, seen: set[str]
-) -> Record:
-    if isinstance(row, FileError):
-        raise row
-    columns = request.columns
-    name = _text(row, ("file_name",), where)
-    if not name:
-        raise FileError(where, "it names no file_name", "Add it, or remove the line", what="entry")
-    image = inside(folder, name)
-    if name in seen:
-        raise FileError(where, f"`{name}` is listed already", "Remove the line", what="entry")
-    seen.add(name)
-    _check_width(row, where)
-    caption = tidy(_text(row, _names(columns.caption, CAPTIONS), where), name=where)
-    mask = _file(row, _names(columns.mask, MASKS), where, folder)
-    return Record(
-        name=name,
-        image=image,
-        caption=caption or request.caption,
-        has_own_caption=bool(caption),
-        mask=mask or mask_of(image, folder, request.mask_dir),
-        control_image=_file(row, _names(columns.control_image, CONDITIONS), where, folder),
-    )
 
 
 def _check_width(row: Row, where: str) -> None:
@@ -157,27 +213,3 @@ def _check_width(row: Row, where: str) -> None:
     if any(cell.strip() for cell in row.get(None, ())):
         reason = "it has more cells than there are columns"
         raise FileError(where, reason, "Put the caption in quotes", what="entry")
-
-
-def _names(asked: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    return (asked,) if asked else default
-
-
-def _text(row: Row, names: tuple[str, ...], where: str) -> str:
-    """The first of these columns that says something.
-
-    Raises:
-        FileError: what it says is no text.
-    """
-    for name in names:
-        value = row.get(name)
-        if value is not None and not isinstance(value, str):
-            raise FileError(where, f"its {name} is not text", "Correct the line", what="entry")
-        if value:
-            return value
-    return ""
-
-
-def _file(row: Row, names: tuple[str, ...], where: str, folder: Path) -> Source | None:
-    name = _text(row, names, where)
-    return inside(folder, name, what=names[0].replace("_", " ")) if name else None

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from orthodiff.errors import UserError
 from orthodiff.io.images import SUFFIXES
+from orthodiff.registry import Registry
 
-from ..masks import check_mask_dir, check_subject_mask
+from ..masks import check_subject_mask
 from . import (
     folder,
     imagefolder,
@@ -18,7 +19,8 @@ from . import (
 from . import (
     hub_dataset as hub,
 )
-from .folder import name_list, training_images
+from .folder import name_list
+from .mask_files import check_mask_dir, refuse_wrong_layers
 from .records import DataRequest, Listing
 
 
@@ -31,13 +33,30 @@ class Layout:
     has_columns: bool = False
 
 
-LAYOUTS = {
-    "imagefolder": Layout(imagefolder.recognises, imagefolder.read, has_columns=True),
-    "datasets": Layout(hub.recognises, hub.read, has_columns=True),
-    "kohya": Layout(kohya.recognises, kohya.read),
-    "folder": Layout(folder.recognises, folder.read),
-}
-"""In this order: the first that recognises a folder reads it."""
+LAYOUTS: Registry[Layout] = Registry(
+    "data layout",
+    group="orthodiff.layouts",
+    builtin={
+        "imagefolder": Layout(imagefolder.recognises, imagefolder.read, has_columns=True),
+        "datasets": Layout(hub.recognises, hub.read, has_columns=True),
+        "kohya": Layout(kohya.recognises, kohya.read),
+        "folder": Layout(folder.recognises, folder.read),
+    },
+)
+"""The first that recognises a folder reads it: those of other packages, then these in order."""
+BUILTIN = ("imagefolder", "datasets", "kohya", "folder")
+
+
+def layout_of(place: Path) -> str | None:
+    """The name of the layout that recognises a folder."""
+    names = sorted(LAYOUTS, key=lambda name: BUILTIN.index(name) if name in BUILTIN else -1)
+    return next((name for name in names if LAYOUTS[name].recognises(place)), None)
+
+
+def folders_with_images(place: Path) -> list[str]:
+    """The folders in a folder that could be read."""
+    children = sorted(child for child in place.iterdir() if child.is_dir())
+    return [child.name for child in children if layout_of(child)]
 
 
 def find(request: DataRequest) -> Listing:
@@ -50,8 +69,10 @@ def find(request: DataRequest) -> Listing:
     if request.subject_mask:
         check_subject_mask()
     listing = _read(request)
+    refuse_wrong_layers(listing, request.mask_dir)
     if not listing.records and not listing.problems:
-        raise UserError(f"`{request.place}` holds no images to train on. Check the path.")
+        why = f" {listing.remarks[0]}" if listing.remarks else " Check the path."
+        raise UserError(f"`{request.place}` holds no images to train on.{why}")
     if request.mask_dir and not (request.alpha_mask or request.subject_mask):
         listing.remarks.extend(_without_mask(listing, request.mask_dir))
     return listing
@@ -74,13 +95,14 @@ def _read(request: DataRequest) -> Listing:
         return hub.read_dataset(request.dataset or "", request)
     if not place.is_dir():
         raise UserError(_no_folder(place))
-    for layout in LAYOUTS.values():
-        if layout.recognises(place):
-            listing = layout.read(place, request)
-            if not layout.has_columns:
-                listing.remarks.extend(_idle_columns(request))
-            return listing
-    raise UserError(_no_pictures(place))
+    name = layout_of(place)
+    if name is None:
+        raise UserError(_no_images(place))
+    layout = LAYOUTS[name]
+    listing = layout.read(place, request)
+    if not layout.has_columns:
+        listing.remarks.extend(_idle_columns(request))
+    return listing
 
 
 def _idle_columns(request: DataRequest) -> list[str]:
@@ -98,11 +120,9 @@ def _no_folder(place: Path) -> str:
     return f"The image folder `{place}` does not exist. Check the path."
 
 
-def _no_pictures(place: Path) -> str:
+def _no_images(place: Path) -> str:
     """What to pick instead, where images lie one folder deeper."""
-    children = sorted(child for child in place.iterdir() if child.is_dir())
-    deeper = [child.name for child in children if _holds_data(child)]
-    if deeper:
+    if deeper := folders_with_images(place):
         return (
             f"The folder `{place}` holds no images, only folders with images. Give one of "
             f"them: {name_list(deeper)}."
@@ -113,10 +133,4 @@ def _no_pictures(place: Path) -> str:
     return (
         f"The folder `{place}` holds no images{lies}. Put 3 to 10 images of the subject "
         f"directly into it ({kinds})."
-    )
-
-
-def _holds_data(place: Path) -> bool:
-    return bool(training_images(place)) or any(
-        layout.recognises(place) for layout in LAYOUTS.values()
     )
