@@ -38,6 +38,11 @@ def printable(text: object) -> str:
     )
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a name or a word of the command line is text, and no bytes of another encoding."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 UNUSABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
 )  # fmt: skip

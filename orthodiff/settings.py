@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
-from orthodiff.errors import UserError, nearest
+from orthodiff.errors import UserError, nearest, printable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -78,6 +78,8 @@ def _sentence(model: type[BaseModel], problem: Any) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else model.__name__
     if problem["type"] == "extra_forbidden":
         return f"`{name}` is not a known setting.{nearest(name, model.model_fields)}"
+    if problem["type"] == "string_unicode":
+        return f"`{name}` is not in UTF-8: {printable(problem['input'])}. Write it in UTF-8."
     if problem["type"] == "missing":
         return f"`{name}` is missing. Give it with --{name} VALUE."
     rule = (problem["msg"][:1].lower() + problem["msg"][1:]).replace("input ", "it ")

@@ -51,7 +51,8 @@ def draw(
 
 def derive(seed: int, purpose: str, number: int) -> int:
     """A 63-bit seed for one purpose and number, independent of all others."""
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{number}".encode(), digest_size=8).digest()
+    words = f"{seed}/{purpose}/{number}".encode(errors="surrogateescape")  # of files' names
+    digest = hashlib.blake2b(words, digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 

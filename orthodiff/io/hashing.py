@@ -13,7 +13,8 @@ def content_key(*parts: str | bytes) -> str:
     """A key from everything that decides a value; the parts cannot run into each other."""
     digest = hashlib.sha256()
     for part in parts:
-        content = part.encode() if isinstance(part, str) else part
+        # names of files may be bytes that are no UTF-8
+        content = part.encode(errors="surrogateescape") if isinstance(part, str) else part
         digest.update(f"{len(content)}:".encode() + content)
     return digest.hexdigest()
 

@@ -50,7 +50,11 @@ class TextEncoder:
 
 
 def open_tokenizer(
-    place: str | Path, *, revision: str | None = None, local_files_only: bool = True
+    place: str | Path,
+    *,
+    subfolder: str = "",
+    revision: str | None = None,
+    local_files_only: bool = True,
 ) -> Any:
     """The CLIP tokenizer in a folder, or of a hub id, usually from the local cache alone.
 
@@ -60,7 +64,7 @@ def open_tokenizer(
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(
-        place, revision=revision, local_files_only=local_files_only
+        place, subfolder=subfolder, revision=revision, local_files_only=local_files_only
     )
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise OSError(f"{place} holds no vocabulary of a tokenizer")

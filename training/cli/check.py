@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from ..data.check import DataReport, check
 from ..data.control_images import ControlImageCheck, stated_condition
 from ..data.readers.records import DataRequest
 from ..data.report import in_words
+from ..data.tokens import open_tokenizers
 from ..options.data import DataOptions
 from ..options.source import SourceOptions
 
@@ -35,6 +38,9 @@ class CheckOptions(DataOptions, SourceOptions):
 
     instance_prompt: str | None = Field(
         None, min_length=1, description="prompt of images without a caption of their own"
+    )
+    pretrained_model_name_or_path: str | None = Field(
+        None, description="base whose tokenizers count the tokens of captions: folder or hub id"
     )
     condition_type: str | None = Field(
         None, description="kind that maps must be of [what the data say of themselves, else any]"
@@ -55,8 +61,17 @@ def run_check(arguments: Sequence[str]) -> int:
     given = parse_flags(flags, _with_place(arguments), prog=PROG, description=help_text)
     wants_json = given.pop("json", "false") == "true"
     report = examine(validate(CheckOptions, given))
-    print(json.dumps(report.as_json(), indent=2) if wants_json else in_words(report))
+    _write(json.dumps(report.as_json(), indent=2) if wants_json else in_words(report))
     return 0 if report.is_usable else 2
+
+
+def _write(text: str) -> None:
+    """Print as much as the reader of the output wants: `| head` closes it early."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor at the exit
 
 
 def examine(options: CheckOptions) -> DataReport:
@@ -69,7 +84,14 @@ def examine(options: CheckOptions) -> DataReport:
     views = options.views(resolution, factor=PIXELS_PER_LATENT, seed=0)
     request = _request(options)
     maps = _maps(options)
-    report = check(request, views=views, trigger=trigger_of(options), inspect=maps)
+    base = options.pretrained_model_name_or_path
+    report = check(
+        request,
+        views=views,
+        trigger=trigger_of(options),
+        inspect=maps,
+        tokenizers=open_tokenizers(base) if base else (),
+    )
     return replace(report, advice=[*report.advice, *_about(maps)]) if maps else report
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .captions import mentions
 from .image_stats import ImageStats
 from .readers.folder import name_list
 from .readers.records import DataRequest
+from .tokens import cut_captions, remark_on
 
 BLURRED = 40.0
 """Photos measured 100 and more at 512 pixels, the same ones blurred by 2 pixels 16 and less."""
@@ -56,12 +58,16 @@ class Advice:
 
 @dataclass(frozen=True)
 class Survey:
-    """All usable images, what was asked for, and the `trigger` that captions should hold."""
+    """All usable images, what was asked for, and the `trigger` that captions should hold.
+
+    `tokenizers` are those of the base that will read the captions, where it is known.
+    """
 
     images: Sequence[ImageStats]
     request: DataRequest
     resolution: int
     trigger: str | None
+    tokenizers: Sequence[Any] = ()
 
 
 Rule = Callable[[Survey], Iterator[Advice]]
@@ -141,13 +147,22 @@ def uncaptioned(survey: Survey) -> Iterator[Advice]:
 
 
 def long_captions(survey: Survey) -> Iterator[Advice]:
+    """Counted in tokens where the base's tokenizers are known, else guessed from words."""
+    if survey.tokenizers:
+        captions = [(stats.record.name, stats.record.caption) for stats in survey.images]
+        cut = cut_captions(survey.tokenizers, captions)
+        for finding in remark_on(cut):
+            names = tuple(caption.name for caption in cut)
+            yield Advice("long_captions", names, finding, "Shorten the caption")
+        return
     long = [stats for stats in survey.images if len(stats.record.caption.split()) > MOST_WORDS]
     if long:
         names = _names(long)
         finding = (
-            f"{name_list(names)}: more than {MOST_WORDS} words, the last of which are not read."
+            f"{name_list(names)}: more than {MOST_WORDS} words, so most bases do not read the last."
         )
-        yield Advice("long_captions", names, finding, "Shorten the caption")
+        flag = "count tokens with --pretrained_model_name_or_path BASE"
+        yield Advice("long_captions", names, finding, "Shorten the caption", flag)
 
 
 def dark(survey: Survey) -> Iterator[Advice]:

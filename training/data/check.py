@@ -66,13 +66,21 @@ def check(
     views: Views,
     trigger: str | None = None,
     inspect: Inspect | None = None,
+    tokenizers: Sequence[Any] = (),
 ) -> DataReport:
     """Look at everything `request` leads to, as `views` will show it, and `inspect` it.
 
     Raises:
         UserError: there is nothing to look at.
     """
-    return report_on(find(request), request, views=views, trigger=trigger, inspect=inspect)
+    return report_on(
+        find(request),
+        request,
+        views=views,
+        trigger=trigger,
+        inspect=inspect,
+        tokenizers=tokenizers,
+    )
 
 
 def report_on(
@@ -82,12 +90,13 @@ def report_on(
     views: Views,
     trigger: str | None,
     inspect: Inspect | None = None,
+    tokenizers: Sequence[Any] = (),
 ) -> DataReport:
     """Look at every image that was found."""
     images, problems = _sift(
         listing, lambda record: measure_image(record, request, views, inspect=inspect)
     )
-    survey = Survey(images, request, views.resolution, trigger)
+    survey = Survey(images, request, views.resolution, trigger, tokenizers)
     remarks = [Advice("left_out", (), text) for text in listing.remarks]
     advice = [*remarks, *(told for rule in RULES for told in rule(survey))]
     return DataReport(request.place, listing.layout, views.resolution, images, problems, advice)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orthodiff.errors import is_unicode
+
 
 @dataclass(frozen=True)
 class Started:
@@ -111,7 +113,8 @@ RESERVE = 1 << 14
 def to_json(event: Event) -> str:
     """One line: the event's name, the time in unix seconds, and its fields."""
     values = {"event": type(event).__name__, "time": time.time(), **dataclasses.asdict(event)}
-    return json.dumps(values, ensure_ascii=False)
+    text = json.dumps(values, ensure_ascii=False)
+    return text if is_unicode(text) else json.dumps(values)  # a path of other bytes
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import Self
 
 from orthodiff.cli.flags import Flag, flags_of, parse_flags
-from orthodiff.errors import UserError, nearest
+from orthodiff.errors import UserError, is_unicode, nearest
 from orthodiff.settings import validate
 
 from . import (
@@ -92,7 +92,10 @@ class RunConfig(
 
     def to_yaml(self) -> str:
         """The resolved configuration; reading it again gives an equal one."""
-        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
+        if is_unicode(text):
+            return text
+        return yaml.safe_dump(self.resolved(), sort_keys=False)  # bytes of a path as escapes
 
     def difference(self, saved: Mapping[str, Any]) -> str | None:
         """The first setting whose change makes another run of the one `resolved` to `saved`.

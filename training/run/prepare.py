@@ -19,6 +19,7 @@ from ..checkpoints.sealed import find_checkpoint, load_checkpoint
 from ..data.check import in_sight
 from ..data.dataset import Examples
 from ..data.provenance import check_provenance, provenance_of
+from ..data.tokens import cut_captions, remark_on
 from ..events.signals import is_launched
 from ..events.trackers import check_log
 from ..hub.upload import open_repository
@@ -75,6 +76,7 @@ def prepare(task: Task[Config], config: Config) -> RunContext[Config]:
     examples = in_sight(examples, views, skip_bad_files=config.skip_bad_files)
     if isinstance(held_out, Examples):
         held_out = in_sight(held_out, views, skip_bad_files=config.skip_bad_files)
+    examples.remarks = [*examples.remarks, *_cut_captions(base, examples, config)]
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
     provenance = provenance_of(config, accelerator, base, examples, task.prior_given(config))
@@ -94,6 +96,13 @@ def prepare(task: Task[Config], config: Config) -> RunContext[Config]:
         repository=open_repository(config, config.output_dir) if is_main else None,
         provenance=provenance,
     )
+
+
+def _cut_captions(base: Base, examples: Examples, config: RunConfig) -> list[str]:
+    """A remark on captions that are longer than the base reads."""
+    rules = config.caption_rules(seed=config.seed)
+    longest = [(r.name, max(rules.variants(r.caption), key=len)) for r in examples.records]
+    return remark_on(cut_captions([text.tokenizer for text in base.texts], longest))
 
 
 def _share_the_cpu() -> bool:

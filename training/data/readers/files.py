@@ -79,11 +79,6 @@ def read_caption(path: Path, *, name: str) -> str:
     return tidy(decode(content, name=name, what="caption"), name=name)
 
 
-def is_unicode(text: str) -> bool:
-    """Whether a name or a word of the command line is text, and no bytes of another encoding."""
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
 def tidy(caption: str, *, name: str) -> str:
     """A caption on one line.
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ class _Table:
         Raises:
             FileError: it leads out of the folder, or is not there.
         """
+        written = _spelled(self.folder, written)
         inside(self.folder, written, what=what)
         path = Path(os.path.normpath(self.folder / written))
         parent = path.parent.resolve()
@@ -149,6 +151,16 @@ class _Table:
             if value:
                 return value
         return ""
+
+
+def _spelled(folder: Path, written: str) -> str:
+    """The path as this system spells it: backslashes are Windows', parted accents macOS'."""
+    forms = [written, written.replace("\\", "/")]
+    forms += [unicodedata.normalize(form, path) for form in ("NFC", "NFD") for path in forms]
+    try:
+        return next((path for path in forms if (folder / path).exists()), written)
+    except (OSError, ValueError):
+        return written
 
 
 def _list_of(folder: Path) -> Path:

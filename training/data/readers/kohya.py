@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from orthodiff.errors import FileError
+from orthodiff.errors import FileError, is_unicode
 from orthodiff.io.images import pictures_in
 
-from .files import is_unicode
 from .folder import gather, name_list
 from .mask_files import MaskFinder
 from .records import DataRequest, Listing
