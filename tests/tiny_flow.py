@@ -46,8 +46,8 @@ class TinyFlow(StableDiffusion):
         )
 
     def read(self, prompts: Sequence[str]) -> Conditioning:
-        answer = self.texts[0].read(prompts)
-        return Conditioning(answer.hidden_states[-2], pooled=answer.text_embeds)
+        features = self.texts[0].read(prompts)
+        return Conditioning(features.penultimate, pooled=features.pooled)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         return self.denoiser(

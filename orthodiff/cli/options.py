@@ -35,6 +35,9 @@ class SamplingOptions(BaseModel):
         None, ge=0, description="classifier-free guidance [the base's advice]"
     )
     negative_prompt: str = Field("", description="what the images should not show")
+    max_prompt_tokens: int | None = Field(
+        None, ge=1, description="tokens of a prompt that are read, in chunks [one chunk, often 75]"
+    )
     width: int | None = Field(None, ge=8, description="width in pixels [the base's own]")
     height: int | None = Field(None, ge=8, description="height in pixels [the base's own]")
     seed: int = Field(
@@ -54,13 +57,16 @@ class SamplingOptions(BaseModel):
         """
         device = self.device or default_device()
         check_device(device)
-        return load_base(
+        base = load_base(
             self.pretrained_model_name_or_path,
             revision=self.revision,
             variant=self.variant,
             dtype=DTYPES[self.dtype] if self.dtype else default_dtype(device),
             device=device,
         )
+        if self.max_prompt_tokens:
+            base.set_max_prompt_tokens(self.max_prompt_tokens)
+        return base
 
     def request(self, prompts: Sequence[str], *, num_images: int) -> GenerateRequest:
         """These options for `num_images` images of each prompt."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ from orthodiff.errors import UserError
 from orthodiff.io.hashing import sha256_of_files
 from orthodiff.models.conditioning import Conditioning
 from orthodiff.models.objective import Objective, objective_of
+from orthodiff.models.prompts import cut_note, set_max_prompt_tokens
 from orthodiff.models.text_encoder import TextEncoder
 
+logger = logging.getLogger(__name__)
 REMEMBERED_PROMPTS = 512
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -42,7 +45,7 @@ class Base(ABC):
     already scaled to unit variance; images are `(3, H, W)` in [-1, 1]. With
     `force_zeros_for_empty_prompt` the base was trained to meet zeros where there is no prompt.
     `prompts` remembers what was read so far: clear it when a text encoder changes. `fingerprints`
-    remembers the sums over weight files.
+    remembers the sums over weight files, `checked_prompts` whose length was looked at.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Base(ABC):
     force_zeros_for_empty_prompt: bool = False
     prompts: dict[str, Conditioning] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
+    checked_prompts: set[str] = field(default_factory=set)
 
     family: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]]
@@ -120,10 +124,14 @@ class Base(ABC):
 
     @torch.no_grad()
     def embed(self, prompt: str) -> Conditioning:
-        """Prompt -> what steers one sample, on the denoiser's device, remembered."""
+        """Prompt -> what steers one sample, on the denoiser's device, remembered.
+
+        A warning is logged where its end is not read.
+        """
         if prompt not in self.prompts:
             if len(self.prompts) >= REMEMBERED_PROMPTS:
                 self.prompts.pop(next(iter(self.prompts)))
+            self.warn_of_cut([prompt])
             with on_device([text.model for text in self.texts], self.device):
                 self.prompts[prompt] = self.read([prompt])
         return self.prompts[prompt].to(self.device)
@@ -151,6 +159,23 @@ class Base(ABC):
     @property
     def latent_channels(self) -> int:
         return int(self.vae.config.latent_channels)
+
+    def warn_of_cut(self, prompts: Sequence[str]) -> None:
+        """Log, once for each prompt, which end of it the text encoders do not read."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.checked_prompts]
+        self.checked_prompts.update(new)
+        if note := cut_note(self.texts, new):
+            logger.warning("%s", note)
+
+    def set_max_prompt_tokens(self, most: int) -> None:
+        """Read prompts of up to `most` tokens, in chunks of the text encoders' length.
+
+        Raises:
+            UserError: so many cannot be read.
+        """
+        set_max_prompt_tokens(self.texts, most)
+        self.prompts.clear()
+        self.checked_prompts.clear()
 
     @property
     def text_encoder(self) -> Any:

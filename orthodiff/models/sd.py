@@ -95,7 +95,7 @@ class StableDiffusion(Base):
         )
 
     def read(self, prompts: Sequence[str]) -> Conditioning:
-        return Conditioning(self.texts[0].read(prompts).last_hidden_state)
+        return Conditioning(self.texts[0].read(prompts).last)
 
     @torch.no_grad()
     def encode(self, picture: Tensor) -> Tensor:

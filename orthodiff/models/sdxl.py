@@ -32,13 +32,12 @@ class StableDiffusionXL(StableDiffusion):
 
         The sizes are those of a picture of the base's own resolution; `sized` gives others.
         """
-        answers = [text.read(prompts) for text in self.texts]
-        device = answers[0].hidden_states[-2].device
-        hidden = torch.cat([answer.hidden_states[-2] for answer in answers], dim=-1)
+        features = [text.read(prompts) for text in self.texts]
+        hidden = torch.cat([each.penultimate for each in features], dim=-1)
         return Conditioning(
             hidden,
-            pooled=answers[1].text_embeds,
-            time_ids=torch.zeros(len(prompts), 6, device=device),
+            pooled=features[1].pooled,
+            time_ids=torch.zeros(len(prompts), 6, device=hidden.device),
         ).sized((self.recommended.resolution, self.recommended.resolution))
 
     def layers_read(self, text: TextEncoder) -> int:

@@ -27,17 +27,23 @@ class CutCaption:
 
 
 def cut_captions(
-    tokenizers: Sequence[Any], captions: Sequence[tuple[str, str]]
+    tokenizers: Sequence[Any], captions: Sequence[tuple[str, str]], *, chunks: int = 1
 ) -> list[CutCaption]:
-    """Those of the captions `(name, caption)` of which some tokenizer reads only a part."""
+    """Those of the captions `(name, caption)` of which some tokenizer reads only a part.
+
+    With several `chunks` each has a start and an end, as with `--max_prompt_tokens`.
+    """
     shortest = min(tokenizers, key=lambda tokenizer: tokenizer.model_max_length)
-    limit = int(shortest.model_max_length)
+    limit = (int(shortest.model_max_length) - 2) * chunks + 2
     # a token has at least one letter, so most captions need not be counted
     long = [(name, caption) for name, caption in captions if len(caption) + 2 > limit]
     if not long:
         return []
     encoded = shortest(
-        [caption for _, caption in long], truncation=False, return_offsets_mapping=True
+        [caption for _, caption in long],
+        truncation=False,
+        return_offsets_mapping=True,
+        verbose=False,
     )
     cut = []
     for (name, caption), ids, places in zip(
@@ -57,7 +63,8 @@ def remark_on(cut: Sequence[CutCaption]) -> list[str]:
     return [
         f"{name_list([caption.name for caption in cut])}: captions of more tokens than the "
         f"{first.limit} that this base reads. Of `{printable(first.name)}` ({first.tokens} tokens) "
-        f"“{printable(lost)}” is cut."
+        f"“{printable(lost)}” is cut. "
+        "--max_prompt_tokens reads more."
     ]
 
 

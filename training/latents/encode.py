@@ -119,6 +119,7 @@ def _embed(
     prompts = dict.fromkeys(prompt for sample in samples for prompt in sample.prompts)
     if captions.dropout:
         prompts[""] = None
+    base.checked_prompts.update(prompts)  # the run's remarks name captions that are cut
     found = {}
     for prompt in prompts:
         key = content_key("prompt", weights, prompt)

@@ -24,6 +24,9 @@ class ModelOptions(Options):
     tokenizer_max_length: int | None = Field(
         None, ge=2, description="tokens that a prompt is padded to and cut at [the tokenizer's own]"
     )
+    max_prompt_tokens: int | None = Field(
+        None, ge=1, description="tokens of a prompt that are read, in chunks [one chunk, often 75]"
+    )
     text_encoder_use_attention_mask: bool = Field(
         False, description="let the text encoders ignore the padding [the base's own habit]"
     )

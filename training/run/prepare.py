@@ -102,7 +102,8 @@ def _cut_captions(base: Base, examples: Examples, config: RunConfig) -> list[str
     """A remark on captions that are longer than the base reads."""
     rules = config.caption_rules(seed=config.seed)
     longest = [(r.name, max(rules.variants(r.caption), key=len)) for r in examples.records]
-    return remark_on(cut_captions([text.tokenizer for text in base.texts], longest))
+    tokenizers, chunks = [text.tokenizer for text in base.texts], base.texts[0].chunks
+    return remark_on(cut_captions(tokenizers, longest, chunks=chunks))
 
 
 def _share_the_cpu() -> bool:

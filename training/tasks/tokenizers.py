@@ -19,11 +19,13 @@ def set_tokenizers(options: ModelOptions, base: Base) -> None:
     Raises:
         UserError: there is no such tokenizer, or the encoder cannot read that many tokens.
     """
-    how = (
+    how: tuple[Any, ...] = (
         options.tokenizer_name,
         options.tokenizer_max_length,
         options.text_encoder_use_attention_mask,
     )
+    if options.max_prompt_tokens:
+        how = (*how, options.max_prompt_tokens)
     if not any(how):
         return
     for text in base.texts:
@@ -36,6 +38,8 @@ def set_tokenizers(options: ModelOptions, base: Base) -> None:
         mixed = f"{base.fingerprint(text.name)}/{how}"
         base.fingerprints[text.name] = hashlib.sha256(mixed.encode()).hexdigest()
     base.prompts.clear()
+    if options.max_prompt_tokens:
+        base.set_max_prompt_tokens(options.max_prompt_tokens)
 
 
 def _tokenizer(name: str, revision: str | None) -> Any:
