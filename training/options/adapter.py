@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from orthodiff.adapters import ADAPTERS, Method
+from orthodiff.adapters import Method
 from orthodiff.adapters.targets import ATTENTION
 
 from .base import Options
@@ -22,7 +22,9 @@ from .method import make_method, setting_flags
 class AdapterOptions(Options):
     usual_targets: ClassVar[tuple[str, ...]] = ATTENTION
 
-    method: str = Field("hra", description="adapter: " + ", ".join(ADAPTERS))
+    method: str = Field(
+        "hra", description="adapter: hra, oft, boft, lora, or one that a package adds"
+    )
     settings: dict[str, Any] = Field(default_factory=dict)
     target_modules: tuple[str, ...] = Field(
         (),

@@ -52,7 +52,9 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
     usual_targets: ClassVar[tuple[str, ...]] = orthodiff.ATTENTION_AND_GEGLU
 
     method: str = Field(
-        "hra", description=f"adapter: {', '.join(orthodiff.ADAPTERS)}, or {NONE} (hint encoder)"
+        "hra",
+        description=f"adapter: hra, oft, boft, lora, one that a package adds, or {NONE} "
+        "(hint encoder)",
     )
     output_dir: Annotated[Path, Harmless] = Field(
         Path("runs/control"), description="folder of the run"
