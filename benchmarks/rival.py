@@ -141,7 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from orthodiff.training.cli.main import run
     from orthodiff.training.events.signals import StopSignal
 
-    COMPONENTS[NAME] = ComponentType(NAME, "config.json", _load, _describe)
+    if NAME not in COMPONENTS:  # where several are trained in one process
+        COMPONENTS.register(NAME, ComponentType(NAME, "config.json", _load, _describe))
     words = list(sys.argv[1:] if arguments is None else arguments)
     task = RivalTask(our_start=OUR_START in words)
     with StopSignal() as stop:

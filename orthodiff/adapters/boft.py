@@ -223,7 +223,7 @@ class BOFT(RotationMethod):
             UserError: for variants we do not have, or if the tensors are missing.
         """
         factors, present = config.get("boft_n_butterfly_factor", 1), tensors.get("boft_R")
-        if present is not None and factors != len(present) == 1:
+        if present is not None and present.ndim == 4 and factors != len(present) == 1:
             warnings.warn(
                 f"The adapter is said to have {factors} butterfly factors but holds 1: PEFT trains "
                 "1 where its CUDA extension is missing. It is loaded as it was trained.",

@@ -1,4 +1,4 @@
-"""Everything learned for one base model, part by part, held and kept as one."""
+"""Everything learned for one base model, component by component, held and saved as one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orthodiff.models import Base, Conditioning
 
 
 class AdapterSet:
-    """The parts learned for `base`, by name: `unet`, `text_encoder`, ... (see `COMPONENTS`)."""
+    """The components learned for `base`, by their names in `COMPONENTS`."""
 
     def __init__(self, base: Base, components: Mapping[str, Component]) -> None:
         self.base = base
@@ -26,10 +26,10 @@ class AdapterSet:
 
     @classmethod
     def load(cls, base: Base, folder: str | Path) -> AdapterSet:
-        """Put on `base` every part that `folder` holds.
+        """Put on `base` every component that `folder` holds.
 
         Raises:
-            UserError: a part cannot be read or does not fit; the base is left as it was.
+            UserError: a component cannot be read or does not fit; the base is left as it was.
         """
         folder = Path(folder)
         adapter_set = cls(base, {})
@@ -50,26 +50,26 @@ class AdapterSet:
         base: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Write every part so that `load` finds it; `base` and `metadata` go into each.
+        """Write every component so that `load` finds it; `base` and `metadata` go into each.
 
         A new folder appears complete or not at all; in an existing one each file is replaced in
-        one step, and parts that this bundle does not have are removed.
+        one step, and components that this set does not have are removed.
 
         Raises:
             UserError: `folder` is a file.
         """
         folder = Path(folder)
         with publishing(folder) as new:
-            for name, part in self.components.items():
-                part.save(COMPONENTS[name].place(new), base=base, metadata=metadata)
+            for name, component in self.components.items():
+                component.save(COMPONENTS[name].place(new), base=base, metadata=metadata)
         for name in components_in(folder):
             if name not in self.components:
                 COMPONENTS[name].remove(folder)
 
     @property
     def adapters(self) -> dict[str, Adapter]:
-        """The parts that are adapters."""
-        return {name: part for name, part in self.components.items() if isinstance(part, Adapter)}
+        """The components that are adapters."""
+        return {name: each for name, each in self.components.items() if isinstance(each, Adapter)}
 
     @property
     def unet(self) -> Adapter | None:
@@ -78,30 +78,30 @@ class AdapterSet:
 
     @property
     def control(self) -> control.Control | None:
-        """The hint encoder, where maps steer."""
-        part = self.components.get("hint_encoder")
-        return part if isinstance(part, control.Control) else None
+        """The hint encoder, where control images steer."""
+        encoder = self.components.get("hint_encoder")
+        return encoder if isinstance(encoder, control.Control) else None
 
     @property
     def method(self) -> str:
-        """The name of the UNet's method; without one, the parts there are."""
+        """The name of the UNet's method; without one, the components there are."""
         return self.unet.method.name if self.unet else " and ".join(self.components)
 
     @property
     def reads(self) -> bool:
-        """Whether a part changes how prompts are read."""
+        """Whether a component changes how prompts are read."""
         return any(name == "tokens" or name.startswith("text_encoder") for name in self.components)
 
     def steer(self, prompts: Sequence[str], remembered: Conditioning) -> Conditioning:
-        """What steers `prompts`: read anew, with gradients, where a part changes the reading.
+        """What steers `prompts`: read anew, with gradients, where a component changes the reading.
 
         Else it is what was `remembered`, whose sizes hold in any case.
         """
         return self.base.reread(prompts, remembered) if self.reads else remembered
 
     def parameters(self) -> list[nn.Parameter]:
-        """The trainable parameters, part by part."""
-        return [parameter for part in self.components.values() for parameter in part.parameters()]
+        """The trainable parameters, component by component."""
+        return [parameter for each in self.components.values() for parameter in each.parameters()]
 
     @property
     def num_parameters(self) -> int:
@@ -113,11 +113,11 @@ class AdapterSet:
         return sum((a.regularizer() for a in self.adapters.values()), start=torch.zeros(()))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """A copy of the parameters as `part.name`, for a trainer's own checkpoints."""
+        """A copy of the parameters as `component.name`, for a trainer's own checkpoints."""
         return {
             f"{name}.{key}": tensor
-            for name, part in self.components.items()
-            for key, tensor in part.state_dict().items()
+            for name, component in self.components.items()
+            for key, tensor in component.state_dict().items()
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -126,18 +126,18 @@ class AdapterSet:
         Raises:
             UserError: names or shapes differ, naming the first.
         """
-        by_part: dict[str, dict[str, Tensor]] = {}
+        by_component: dict[str, dict[str, Tensor]] = {}
         for key, tensor in state.items():
-            part, _, name = key.partition(".")
-            by_part.setdefault(part, {})[name] = tensor
-        if set(by_part) != set(self.components):
+            component, _, name = key.partition(".")
+            by_component.setdefault(component, {})[name] = tensor
+        if set(by_component) != set(self.components):
             raise UserError(
-                f"The saved state is of {', '.join(by_part)}, but here "
+                f"The saved state is of {', '.join(by_component)}, but here "
                 f"{', '.join(self.components)} are trained. Go on with the settings it was saved "
                 "with."
             )
-        for part, own in by_part.items():
-            self.components[part].load_state_dict(own)
+        for component, own in by_component.items():
+            self.components[component].load_state_dict(own)
         self.changed()
 
     @property
@@ -154,14 +154,24 @@ class AdapterSet:
         self.changed()
 
     def merge(self) -> None:
-        """Put the adapters into the weights, so that the model runs at its own speed."""
-        for adapter in self.adapters.values():
-            adapter.merge()
+        """Put the adapters into the weights, so that the model runs at its own speed.
+
+        Raises:
+            UserError: if one cannot be merged; all are left as they were then.
+        """
+        fresh = [adapter for adapter in self.adapters.values() if not adapter.merged]
+        try:
+            for adapter in fresh:
+                adapter.merge()
+        except BaseException:
+            for adapter in fresh:
+                adapter.unmerge()
+            raise
 
     def detach(self) -> None:
-        """Give the base its own parts back; this handle keeps the parameters."""
-        for part in self.components.values():
-            part.detach()
+        """Give the base its own layers back; this object keeps the parameters."""
+        for component in self.components.values():
+            component.detach()
         self.changed()
 
     def changed(self) -> None:

@@ -1,4 +1,4 @@
-"""Several bundles on one base: a subject in the pose of a map, a style on a subject."""
+"""Several adapter sets on one base: a subject in a given pose, a style on a subject."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from orthodiff.io.assets import shipped
 from orthodiff.models import Base
 
 SHARED = ("unet", "text_encoder", "text_encoder_2")
-"""Parts that can be composed; of each other part there can be only one."""
+"""Components that can be composed; of each other there can be only one."""
 
 
 def load_all(base: Base, folders: Sequence[Path], *, strength: float = 1.0) -> AdapterSet:
-    """Put the bundles in `folders` on `base`, composed: the first is applied first.
+    """Put the adapter sets in `folders` on `base`, composed: the first is applied first.
 
     Weights become `W R_first R_second ...`, each at `strength`; swapping the folders gives other
-    pictures.
+    images.
 
     Raises:
-        UserError: a bundle cannot be used or composed; the base is left as it was.
+        UserError: an adapter set cannot be used or composed; the base is left as it was.
     """
     folders = [shipped(folder) for folder in folders]
     _refuse_doubles(folders)
@@ -61,8 +61,8 @@ def _composed(below: AdapterSet, above: AdapterSet) -> dict[str, Component]:
             else:
                 adapter.attach()
     except BaseException:
-        for part in components.values():
-            part.detach()
+        for component in components.values():
+            component.detach()
         raise
     return components
 
@@ -72,7 +72,7 @@ def _refuse_doubles(folders: Sequence[Path]) -> None:
     for folder in folders:
         for name in components_in(folder):
             if name in owner and name not in SHARED:
-                what = "steered by maps" if name == "hint_encoder" else f"with {name}"
+                what = "steered by control images" if name == "hint_encoder" else f"with {name}"
                 raise UserError(
                     f"Both `{owner[name]}` and `{folder}` are {what}, and only one such adapter "
                     "can be used at a time. Leave one out."

@@ -1,4 +1,4 @@
-"""The parts that can be learned for a base model, and how each lies in a folder."""
+"""The components that can be learned for a base model, and how each lies in a folder."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from orthodiff.components import textual_inversion as tokens
 from orthodiff.errors import UserError
 from orthodiff.io.modelspec import describe_file
 from orthodiff.models import Base
+from orthodiff.registry import Registry
 
 
 class Component(Protocol):
-    """What a bundle asks of each of its parts; `Adapter` is one."""
+    """What an `AdapterSet` asks of each of its components; `Adapter` is one."""
 
     def parameters(self) -> list[nn.Parameter]: ...
 
@@ -39,7 +40,7 @@ class Component(Protocol):
 
 @dataclass(frozen=True)
 class ComponentType:
-    """How one part lies in a bundle's folder: in `folder` of it, announced by `file`."""
+    """How a component lies in an adapter set's folder: in `folder` of it, announced by `file`."""
 
     folder: str
     file: str
@@ -53,7 +54,7 @@ class ComponentType:
         return (self.place(adapter_set) / self.file).is_file()
 
     def remove(self, adapter_set: Path) -> None:
-        """Remove what announces the part from a bundle's folder."""
+        """Remove what announces the component from an adapter set's folder."""
         if self.folder:
             shutil.rmtree(self.place(adapter_set))
         else:
@@ -61,11 +62,11 @@ class ComponentType:
 
 
 INCOMPLETE = ".aside/parts"
-"""In a run's folder while its parts are exchanged for newer ones, and after a crash in between."""
+"""In a run's folder while its components are exchanged, and after a crash in between."""
 
 
 def components_in(folder: Path) -> list[str]:
-    """The names of the parts that a bundle's folder holds.
+    """Return the names of the components that an adapter set's folder holds.
 
     Raises:
         UserError: it holds none, or the writing of them was cut off.
@@ -76,34 +77,34 @@ def components_in(folder: Path) -> list[str]:
             "be missing. Continue its training (--resume_from_checkpoint latest), or take one of "
             "its checkpoints."
         )
-    found = [name for name, kind in COMPONENTS.items() if kind.is_in(folder)]
-    if not found:
-        read_config(folder)
-    return found
+    names = [name for name, kind in COMPONENTS.items() if kind.is_in(folder)]
+    if not names:
+        read_config(folder)  # says what is missing
+    return names
 
 
 def withdraw(folder: Path) -> None:
-    """Remove what announces the parts in a folder: it is no bundle any more."""
+    """Remove what announces the components in a folder, so that it is no adapter set any more."""
     for kind in COMPONENTS.values():
         if kind.is_in(folder):
             kind.remove(folder)
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What a bundle's folder says of itself: the UNet's adapter, and the other parts by name.
+    """Return what an adapter set's folder says of itself, the UNet's adapter first.
 
     Of an exported file it is the header.
 
     Raises:
-        UserError: the folder holds no part, or one that cannot be read.
+        UserError: the folder holds no component, or one that cannot be read.
     """
     if folder.is_file():
         return describe_file(folder)
-    found = {
+    descriptions = {
         name: COMPONENTS[name].describe(COMPONENTS[name].place(folder))
         for name in components_in(folder)
     }
-    return {**found.pop("unet", {}), **found}
+    return {**descriptions.pop("unet", {}), **descriptions}
 
 
 def _describe_adapter(folder: Path) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def _text_encoder(number: int) -> ComponentType:
     return ComponentType(name, CONFIG, put_on, _describe_adapter)
 
 
-COMPONENTS: dict[str, ComponentType] = {
+BUILTIN = {
     "unet": ComponentType(
         "", CONFIG, lambda base, folder: load(base.denoiser, folder), _describe_adapter
     ),
@@ -146,4 +147,8 @@ COMPONENTS: dict[str, ComponentType] = {
         _describe_control,
     ),
 }
-"""Every part there can be; one line each."""
+
+COMPONENTS: Registry[ComponentType] = Registry(
+    "component", group="orthodiff.components", builtin=BUILTIN
+)
+"""Every component there can be; packages add to it by an entry point or `register`."""

@@ -83,12 +83,12 @@ class RotatedLayer(Merging, nn.Module):
         if self.training:
             factors = self.method.drop(factors)
         if out_of_reach(self.base_layer) is not None:
-            return self._rescale(self.base_layer(self.turn(x, factors)), scale)
+            return self._rescale(self.base_layer(self.turn(x, factors)), x, scale)
         if runs_its_own_way(self.base_layer):
             weight = self._adapt(self.base_layer.weight, factors, scale)
             return functional_call(self.base_layer, {"weight": weight}, (x,))
         if self._turns_inputs(x):
-            return self._rescale(self.run_turned(x, factors), scale)
+            return self._rescale(self.run_turned(x, factors), x, scale)
         return self.run(x, self._adapt_matrix(self.matrix, factors, scale))
 
     def _turns_inputs(self, x: Tensor) -> bool:
@@ -100,14 +100,17 @@ class RotatedLayer(Merging, nn.Module):
         rows = self.rows_in(x)
         return rows is not None and (torch.is_grad_enabled() or rows <= self.outputs)
 
-    def _rescale(self, output: Tensor, scale: Tensor | None) -> Tensor:
+    def _rescale(self, output: Tensor, x: Tensor, scale: Tensor | None) -> Tensor:
         """Return `s y + (1 - s) bias`, as the scale is of the weight and not of the bias."""
         if scale is None:
             return output
         s = self.along_outputs(scale.squeeze(-1)).to(output.dtype)
-        if self.bias is None:
+        bias = self.bias
+        if bias is None:
             return s * output
-        return s * output + (1 - s) * self.along_outputs(self.bias).to(output.dtype)
+        if bias.is_meta:  # offloaded, so only the layer itself can say it
+            return s * output + (1 - s) * self.base_layer(torch.zeros_like(x))
+        return s * output + (1 - s) * self.along_outputs(bias).to(output.dtype)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters under the method's own names."""

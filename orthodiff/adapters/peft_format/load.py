@@ -58,9 +58,6 @@ def _parameters(
         raise UserError(
             "The model is on the meta device, which keeps no numbers. Give it its weights first."
         )
-    for name, tensor in tensors.items():
-        if not tensor.ndim:
-            raise UserError(f"The adapter has {name} of shape (). It is damaged.")
     parameters = method.unpack(tensors, config)
     shapes = _shapes(method, layer, parameters)
     check_tensors(parameters, shapes, "The adapter")
@@ -101,6 +98,8 @@ def _by_layer(tensors: Parameters, names: LayerNames) -> dict[str, dict[str, Ten
     """Group tensors by the layer whose name they carry."""
     by_layer: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
+        if not tensor.ndim:
+            raise UserError(f"The adapter has {key} of shape (). It is damaged.")
         parts = key.removeprefix(PREFIX).split(".")
         for cut in range(len(parts) - 1, 0, -1):
             if layer := names.find(".".join(parts[:cut])):
