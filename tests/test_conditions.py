@@ -16,12 +16,14 @@ from orthodiff.control import (
     condition_of,
     fit,
     overlay,
+    ready,
     to_tensor,
 )
 from orthodiff.control.conditions.annotators import open_model
 from orthodiff.control.conditions.palettes import PALETTES, ade20k_names, palette
 from orthodiff.control.conditions.segmentation import UNKNOWN
 from orthodiff.errors import UserError
+from orthodiff.io.images import open_map
 from tests.tiny import write_depth_model
 
 
@@ -321,3 +323,19 @@ def test_maps_become_numbers_and_overlays():
     on = np.asarray(edges)[..., 0] > 0
     assert (laid[on] == 255).all()
     assert np.array_equal(laid[~on], np.asarray(photo())[~on])
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.linspace(500, 5000, 32 * 32).reshape(32, 32).astype(np.uint16), "levels 2 to 19"),
+        (np.linspace(0.5, 8, 32 * 32).reshape(32, 32).astype(np.float32), "levels 0 to 8"),
+        (np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16), None),
+        (np.linspace(0, 1, 32 * 32).reshape(32, 32).astype(np.float32), None),
+    ],
+)
+def test_depth_in_millimetres_or_metres_is_noted(tmp_path, array, said):
+    path = tmp_path / "depth.tiff"
+    Image.fromarray(array).save(path)
+    _, note = ready(open_map(path), (32, 32), CONDITIONS["depth"]())
+    assert note is None if said is None else said in note

@@ -177,6 +177,29 @@ def _swapped(profile: bytes) -> bytes:
     return swapped.replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be"))
 
 
+def _linear() -> bytes:
+    """sRGB's primaries with straight curves, named sRGB all the same."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for name in (b"rTRC", b"gTRC", b"bTRC"):
+        entry = profile.index(name)
+        start = int.from_bytes(profile[entry + 4 : entry + 8], "big")
+        assert profile[start : start + 4] == b"para"
+        profile[start + 8 : start + 10] = (0).to_bytes(2, "big")  # y = x^g
+        profile[start + 12 : start + 16] = (1 << 16).to_bytes(4, "big")
+    return bytes(profile)
+
+
+def test_curves_decide_what_is_srgb_not_names(tmp_path: Path) -> None:
+    grey = Image.new("RGB", SIZE, (55, 55, 55))
+    grey.save(tmp_path / "linear.png", icc_profile=_linear())
+    level = open_picture(tmp_path / "linear.png").getpixel((4, 4))
+    assert all(abs(channel - 128) <= 1 for channel in level)
+    renamed = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    renamed = renamed.replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be"))
+    smooth().save(tmp_path / "renamed.png", icc_profile=renamed)
+    assert open_picture(tmp_path / "renamed.png").tobytes() == smooth().tobytes()
+
+
 @pytest.mark.parametrize("profile", [b"nonsense", b""])
 def test_damaged_or_foreign_profiles_are_passed_over(tmp_path: Path, profile: bytes) -> None:
     smooth().save(tmp_path / "a.png", icc_profile=profile or _cmyk_lookalike())
@@ -263,3 +286,13 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
 
 def test_square_keeps_the_middle() -> None:
     assert square(smooth(), 16).size == (16, 16)
+
+
+def test_masks_beside_photos_are_no_photos_of_the_subject(tmp_path: Path) -> None:
+    from orthodiff.evaluation.subject_folder import read_subject
+
+    for name in ("00.png", "01.jpg"):
+        smooth().save(tmp_path / name)
+    Image.new("L", SIZE, 255).save(tmp_path / "00-masklabel.png")
+    subject = read_subject(tmp_path, instance_prompt="a photo of sks dog")
+    assert len(subject.photos) == 2

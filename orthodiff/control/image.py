@@ -40,6 +40,7 @@ def ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:
     """
     condition.check(given)
     used, note = fit(given, size, condition)
+    note = " ".join(filter(None, (note, condition.remark(given)))) or None
     try:
         condition.check(used)
     except UserError as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageCms
 
 PAPER = (255, 255, 255)
+ROUNDING = 2
+"""Levels by which makers' sRGB profiles differ from each other."""
 PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
 
 
@@ -38,7 +41,7 @@ def _colours(picture: Image.Image) -> Image.Image:
         picture = picture.convert(plain[picture.mode])
     if picture.mode == "LAB":
         return _through(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), picture)
-    if profile:
+    if profile and not (picture.mode == "RGB" and _is_srgb(profile)):
         try:
             return _through(ImageCms.getOpenProfile(io.BytesIO(profile)), picture)
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
@@ -46,10 +49,25 @@ def _colours(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
+@lru_cache(maxsize=64)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether an ICC profile of RGB colours is sRGB, so that pixels can pass bit by bit.
+
+    Its curves and primaries decide, not its name: linear sRGB is called sRGB as well.
+    """
+    levels = np.arange(256, dtype=np.uint8)[:, None]
+    channels = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [1, 1, 0]], np.uint8)
+    colours = Image.fromarray(levels[None] * channels[:, None])
+    try:
+        converted = _through(ImageCms.getOpenProfile(io.BytesIO(profile)), colours)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return False
+    difference = np.asarray(converted).astype(int) - np.asarray(colours).astype(int)
+    return int(np.abs(difference).max()) <= ROUNDING
+
+
 def _through(profile: ImageCms.ImageCmsProfile, picture: Image.Image) -> Image.Image:
-    """From the profile's colours to sRGB; sRGB itself passes bit by bit."""
-    if picture.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(profile):
-        return picture
+    """From the profile's colours to sRGB."""
     result = ImageCms.profileToProfile(
         picture,
         profile,

@@ -63,6 +63,7 @@ class ControlImageCheck:
     def __init__(self, condition: Condition, *, trigger: str | None = None) -> None:
         self.condition, self.trigger = condition, trigger
         self.examples = self.captions = self.given = self.empty = self.resized = 0
+        self.doubtful, self.first_doubt = 0, ""
         self.first_without: Image.Image | None = None
 
     def __call__(self, example: Example) -> None:
@@ -80,6 +81,9 @@ class ControlImageCheck:
         self.given += 1
         self.empty += not np.asarray(example.control_image).any()
         self.resized += example.control_image.size != example.image.size
+        if remark := self.condition.remark(example.control_image):
+            self.doubtful += 1
+            self.first_doubt = self.first_doubt or f"`{example.name}`: {remark}"
 
     def check_computing(self) -> None:
         """Compute the map of the first image that brings none.
@@ -104,6 +108,11 @@ class ControlImageCheck:
             said.append(
                 f"{_share(self.resized, self.given)} maps are of another size than their image, "
                 "and are resized."
+            )
+        if self.doubtful:
+            said.append(
+                f"{_share(self.doubtful, self.given)} control images are doubtful. "
+                f"{self.first_doubt}"
             )
         if self.examples and not self.captions:
             said.append("No image has a caption, so prompts are empty.")

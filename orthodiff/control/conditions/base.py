@@ -55,6 +55,10 @@ class Condition(ABC):
             UserError: it is blank, or of the wrong colours.
         """
 
+    def remark(self, given: Image.Image) -> str | None:
+        """What may be wrong with an RGB image that `check` accepts, in a sentence."""
+        return None
+
     def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
         """The same map in another `size` (width, height)."""
         return given.resize(size, Image.Resampling.LANCZOS)

@@ -12,6 +12,9 @@ from PIL import Image
 from orthodiff.control.conditions.annotators import fingerprint, open_model
 from orthodiff.control.conditions.base import Condition, refuse_blank, refuse_colour
 
+FEW_LEVELS = 64
+"""Depth in millimetres saved in 16 bits spans some 20 levels of 255 after loading."""
+
 
 @dataclass(frozen=True)
 class Depth(Condition):
@@ -55,6 +58,16 @@ class Depth(Condition):
     def check(self, given: Image.Image) -> None:
         refuse_blank(given, self.name)
         refuse_colour(given, self.name)
+
+    def remark(self, given: Image.Image) -> str | None:
+        levels = np.asarray(given.convert("L"))
+        low, high = int(levels.min()), int(levels.max())
+        if high - low >= FEW_LEVELS:
+            return None
+        return (
+            f"It spans only the levels {low} to {high} of 255. If it holds millimetres in 16 "
+            "bits or metres in floats, scale it to the whole range first, white for near."
+        )
 
 
 def _stretched(nearness: np.ndarray) -> np.ndarray:
