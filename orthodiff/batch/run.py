@@ -21,6 +21,8 @@ from orthodiff.batch.store import Store
 from orthodiff.errors import UserError
 
 TEMPLATE = "{index:05d}-{prompt:.40}-{seed}"
+PATIENCE = 600.0
+"""Seconds that the other ranks wait for the first, which loads the base as they do."""
 FEW = 2
 """Images up to which nothing is measured."""
 
@@ -133,9 +135,13 @@ def run_batch(
         if settings.overwrite and log.batch and log.batch["batch"] != plan.header["batch"]:
             store.clear(log)
             log = Log()
+        if settings.rank:
+            log = _first_rank_s_log(store, plan)
         measurement = _measured(plan, engine, settings, log, on_note)
         header = {**plan.header, "measured": measurement.written()}
         store.begin(log, header, plan.items, settings.encoder.ending)
+        if settings.world > 1:
+            store.write_header()
         store.recover(log)
         chunks = _chunks(plan, settings, log, measurement)
         ids = {item.id for item in plan.items}
@@ -156,6 +162,21 @@ def run_batch(
                 write_sheets(settings.output_dir, store.manifest.read())
     summary.seconds = time.monotonic() - begun
     return summary
+
+
+def _first_rank_s_log(store: Store, plan: Plan) -> Log:
+    """The manifest once the first rank has begun the batch: all cut it into the same chunks.
+
+    Raises:
+        UserError: it does not begin.
+    """
+    begun = time.monotonic()
+    while time.monotonic() - begun < PATIENCE:
+        log = store.manifest.read()
+        if log.batch and log.batch["batch"] == plan.header["batch"]:
+            return log
+        time.sleep(0.1)
+    raise UserError(f"The first process of this launch did not begin within {PATIENCE:g} s.")
 
 
 def _measured(
@@ -222,12 +243,13 @@ def _record(
         sentence = outcome.sentence if isinstance(outcome, Missed) else ""
         if not isinstance(outcome, Missed):
             try:
-                summary.made += 1
-                yield store.save(item, outcome)
-                continue
+                record = store.save(item, outcome)
             except UserError as error:
-                summary.made -= 1
                 sentence = str(error)
+            else:
+                summary.made += 1
+                yield record
+                continue
         if settings.stop_on_error and not log.images:
             raise UserError(sentence)
         summary.failed += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from PIL import Image
@@ -40,9 +41,9 @@ def _sheet(folder: Path, groups: list[list[str]], place: Path) -> None:
     images = [_thumbnail(folder / name, cell) for group in groups for name in group]
     multiple = 3 if any(len(group) == 3 for group in groups) else 1
     sheet = contact_sheet(images, cell=cell, multiple=multiple)
-    new = place.with_name(f".{place.name}.tmp")
-    sheet.save(new, "png")
-    new.replace(place)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "png")
+    share_file(place, buffer.getvalue())
 
 
 def _thumbnail(path: Path, side: int) -> Image.Image:

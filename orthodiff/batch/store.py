@@ -157,10 +157,14 @@ class Store:
         self._append(record)
         return record
 
-    def _append(self, record: Mapping[str, Any]) -> None:
+    def write_header(self) -> None:
+        """Say in the manifest which batch this is, if that is not said yet."""
         if self.header is not None:
             self.manifest.append(self.header)
             self.header = None
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        self.write_header()
         self.manifest.append(record)
 
     def _write(self, content: bytes) -> dict[str, Any]:

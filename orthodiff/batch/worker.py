@@ -23,6 +23,7 @@ from orthodiff.control import Steering, overlay
 from orthodiff.errors import UserError, first_line
 from orthodiff.io.images import open_map, open_picture
 from orthodiff.io.png_metadata import Recipe
+from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
 from orthodiff.sampling import GenerateRequest, generate
 from orthodiff.schedulers import SAMPLERS, sampler_title
@@ -43,6 +44,7 @@ class WorkerSpec:
         Raises:
             UserError: it cannot be loaded.
         """
+        quiet_libraries()
         if self.threads:
             torch.set_num_threads(self.threads)
         return Worker(self.options.open_base(), self.options, self.control)
@@ -69,13 +71,13 @@ class Worker:
             self._put_on(*chunk.adapter, merge=chunk.merge)
         except Exception as error:
             return [
-                Missed(item.id, _sentence(error)) for item in chunk.items if _is_due(item, chunk)
+                Missed(item.id, sentence_of(error)) for item in chunk.items if _is_due(item, chunk)
             ]
         try:
             return [made for made in self._paint(chunk.items) if made.id in chunk.missing]
         except Exception as error:
             if len(chunk.items) == 1:
-                return [Missed(chunk.items[0].id, _sentence(error))]
+                return [Missed(chunk.items[0].id, sentence_of(error))]
         return [self._paint_alone(item) for item in chunk.items if _is_due(item, chunk)]
 
     def _paint_alone(self, item: Item) -> Made | Missed:
@@ -83,7 +85,7 @@ class Worker:
         try:
             return self._paint((item,))[0]
         except Exception as error:
-            return Missed(item.id, _sentence(error))
+            return Missed(item.id, sentence_of(error))
 
     def _paint(self, items: Sequence[Item]) -> list[Made]:
         begun = time.monotonic()
@@ -235,7 +237,7 @@ def _maps(image: Image.Image, steering: Steering, number: int) -> dict[str, Imag
     return {"_map": used, "_overlay": overlay(image, used)}
 
 
-def _sentence(error: BaseException) -> str:
+def sentence_of(error: BaseException) -> str:
     """Why an image could not be made."""
     if isinstance(error, UserError):
         return str(error)

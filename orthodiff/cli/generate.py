@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from typing_extensions import Self
 
 from orthodiff.batch.engines import Engine
-from orthodiff.batch.engines.local import LocalEngine
+from orthodiff.batch.engines.choose import local_engine, rank_of_launch
 from orthodiff.batch.rows.axes import cross
 from orthodiff.batch.rows.files import PromptFile, Written, read_prompts
 from orthodiff.batch.rows.row import Row
@@ -111,7 +110,7 @@ class GenerateOptions(OutputOptions, RowOptions, ControlOptions, SamplingOptions
     def settings(self) -> BatchSettings:
         """How the batch is made; a few prompts as ever, a file of them as measured."""
         few = self.prompts is None
-        rank, world = _rank()
+        rank, world = rank_of_launch()
         return BatchSettings(
             output_dir=self.output_dir,
             template=self.name or (PLAIN if few else TEMPLATE),
@@ -136,18 +135,15 @@ class GenerateOptions(OutputOptions, RowOptions, ControlOptions, SamplingOptions
         control = ControlOptions.model_construct(
             **{name: getattr(self, name) for name in ControlOptions.model_fields}
         )
-        spec = WorkerSpec(self._worker_options(), control, self.encoder)
-        return LocalEngine(spec.open, self.encoder)
+        options = SamplingOptions.model_construct(
+            **{name: getattr(self, name) for name in SamplingOptions.model_fields}
+        )
+        spec = WorkerSpec(options, control, self.encoder)
+        if self.engine == "ray":
+            from orthodiff.batch.engines.ray import RayEngine
 
-    def _worker_options(self) -> SamplingOptions:
-        given = {name: getattr(self, name) for name in SamplingOptions.model_fields}
-        local = os.environ.get("LOCAL_RANK")
-        if self.device is None and _rank()[1] > 1 and local is not None:
-            import torch
-
-            count = torch.cuda.device_count()
-            given["device"] = f"cuda:{int(local) % count}" if count else None
-        return SamplingOptions.model_construct(**given)
+            return RayEngine(spec, workers=self.workers, address=self.ray_address)
+        return local_engine(spec, workers=self.workers)
 
 
 def generate_command(arguments: Sequence[str]) -> int:
@@ -234,14 +230,6 @@ def _warn_unguided(rows: Sequence[Row]) -> None:
             f"The negative prompt has no effect on {count} of {len(rows)} images: guidance of at "
             "most 1 is switched off. It is not recorded."
         )
-
-
-def _rank() -> tuple[int | None, int]:
-    """This process's number and how many there are, under `accelerate launch` or `torchrun`."""
-    world = os.environ.get("WORLD_SIZE", "1")
-    if not world.isdigit() or int(world) < 2:
-        return None, 1
-    return int(os.environ.get("RANK", "0")), int(world)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def expand(texts: Sequence[str], sources: Sources, *, combine: Combine = "produc
 
 
 class Expansion:
-    """The forms of a row's texts: `len` of them, made as they are asked for."""
+    """The forms of a row's texts, made as they are asked for."""
 
     def __init__(
         self, parsed: list[list[str | int]], values: list[tuple[str, ...]], combine: Combine
@@ -94,12 +94,14 @@ class Expansion:
         self.parsed, self.values, self.combine = parsed, values, combine
         if combine == "zip":
             self._check_lengths()
-        if len(self) > MOST:
+        if self.count > MOST:
             raise UserError(
-                f"A row has {len(self):,} forms. Use fewer alternatives, or --combine zip."
+                f"A row has {self.count:,} forms. Use fewer alternatives, or --combine zip."
             )
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many forms there are."""
         lengths = [len(values) for values in self.values]
         return math.prod(lengths) if self.combine == "product" else max(lengths, default=1)
 
@@ -107,7 +109,7 @@ class Expansion:
         combined: Iterator[tuple[str, ...]] = (
             itertools.product(*self.values)
             if self.combine == "product"
-            else iter(zip(*(v if len(v) > 1 else v * len(self) for v in self.values), strict=True))
+            else iter(zip(*(v if len(v) > 1 else v * self.count for v in self.values), strict=True))
         )
         for chosen in combined if self.values else iter([()]):
             yield tuple(
