@@ -2,20 +2,23 @@
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from orthodiff.errors import UserError
+from orthodiff.training.cli.main import main
 from orthodiff.training.optim.build import (
     OPTIMIZERS,
+    check_lr_schedule,
     learning_rate_of,
     make_lr_scheduler,
     make_optimizer,
 )
 from orthodiff.training.optim.ema import AveragedWeights
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
-from tests.runs import make_pictures, train, weights
+from tests.runs import arguments, make_pictures, train, weights
 from tests.test_config import read
 
 AVERAGES = {"ema": {"use_ema": "true", "ema_decay": 0.9}, "free": {"optimizer": "schedulefree"}}
@@ -91,6 +94,51 @@ def test_courses_of_the_rate(flags: list[str], expected: list[float]) -> None:
         optimizer.step()
         schedule.step()
     assert rates == pytest.approx(expected, abs=1e-3)
+
+
+SCHEDULES = get_args(DreamBoothConfig.model_fields["lr_scheduler"].annotation)
+
+
+@pytest.mark.parametrize("warm_up", [0, 1, 3, 5])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_that_passes_the_check_lasts_the_whole_run(schedule: str, warm_up: int) -> None:
+    flags = (f"--lr_scheduler={schedule}", f"--lr_warmup_steps={warm_up}", "--lr_power=0.5")
+    config = read("--learning_rate=1", "--max_train_steps=3", *flags)
+    if schedule == "polynomial" and warm_up == 3:  # it divides by the steps after the warm-up
+        with pytest.raises(UserError, match=r"no learning rate at step 3 of 3 .*lr_warmup_steps"):
+            check_lr_schedule(config, config.rate)
+        return
+    check_lr_schedule(config, config.rate)
+    optimizer = optimizer_of(config, Numbers())
+    scheduler = make_lr_scheduler(config, optimizer)
+    for _ in range(3):
+        assert 0 <= scheduler.get_last_lr()[0] <= 1
+        optimizer.step()
+        scheduler.step()
+
+
+def test_schedules_are_checked_before_anything_is_written(
+    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = {"lr_scheduler": "polynomial", "lr_warmup_steps": 3}
+    for steps in ({"max_train_steps": 3}, {"num_train_epochs": 1, "train_batch_size": 1}):
+        words = arguments(tiny, pictures, tmp_path / "run", **flags, **steps)
+        if "num_train_epochs" in steps:
+            place = words.index("--max_train_steps")
+            del words[place : place + 2]
+        assert main(words) == 2
+        assert "no learning rate at step 3 of 3" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+    tiny_rate = {"lr_scheduler": "polynomial", "learning_rate": 1e-8}
+    assert train(tiny, pictures, tmp_path / "run", **tiny_rate) == 2
+    assert "a peak of 1e-08" in capsys.readouterr().err
+
+
+def test_a_warm_up_longer_than_the_run_is_told() -> None:
+    words = ("--max_train_steps=3", "--lr_warmup_steps=3", "--lr_scheduler=cosine")
+    assert any("before the learning rate has reached" in note for note in read(*words).notes())
+    shorter = read(*words[1:], "--max_train_steps=4").notes()
+    assert not any("before the learning rate" in note for note in shorter)
 
 
 def test_the_average_is_the_formula_s() -> None:

@@ -5,30 +5,47 @@ from __future__ import annotations
 import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orthodiff.components.registry import INCOMPLETE, withdraw
 from orthodiff.errors import UserError
-from orthodiff.io.atomic import repair
+from orthodiff.io.atomic import can_be_written, repair
 
-from .sealed import ANNOUNCING, EVENTS, list_checkpoints
-
-WEIGHTS = ("adapter_model.safetensors", "hint_encoder.safetensors")
-RUN_FILES = (*ANNOUNCING, *WEIGHTS, "config.yaml", EVENTS)
-RUN_FOLDERS = ("samples", "best", "logs/orthodiff")
+from .ownership import check_ownership, is_run, own_files
+from .sealed import ANNOUNCING, list_checkpoints
 
 
-def check_output(output_dir: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to mix two runs in one folder.
+def check_output(
+    output_dir: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    start_step: int = 0,
+    writes_card: bool = False,
+) -> None:
+    """Refuse to mix two runs in one folder, and to replace what is not a run's.
 
     Raises:
-        UserError: it is a file, or holds a run that is neither continued nor replaced.
+        UserError: it is a file, cannot be written, or holds a run that is neither resumed nor
+            replaced, or files of others where this run writes.
     """
-    if output_dir.exists() and not output_dir.is_dir():
+    try:
+        is_file = output_dir.exists() and not output_dir.is_dir()
+    except OSError as error:  # a name that is too long
+        raise _unwritable(output_dir, error) from error
+    if is_file:
         raise UserError(f"The output folder `{output_dir}` is a file. Choose another --output_dir.")
-    if resume or overwrite:
-        return
+    if not can_be_written(output_dir):
+        raise UserError(
+            f"The output folder `{output_dir}` cannot be written. Choose another --output_dir."
+        )
+    if is_run(output_dir) and not resume and not overwrite:
+        _refuse_run(output_dir)
+    check_ownership(output_dir, after_step=start_step if resume else 0, writes_card=writes_card)
+
+
+def _refuse_run(output_dir: Path) -> None:
     choose = "choose another --output_dir or replace it with --overwrite_output_dir"
     if any((output_dir / name).exists() for name in ANNOUNCING):
         raise UserError(f"The output folder `{output_dir}` already holds a finished run; {choose}.")
@@ -40,7 +57,14 @@ def check_output(output_dir: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 @contextmanager
-def open_run(output_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+def open_run(
+    output_dir: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    start_step: int = 0,
+    writes_card: bool = False,
+) -> Iterator[None]:
     """Make the folder and hold its lock, which dies with the process; clear leftovers of a crash.
 
     Raises:
@@ -49,12 +73,9 @@ def open_run(output_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[Non
     """
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        lock = (output_dir / ".lock").open("w")
+        lock = (output_dir / ".lock").open("a")
     except OSError as error:
-        raise UserError(
-            f"The output folder `{output_dir}` cannot be written ({error.strerror}). "
-            "Choose another --output_dir."
-        ) from error
+        raise _unwritable(output_dir, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,7 +84,13 @@ def open_run(output_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[Non
                 f"Another process is training into `{output_dir}`. "
                 "Wait for it or choose another --output_dir."
             ) from error
-        check_output(output_dir, resume=resume, overwrite=overwrite)
+        check_output(
+            output_dir,
+            resume=resume,
+            overwrite=overwrite,
+            start_step=start_step,
+            writes_card=writes_card,
+        )
         if (output_dir / INCOMPLETE).exists():
             withdraw(output_dir)
         repair(output_dir)
@@ -72,10 +99,22 @@ def open_run(output_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[Non
         yield
 
 
+def _unwritable(output_dir: Path, error: OSError) -> UserError:
+    return UserError(
+        f"The output folder `{output_dir}` cannot be written ({error.strerror}). "
+        "Choose another --output_dir."
+    )
+
+
 def _clear(output_dir: Path) -> None:
     """Remove a run and nothing else; what announces its parts goes first."""
     withdraw(output_dir)
-    for name in RUN_FILES:
-        (output_dir / name).unlink(missing_ok=True)
-    for folder in (*list_checkpoints(output_dir), *(output_dir / name for name in RUN_FOLDERS)):
-        shutil.rmtree(folder, ignore_errors=True)
+    folders: set[Path] = set()
+    for path in list(own_files(output_dir)):
+        path.unlink(missing_ok=True)
+        folders.update(parent for parent in path.parents if output_dir in parent.parents)
+    for checkpoint in list_checkpoints(output_dir):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    for folder in sorted(folders, reverse=True):  # the innermost first, and only empty ones
+        with suppress(OSError):
+            folder.rmdir()

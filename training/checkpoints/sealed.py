@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import re
 import shutil
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,12 +23,14 @@ from orthodiff.components.registry import INCOMPLETE, withdraw
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import (
     aside,
+    publishing,
     remove,
     replacing,
     sync,
     sync_tree,
 )
 
+logger = logging.getLogger(__name__)
 SCHEMA = 2
 STATE, MANIFEST, EVENTS = "training_state.pt", "manifest.json", "events.jsonl"
 ANNOUNCING = ("adapter_config.json", "control.json")
@@ -137,7 +141,7 @@ def _number(checkpoint: Path) -> int:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None if it is sealed and whole."""
     try:
-        manifest = _manifest(folder)
+        manifest = read_manifest(folder)
     except (OSError, ValueError):
         return "it has no manifest, so it was not finished"
     if manifest.get("schema") != SCHEMA:
@@ -152,8 +156,13 @@ def damage(folder: Path) -> str | None:
 
 
 def copy_adapter(checkpoint: Path, place: Path) -> None:
-    """Copy what is learned, without the optimizer's state, to the folder `place`, in one step."""
-    with replacing(place) as new:
+    """Copy what is learned, without the optimizer's state, to the folder `place`, in one step.
+
+    Where others have put files there meanwhile, those stay, and each of ours is replaced.
+    """
+    own = set(read_manifest(checkpoint)["files"])
+    is_ours = all(path.relative_to(place).as_posix() in own for path in _files(place))
+    with (replacing if is_ours else publishing)(place) as new:
         _copy_learned(checkpoint, new)
 
 
@@ -182,7 +191,7 @@ def spread_adapter(checkpoint: Path, output_dir: Path) -> None:
 
 
 def _copy_learned(checkpoint: Path, place: Path) -> list[str]:
-    names = [name for name in _manifest(checkpoint)["files"] if name != STATE]
+    names = [name for name in read_manifest(checkpoint)["files"] if name != STATE]
     for name in names:
         (place / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(checkpoint / name, place / name)
@@ -192,15 +201,38 @@ def _copy_learned(checkpoint: Path, place: Path) -> list[str]:
 def _rotate(output_dir: Path, limit: int | None, *, step: int, spare: Collection[int]) -> None:
     """Remove all but the newest sealed ones; a folder that we did not seal is not ours.
 
-    Beyond `step` lies what an earlier turn left: it does not count, for it may be damaged.
+    Beyond `step` lies what an earlier turn left: it does not count, for it may be damaged. One
+    with files of others in it stays.
     """
     if limit is None:
         return
-    ours = [path for path in list_checkpoints(output_dir) if _number(path) <= step]
-    sealed = [path for path in ours if (path / MANIFEST).is_file()]
+    earlier = [path for path in list_checkpoints(output_dir) if _number(path) <= step]
+    sealed = [path for path in earlier if (path / MANIFEST).is_file()]
     for old in sealed[: -max(limit, LEAST_KEPT)]:
-        if step_of(old) not in spare:
+        if step_of(old) not in spare and not _holds_others(old):
             remove(old)
+
+
+def _holds_others(checkpoint: Path) -> bool:
+    """Whether a sealed checkpoint holds files that it was not sealed with; that is said."""
+    try:
+        own = {MANIFEST, *read_manifest(checkpoint)["files"]}
+    except (OSError, ValueError):
+        return False
+    names = (path.relative_to(checkpoint).as_posix() for path in _files(checkpoint))
+    foreign = next((name for name in names if name not in own), None)
+    if foreign:
+        _warn_once(f"{checkpoint} is kept beyond the limit, as {foreign} lies in it.")
+    return foreign is not None
+
+
+@lru_cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _seal(folder: Path) -> None:
@@ -209,20 +241,19 @@ def _seal(folder: Path) -> None:
             "bytes": path.stat().st_size,
             "sha256": _sha256(path),
         }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        for path in _files(folder)
     }
     content = json.dumps({"schema": SCHEMA, "files": files}, indent=2)
     (folder / MANIFEST).write_text(content, "utf-8")
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    """Raises OSError or ValueError where there is none, or it is none."""
-    found = json.loads((folder / MANIFEST).read_text("utf-8"))
-    files = found.get("files") if isinstance(found, dict) else None
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a checkpoint was sealed with; raises OSError or ValueError where there is none."""
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise ValueError("not a manifest")
-    return found
+    return dict(manifest)
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from orthodiff.cli.gc import uncollected
+from orthodiff.cli.streams import surviving_streams
 from orthodiff.errors import UserError, nearest
 
 from ..events.failures import explain, is_out_of_memory
@@ -36,6 +37,11 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    with surviving_streams():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_usage(), end="")
@@ -90,8 +96,13 @@ def _train(task: Task[Config], config: Config, stop: StopSignal) -> int:
         _say_notes(context)
     if not context.accelerator.is_main_process:
         return _run(context, _Narrator([]), stop)
-    overwrite = config.overwrite_output_dir
-    with open_run(config.output_dir, resume=context.continues_output_dir, overwrite=overwrite):
+    with open_run(
+        config.output_dir,
+        resume=context.continues_output_dir,
+        overwrite=config.overwrite_output_dir,
+        start_step=context.start_step,
+        writes_card=config.push_to_hub,
+    ):
         return _run(context, _Narrator(_listeners(config)), stop)
 
 
@@ -105,10 +116,12 @@ def _prepare(task: Task[Config], config: Config) -> RunContext[Config]:
 def _say_notes(context: RunContext[Config]) -> None:
     """What will not happen although it was asked for."""
     from ..data.dataset import Examples
+    from ..run.processes import ineffective_environment
 
     config, notes = context.config, context.config.notes()
     notes += context.task.notes(config, resolution=context.resolution)
     notes += context.examples.remarks
+    notes += ineffective_environment()
     if isinstance(context.held_out, Examples):
         notes += [f"Held out: {remark}" for remark in context.held_out.remarks]
     if config.resume_from_checkpoint and context.checkpoint is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orthodiff.errors import is_unicode
+from orthodiff.errors import UserError, is_unicode
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,24 @@ def to_json(event: Event) -> str:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a file; a last line cut off by a crash is left out."""
+    """The events of a file; a last line cut off by a crash is left out.
+
+    Raises:
+        UserError: another program wrote it.
+    """
     if not path.is_file():
         return []
     lines = path.read_bytes().split(b"\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    try:
+        events = [json.loads(line) for line in lines[:-1] if line]
+    except ValueError:
+        events = [None]
+    for event in events:
+        if not isinstance(event, dict) or "event" not in event:
+            raise UserError(
+                f"`{path}` does not hold the events of a run. Give the folder of a training."
+            )
+    return events
 
 
 class EventReader:

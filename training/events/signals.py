@@ -1,4 +1,7 @@
-"""Stop politely: a first SIGTERM or SIGINT is answered between two steps, a second at once."""
+"""Stop politely: a first signal is answered between two steps, a second at once.
+
+The signals are SIGTERM, SIGINT and, from a terminal that is closed, SIGHUP.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-STOPPERS = (signal.SIGTERM, signal.SIGINT)
+STOPPERS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
 NOTHING_YET = "before the first step"
 ECHO = 1.0
 """Seconds in which a launcher may repeat to its processes what the terminal has told them."""
@@ -42,7 +47,11 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in STOPPERS}
+            self._before = {
+                number: signal.signal(number, self._receive)
+                for number in STOPPERS
+                if signal.getsignal(number) != signal.SIG_IGN  # as nohup has it
+            }
         return self
 
     def __exit__(
@@ -69,10 +78,10 @@ class StopSignal:
             return self.received
         import torch
 
-        told = torch.tensor([self.received or 0], device=accelerator.device)
-        return int(accelerator.gather(told).max()) or None
+        received = torch.tensor([self.received or 0], device=accelerator.device)
+        return int(accelerator.gather(received).max()) or None
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if not self._patient:
             raise Interrupted(number, NOTHING_YET)
         if self.received is None:

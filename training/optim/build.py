@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UserError, first_line
 
 from ..options import OptimiseOptions
 from .muon import Muon
@@ -58,6 +59,27 @@ def make_lr_scheduler(options: OptimiseOptions, optimizer: Optimizer) -> LRSched
         num_cycles=options.lr_num_cycles,
         power=options.lr_power,
     )
+
+
+def check_lr_schedule(options: OptimiseOptions, peak: float) -> None:
+    """Go through the learning rates of the whole run, so that none fails in its middle.
+
+    Raises:
+        UserError: the schedule has no finite rate of at least 0 somewhere.
+    """
+    stand_in = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+    step, last = 0, options.max_train_steps
+    try:
+        (factor,) = make_lr_scheduler(options, stand_in).lr_lambdas  # type: ignore[attr-defined]
+        for step in range(last + 1):  # torch asks for one more than there are steps
+            if not 0 <= factor(step) < math.inf:
+                raise ValueError(f"it is {factor(step)}")
+    except (ArithmeticError, ValueError, TypeError) as error:
+        raise UserError(
+            f"`lr_scheduler` {options.lr_scheduler} has no learning rate at step {step} of {last} "
+            f"({first_line(error)}), with `lr_warmup_steps` {options.lr_warmup_steps} and a peak "
+            f"of {peak:g}. Use fewer --lr_warmup_steps, or another --lr_scheduler."
+        ) from error
 
 
 def refresh_learning_rates(lr_scheduler: LRScheduler) -> None:

@@ -58,11 +58,26 @@ class OptimiseOptions(Options):
     def notes(self) -> list[str]:
         idle = not self.use_ema and self.ema_decay != DEFAULT_EMA_DECAY
         said = "`ema_decay` has no effect: no average is kept; add --use_ema."
-        return [*super().notes(), *self._idle_rates(), *([said] if idle else [])]
+        return [
+            *super().notes(),
+            *self._idle_rates(),
+            *self._long_warm_up(),
+            *([said] if idle else []),
+        ]
 
     def in_effect(self) -> dict[str, Any]:
         idle = [*self._idle_settings_of_the_course(), *([] if self.use_ema else ["ema_decay"])]
         return {**super().in_effect(), **dict.fromkeys(idle)}
+
+    def _long_warm_up(self) -> list[str]:
+        """Whether the run ends before its learning rate has risen to the peak."""
+        has_warm_up = self.lr_scheduler != "constant" or self.optimizer == "schedulefree"
+        if not has_warm_up or self.lr_warmup_steps < self.max_train_steps:
+            return []
+        return [
+            f"`lr_warmup_steps` is {self.lr_warmup_steps}, but the run has {self.max_train_steps} "
+            "steps: it ends before the learning rate has reached its peak."
+        ]
 
     def _idle_rates(self) -> list[str]:
         """What was said of the rate's course and does not count, one sentence each."""

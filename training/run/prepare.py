@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,17 @@ from ..data.check import in_sight
 from ..data.dataset import Examples
 from ..data.provenance import check_provenance, provenance_of
 from ..data.tokens import cut_captions, remark_on
-from ..events.signals import is_launched
 from ..events.trackers import check_log
 from ..hub.upload import open_repository
 from ..latents.cache import check_cache, default_cache
-from ..optim.build import check_optimizer
+from ..optim.build import check_lr_schedule, check_optimizer
 from ..options.config import Config, RunConfig
 from ..tasks import Task
 from ..tasks.tokenizers import set_tokenizers
 from ..validation.scores import open_scorer
 from .context import RunContext, is_of_run
 from .hardware import check_hardware
-
-PATIENCE = timedelta(hours=3)
-"""How long processes wait for the main one, which alone makes class pictures and encodes."""
+from .processes import start_accelerator
 
 
 def prepare(task: Task[Config], config: Config) -> RunContext[Config]:
@@ -42,22 +38,21 @@ def prepare(task: Task[Config], config: Config) -> RunContext[Config]:
     Raises:
         UserError: the run cannot be done as asked; nothing has been written.
     """
-    from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
-
     checkpoint = _checkpoint(config)
     continues = is_of_run(config, checkpoint)
-    check_output(config.output_dir, resume=continues, overwrite=config.overwrite_output_dir)
+    check_output(
+        config.output_dir,
+        resume=continues,
+        overwrite=config.overwrite_output_dir,
+        start_step=int(checkpoint["step"]) if checkpoint else 0,
+        writes_card=config.push_to_hub,
+    )
     task.check(config)
     examples = task.examples(config).drawn(config.max_train_samples, seed=config.seed)
     held_out = task.held_out(config)
     check_extras(config)
     check_cache(config.cache_dir or default_cache())
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        cpu=_share_the_cpu(),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
-    )
+    accelerator = start_accelerator(config.mixed_precision)
     is_main = accelerator.is_main_process
     dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
     check_hardware(config, accelerator.device, dtype)
@@ -79,6 +74,7 @@ def prepare(task: Task[Config], config: Config) -> RunContext[Config]:
     examples.remarks = [*examples.remarks, *_cut_captions(base, examples, config)]
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
+    check_lr_schedule(config, config.rate)
     provenance = provenance_of(config, accelerator, base, examples, task.prior_given(config))
     if checkpoint:
         _check_unfinished(config, checkpoint)
@@ -106,19 +102,16 @@ def _cut_captions(base: Base, examples: Examples, config: RunConfig) -> list[str
     return remark_on(cut_captions(tokenizers, longest, chunks=chunks))
 
 
-def _share_the_cpu() -> bool:
-    """Whether processes started together have no accelerator: unasked, each would train alone."""
-    return is_launched() and not torch.accelerator.is_available()
-
-
 def check_extras(config: RunConfig) -> None:
-    """Refuse what needs a package that is not installed, and logs that cannot be written.
+    """Refuse what needs a package that is not installed, logs and schedules that cannot be.
 
     Raises:
-        UserError: naming the package or the file.
+        UserError: naming the package, the file or the step.
     """
     check_optimizer(config)
     check_log(config)
+    if config.num_train_epochs is None:  # else the number of steps is known only later
+        check_lr_schedule(config, config.rate)
 
 
 def _check_fit(task: Task[Config], config: Config, base: Base) -> int:
