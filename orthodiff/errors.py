@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 from safetensors import SafetensorError
@@ -63,3 +64,27 @@ def nearest(word: str, known: Iterable[str], *, prefix: str = "") -> str:
     if len(names) <= 12:
         return f" Known are {', '.join(names)}."
     return " See --help for all of them."
+
+
+def explain_os_error(error: OSError) -> str | None:
+    """An error of the system as a sentence with a remedy; None if it is about no file or disk."""
+    place = f"`{printable(error.filename)}`" if error.filename else "The file"
+    for numbers, reason, remedy in _OS_ERRORS:
+        if error.errno in numbers:
+            return f"{place} cannot be used: {reason}. {remedy}."
+    if error.filename and error.strerror:
+        return f"{place} cannot be used: {first_line(OSError(error.strerror))}. Check the path."
+    return None
+
+
+_OS_ERRORS = (
+    ((errno.ENOSPC,), "the disk is full", "Free some space, or choose another disk"),
+    ((errno.EDQUOT,), "your disk quota is used up", "Free some space, or choose another disk"),
+    ((errno.EACCES, errno.EPERM), "permission is denied", "Change its permissions, or the path"),
+    ((errno.EROFS,), "it lies on a read-only file system", "Choose another place"),
+    ((errno.ENAMETOOLONG,), "its name is too long", "Choose a shorter one"),
+    ((errno.ENOENT,), "it does not exist", "Check the path"),
+    ((errno.ENOTDIR,), "a part of its path is a file, not a folder", "Check the path"),
+    ((errno.EISDIR,), "it is a folder, not a file", "Check the path"),
+    ((errno.EIO,), "the disk cannot read or write it", "Check the disk, or choose another"),
+)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import NamedTuple
 
 from orthodiff.cli.gc import leave
-from orthodiff.errors import UserError, nearest
+from orthodiff.errors import UserError, explain_os_error, nearest
 
 
 class Command(NamedTuple):
@@ -62,10 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(usage(), end="")
         return 0
     try:
-        return _function(words[0])(words[1:]) or 0
+        code = _function(words[0])(words[1:]) or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        return _reader_gone()
+    except OSError as error:
+        if (sentence := explain_os_error(error)) is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
@@ -80,6 +91,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run() -> None:
     """The console script `orthodiff`."""
     leave(main())
+
+
+def _reader_gone() -> int:
+    """Nobody reads the output any more, as in `orthodiff inspect ... | head -1`: be done quietly.
+
+    What is still in the buffer must not fail when the program ends, so it goes nowhere.
+    """
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    return 0
 
 
 def usage() -> str:

@@ -11,6 +11,7 @@ from orthodiff.cli.adapter_options import AdapterOptions
 from orthodiff.cli.flags import read_options
 from orthodiff.devices import DTYPES
 from orthodiff.export import export
+from orthodiff.io.atomic import check_output
 from orthodiff.logs import quiet_libraries
 
 
@@ -28,6 +29,7 @@ def merge_command(arguments: Sequence[str]) -> None:
         UserError: a bad option, base or adapter; nothing has been written.
     """
     options = read_options(MergeOptions, arguments, prog="orthodiff merge")
+    check_output(options.output)
     quiet_libraries()
     written = export(
         options.adapter,

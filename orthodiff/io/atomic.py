@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UserError, explain_os_error
 
 ASIDE, BEFORE = ".aside", ".before"
 """What is being written lies in `.aside/NAME`, what it replaces in `.aside/NAME.before`."""
@@ -181,6 +181,21 @@ def make_folder(folder: Path) -> None:
             f"The output folder `{folder}` cannot be written ({error.strerror}). "
             "Choose another --output_dir."
         ) from error
+
+
+def check_output(path: Path) -> None:
+    """Refuse early a file or folder that could not be written; nothing stays behind.
+
+    Raises:
+        UserError: naming the reason.
+    """
+    there = next((parent for parent in path.parents if os.path.lexists(parent)), path.parent)
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=f".{path.name}-"):
+            pass
+    except OSError as error:
+        reason = explain_os_error(OSError(error.errno, error.strerror, str(path)))
+        raise UserError(reason or f"`{path}` cannot be written. Choose another place.") from error
 
 
 def can_be_written(folder: Path) -> bool:
