@@ -45,7 +45,7 @@ def test_switches_give_the_same_losses(told: dict[str, list[float]], name: str) 
 
 
 def test_compiling_is_refused_on_a_cpu() -> None:
-    """Its gradients of the bare UNet are wrong there: see docs/LOG.md."""
+    """Its gradients of the bare UNet are wrong there: see docs/experiments/compiling.md."""
     options = MemoryOptions(torch_compile=True)
     with pytest.raises(UserError, match="gradients"):
         check_hardware(options, torch.device("cpu"), torch.float32)
