@@ -92,8 +92,8 @@ def events() -> str:
     lines = [
         "# Events",
         "",
-        "A run writes `events.jsonl`, one JSON object a line, with `event` (the name below), `time`",
-        "(seconds since 1970) and these fields. The file alone says how a run stands.",
+        "A run writes `events.jsonl`, one JSON object a line, with `event` (the name below),",
+        "`time` (seconds since 1970) and these fields. The file alone says how a run stands.",
         "",
     ]
     for event in get_args(Event):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 MODELS = ("pocket", "pocket-canny", "pocket-segmenter")
 """The folders that can be named without a path: a base model, an adapter, a segmentation model."""
+MARKS = ("model_index.json", "adapter_config.json", "config.json")
+"""One of these lies in each of them."""
 
 
 def assets() -> Path:
@@ -16,7 +18,11 @@ def assets() -> Path:
 
 
 def shipped(name: str | Path) -> Path:
-    """The path `name`; for `pocket` or `assets/pocket` our own folder, unless one lies here."""
+    """The path `name`; for `pocket` or `assets/pocket` our own folder, unless a model lies here.
+
+    The checkout has another folder `pocket`, with code.
+    """
     path = Path(name)
     is_ours = path.name in MODELS and path.parent in (Path(), Path("assets"))
-    return assets() / path.name if is_ours and not path.exists() else path
+    is_here = path.is_file() or any((path / file).is_file() for file in MARKS)
+    return assets() / path.name if is_ours and not is_here else path
