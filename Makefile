@@ -65,8 +65,7 @@ lint: $(VENV)/.developer ## style and types
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.developer ## build the documentation into build/site
-	$(PY) -m docs.reference
-	$(VENV)/bin/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet --site-dir build/site
 
 wheel: $(VENV)/.developer ## build the package into build/dist
 	rm -rf build/lib build/bdist.* build/dist

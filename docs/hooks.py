@@ -162,6 +162,8 @@ class _Raw(str):
 
 
 def _signature(thing: Any) -> str:
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return "(message)"
     signature = inspect.signature(thing)
     parameters = [
         each.replace(annotation=_raw(each.annotation)) for each in signature.parameters.values()
