@@ -90,3 +90,31 @@ def test_an_inpainting_unet_is_refused(tiny: Path, tmp_path: Path) -> None:
     UNet2DConditionModel(**TINY_UNET, in_channels=9).save_pretrained(folder / "unet")
     with pytest.raises(UserError, match="9 input channels"):
         load_base(str(folder))
+
+
+OUTSIDE = ("../weights.safetensors", "/etc/passwd", "..", "a\\b", "sub/weights.safetensors")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_an_index_that_leads_out_of_its_folder_is_refused(
+    tiny: Path, tmp_path: Path, name: str
+) -> None:
+    folder = copy(tiny, tmp_path / "base")
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": name}}))
+    with pytest.raises(UserError, match="is no plain name"):
+        load_base(str(folder))
+    index.unlink()
+    named = copy(tiny, tmp_path / "named", **{name: ["diffusers", "UNet2DConditionModel"]})
+    with pytest.raises(UserError, match="is no plain name"):
+        load_base(str(named))
+
+
+def test_sharded_weights_load(tiny: Path, tmp_path: Path) -> None:
+    folder = copy(tiny, tmp_path / "base")
+    unet = load_base(str(tiny)).denoiser
+    shutil.rmtree(folder / "unet")
+    unet.save_pretrained(folder / "unet", max_shard_size="100KB")
+    assert len(list((folder / "unet").glob("*.safetensors"))) > 1
+    again = load_base(str(folder)).denoiser.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in unet.state_dict().items())

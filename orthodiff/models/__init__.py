@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from orthodiff.io import hub
 from orthodiff.io.assets import shipped
 from orthodiff.models.base import Base, Recommended
 from orthodiff.models.conditioning import Conditioning
+from orthodiff.models.index import check_weight_maps, read_index
 from orthodiff.models.objective import Diffusion, FlowMatching, Objective, objective_of
 from orthodiff.models.sd import StableDiffusion
 from orthodiff.models.sdxl import StableDiffusionXL
@@ -70,9 +70,10 @@ def load_base(
     if local.is_file() or local.suffix == ".safetensors":
         return _load_file(local, name, dtype=dtype, device=device)
     if local.exists():
-        family, folder = _family_of(_read_index(local, name), name), local
+        family, folder = _family_of(read_index(local, name), name), local
     else:
         family, folder = _download(name, revision=revision, variant=variant)
+    check_weight_maps(folder)
     return family.load(folder, name=name, variant=variant, dtype=dtype, device=device)
 
 
@@ -80,7 +81,7 @@ def _load_file(path: Path, name: str, *, dtype: torch.dtype, device: str) -> Bas
     if not path.is_file():
         raise UserError(f"The checkpoint `{name}` does not exist. Check the path.")
     with configuration(path, name) as folder:
-        index = _read_index(folder, name)
+        index = read_index(folder, name)
         family = _family_of(index, name)
         if not issubclass(family, StableDiffusion):
             raise UserError(
@@ -100,23 +101,6 @@ def _load_file(path: Path, name: str, *, dtype: torch.dtype, device: str) -> Bas
     )
 
 
-def _read_index(folder: Path, name: str) -> dict:
-    path = folder / "model_index.json"
-    if not path.is_file():
-        raise UserError(
-            f"`{name}` holds no model_index.json, so it is not a diffusers-format base model. "
-            "Give the folder that contains model_index.json, unet/, vae/ and text_encoder/."
-        )
-    try:
-        index = json.loads(path.read_text("utf-8"))
-        if isinstance(index, dict):
-            return index
-        reason = "it holds no names"
-    except (ValueError, RecursionError) as error:
-        reason = str(error)
-    raise UserError(f"`{path}` is not a valid index ({reason}). Download the base model again.")
-
-
 def _download(name: str, *, revision: str | None, variant: str | None) -> tuple[type[Base], Path]:
     """The family of a model on the hub, known from its index, and the folder of its files."""
     from diffusers import DiffusionPipeline
@@ -128,12 +112,18 @@ def _download(name: str, *, revision: str | None, variant: str | None) -> tuple[
             "such as stable-diffusion-v1-5/stable-diffusion-v1-5."
         )
     why = hub.trouble(name, revision=revision)
-    kept = why is not None
+    offline = why is not None
     try:
-        index = hf_hub_download(name, "model_index.json", revision=revision, local_files_only=kept)
-        family = _family_of(_read_index(Path(index).parent, name), name)
+        index = hf_hub_download(
+            name, "model_index.json", revision=revision, local_files_only=offline
+        )
+        family = _family_of(read_index(Path(index).parent, name), name)
         folder = DiffusionPipeline.download(
-            name, revision=revision, variant=variant, use_safetensors=True, local_files_only=kept
+            name,
+            revision=revision,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=offline,
         )
     except UserError:
         raise
