@@ -116,12 +116,13 @@ def _prepare(task: Task[Config], config: Config) -> RunContext[Config]:
 def _say_notes(context: RunContext[Config]) -> None:
     """What will not happen although it was asked for."""
     from ..data.dataset import Examples
+    from ..events.trackers import tracker_notes
     from ..run.processes import ineffective_environment
 
     config, notes = context.config, context.config.notes()
     notes += context.task.notes(config, resolution=context.resolution)
     notes += context.examples.remarks
-    notes += ineffective_environment()
+    notes += [*ineffective_environment(), *tracker_notes(config)]
     if isinstance(context.held_out, Examples):
         notes += [f"Held out: {remark}" for remark in context.held_out.remarks]
     if config.resume_from_checkpoint and context.checkpoint is None:

@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UserError, is_unicode, printable
 
 from .log import (
     Event,
@@ -27,7 +27,7 @@ TRACKERS = (DEFAULT, "wandb", "trackio")
 
 
 def chosen_trackers(config: RunConfig) -> list[str]:
-    """The trackers to tell; unless asked for it is TensorBoard where that is installed.
+    """The trackers to log to; unless asked for it is TensorBoard where that can be.
 
     Raises:
         UserError: the one asked for is not installed.
@@ -36,14 +36,32 @@ def chosen_trackers(config: RunConfig) -> list[str]:
     if name == "none":
         return []
     if name in (None, "all"):
-        wanted = TRACKERS if name else (DEFAULT,)
-        return [each for each in wanted if find_spec(each)]
+        trackers = TRACKERS if name else (DEFAULT,)
+        return [each for each in trackers if find_spec(each) and not _unwritable(each, config)]
     if find_spec(name) is None:
         raise UserError(
             f"`report_to` is {name}, which is not installed. "
             f"Run `pip install {name}`, or leave the flag out."
         )
+    if reason := _unwritable(name, config):
+        raise UserError(f"{reason} Use --report_to none, or another --output_dir.")
     return [name]
+
+
+def tracker_notes(config: RunConfig) -> list[str]:
+    """Why a tracker that would be used by default is not, one sentence each."""
+    if config.report_to not in (None, "all") or not find_spec(DEFAULT):
+        return []
+    reason = _unwritable(DEFAULT, config)
+    return [reason] if reason else []
+
+
+def _unwritable(tracker: str, config: RunConfig) -> str | None:
+    """Why a tracker cannot write where this run would have it."""
+    folder = str(config.output_dir / config.logging_dir)
+    if tracker != DEFAULT or is_unicode(folder):
+        return None
+    return f"TensorBoard cannot write into `{printable(folder)}`, a name that is not in UTF-8."
 
 
 def check_log(config: RunConfig) -> None:

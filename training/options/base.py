@@ -15,10 +15,19 @@ from pydantic import (
     model_validator,
 )
 
+from orthodiff.errors import is_unicode, printable
+
 from .alias import spelled_out
 
 NO_IS_A_WORD = BeforeValidator(lambda value: "no" if value is False else value)
 """YAML reads `no` as false."""
+
+
+TEXTS = (
+    "instance_prompt", "class_prompt", "validation_prompt", "trigger_phrase", "placeholder_token",
+    "initializer_token",
+)  # fmt: skip
+"""Options that tokenizers read."""
 
 
 class Options(BaseModel):
@@ -38,6 +47,17 @@ class Options(BaseModel):
     @classmethod
     def _spell_out_aliases(cls, values: dict[str, Any]) -> dict[str, Any]:
         return spelled_out(cls, values)
+
+    @field_validator(*TEXTS, mode="after", check_fields=False)
+    @classmethod
+    def _check_unicode(cls, value: Any, info: ValidationInfo) -> Any:
+        """Text is read by tokenizers, which take nothing else than UTF-8; names of files may be."""
+        for text in value if isinstance(value, tuple) else (value,):
+            if text is not None and not is_unicode(text):
+                raise ValueError(
+                    f"`{info.field_name}` is not in UTF-8: {printable(text)}. Write it in UTF-8."
+                )
+        return value
 
     @field_validator("*", mode="before")
     @classmethod
