@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from orthodiff.training.cli.gallery import main
+from orthodiff.training.cli.main import main
 from tests.runs import make_pictures, train
 
 
@@ -15,14 +15,14 @@ def test_a_run_becomes_a_sheet(
     pictures, run, sheet = make_pictures(tmp_path / "p"), tmp_path / "run", tmp_path / "sheet.png"
     flags = {"validation_prompt": "a photo of sks dog", "validation_steps": 2}
     assert train(tiny, pictures, run, **flags) == 0
-    assert main([str(run), "--output", str(sheet)]) == 0
+    assert main(["gallery", str(run), "--output", str(sheet)]) == 0
     with Image.open(sheet) as picture:
         whole = picture.size
-    assert main([str(run), "--output", str(sheet), "--steps", "0", "2", "4"]) == 0
+    assert main(["gallery", str(run), "--output", str(sheet), "--steps", "0", "2", "4"]) == 0
     with Image.open(sheet) as picture:
         assert picture.size == whole
     capsys.readouterr()
-    assert main([str(run), "--output", str(sheet), "--steps", "3"]) == 2
+    assert main(["gallery", str(run), "--output", str(sheet), "--steps", "3"]) == 2
     assert "Use 0, 2, 4" in capsys.readouterr().err
-    assert main([str(tmp_path), "--output", str(sheet)]) == 2
+    assert main(["gallery", str(tmp_path), "--output", str(sheet)]) == 2
     assert "--validation_prompt" in capsys.readouterr().err

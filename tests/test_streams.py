@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from orthodiff.cli.streams import SurvivingStream
 from orthodiff.training.checkpoints.sealed import list_checkpoints
 from orthodiff.training.events.history import read_history
@@ -36,10 +34,12 @@ def test_a_full_disk_under_a_log_loses_only_the_log() -> None:
             stream.write("text\n")
 
 
-def test_text_that_cannot_be_encoded_is_no_lost_reader() -> None:
-    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    with pytest.raises(UnicodeEncodeError):
-        SurvivingStream(ascii_only).write("\xe9")
+def test_letters_that_a_terminal_does_not_know_are_spelled_out() -> None:
+    told = io.BytesIO()
+    terminal = io.TextIOWrapper(told, encoding="ascii")
+    SurvivingStream(terminal).write("caf\udce9 \xe9")
+    terminal.flush()
+    assert told.getvalue() == rb"caf\udce9 \xe9"
 
 
 def test_a_run_whose_pipe_is_closed_goes_on_to_its_end(tiny: Path, tmp_path: Path) -> None:

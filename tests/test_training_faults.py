@@ -59,3 +59,37 @@ def test_tensorboard_asked_for_where_it_cannot_write_is_refused(
     pytest.importorskip("tensorboard")
     assert train(tiny, pictures, tmp_path / OTHER, report_to="tensorboard") == 2
     assert "Use --report_to none" in capsys.readouterr().err
+
+
+LONG = "y" * 300
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "output_dir", "cache_dir", "instance_data_dir", "validation_data_dir", "logging_dir",
+        "resume_from_checkpoint", "pretrained_model_name_or_path", "config",
+    ],
+)  # fmt: skip
+def test_names_that_are_too_long_are_told_wherever_one_can_be_given(
+    tiny: Path, pictures: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = {"report_to": "tensorboard", name: LONG if name == "logging_dir" else tmp_path / LONG}
+    out = flags.pop("output_dir", tmp_path / "run")
+    assert train(tiny, pictures, out, **flags) in (1, 2)
+    told = capsys.readouterr().err
+    assert f"{LONG}` cannot be " in told
+    assert "too long" in told
+    assert "Errno" not in told
+
+
+@pytest.mark.parametrize("output", ["file/x.png", f"{LONG}.png", "x.txt", "."])
+def test_a_gallery_that_cannot_be_written_says_so(
+    tiny: Path, tmp_path: Path, pictures: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "run"
+    assert train(tiny, pictures, out, max_train_steps=1, validation_prompt="a dog") == 0
+    capsys.readouterr()
+    assert main(["gallery", str(out), "--output", str(tmp_path / output)]) in (1, 2)
+    assert capsys.readouterr().err.startswith("error: `")

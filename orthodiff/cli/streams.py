@@ -21,6 +21,11 @@ class SurvivingStream:
         if not self._is_lost:
             try:
                 return self._stream.write(text)
+            except UnicodeEncodeError:  # such as a file's name of other bytes
+                encoding = self._stream.encoding or "ascii"
+                return self._stream.write(
+                    text.encode(encoding, "backslashreplace").decode(encoding)
+                )
             except (OSError, ValueError) as error:
                 self._lose(error)
         return len(text)
@@ -46,7 +51,7 @@ class SurvivingStream:
         is exchanged for one that takes everything.
         """
         if isinstance(error, ValueError) and not self._stream.closed:
-            raise error  # text that cannot be encoded
+            raise error
         self._is_lost = True
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,18 +85,20 @@ def _subtitle(history: History) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the gallery; the exit code."""
+    """Write the gallery; the exit code.
+
+    Raises:
+        UserError: there are no images to draw, or the output is no image.
+    """
     parser = argparse.ArgumentParser(prog="python -m training gallery", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--output", type=Path, required=True, help="picture to write")
     parser.add_argument("--steps", type=int, nargs="*", default=(), help="these steps alone")
     given = parser.parse_args(arguments)
-    try:
-        sheet = gallery(given.run, steps=given.steps)
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(given.output)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if given.output.suffix.lower() not in Image.registered_extensions():
+        raise UserError(f"`{given.output}` is no image file. Give --output FILE.png.")
+    sheet = gallery(given.run, steps=given.steps)
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(given.output)
     print(given.output)
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orthodiff.cli.gc import uncollected
 from orthodiff.cli.streams import surviving_streams
-from orthodiff.errors import UserError, nearest
+from orthodiff.errors import UserError, explain_os_error, nearest
 
 from ..events.failures import explain, is_out_of_memory
 from ..events.log import (
@@ -65,6 +65,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if (sentence := explain_os_error(error)) is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
 
 
 def run(task: Task[Config], arguments: Sequence[str], stop: StopSignal) -> int:

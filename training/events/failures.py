@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UserError, explain_os_error
 
 if TYPE_CHECKING:
     from ..options.config import RunConfig
@@ -26,6 +26,8 @@ def explain(error: Exception, config: RunConfig) -> str:
         return f"the disk is full ({_first_line(error)}): free some space, then {GO_ON}"
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"the folder cannot be written ({_first_line(error)}): mend that, then {GO_ON}"
+    if isinstance(error, OSError) and (sentence := explain_os_error(error)):
+        return sentence
     if is_lost_peer(error):
         return f"another process of this run ended ({_first_line(error)}): see why, then {GO_ON}"
     text = _first_line(error)
