@@ -1,5 +1,7 @@
 """Personalise and control diffusion models with orthogonal adapters."""
 
+from typing import Any
+
 from orthodiff.adapters import (
     ADAPTERS,
     BOFT,
@@ -24,6 +26,16 @@ from orthodiff.export import export
 from orthodiff.models import load_base
 from orthodiff.sampling import GenerateRequest, generate
 
+
+def __getattr__(name: str) -> Any:
+    """`generate_many`, whose rows need pydantic: imported when it is used."""
+    if name == "generate_many":
+        from orthodiff.batch.stream import generate_many
+
+        return generate_many
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "ADAPTERS",
     "ALL_LINEAR",
@@ -43,6 +55,7 @@ __all__ = [
     "compose",
     "export",
     "generate",
+    "generate_many",
     "interpolate",
     "load",
     "load_base",

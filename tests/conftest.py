@@ -3,8 +3,12 @@
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.batches import Call
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +32,29 @@ def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_tiny_xl
 
     return make_tiny_xl(tmp_path_factory.mktemp("tiny-xl") / "base")
+
+
+@pytest.fixture(scope="session")
+def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three adapters of the tiny base with noise for parameters; do not write into them."""
+    from tests.batches import make_adapters
+
+    return make_adapters(tiny, tmp_path_factory.mktemp("adapters"))
+
+
+@pytest.fixture
+def call(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> "Call":
+    """Run `generate` with some prompts of a file; the exit code and what was printed."""
+
+    from orthodiff.cli.main import main
+
+    def run(*words: object, prompts: str = "a {red|blue|green} dog\na cat\n", out: str = "out"):
+        file = tmp_path / "prompts.txt"
+        file.write_text(prompts)
+        given = ["--pretrained_model_name_or_path", tiny, "--prompts", file, "--batch_size", 3]
+        given += ["--output_dir", tmp_path / out, *words]
+        code = main(["generate", *map(str, given)])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return run

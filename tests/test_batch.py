@@ -3,11 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 import orthodiff
@@ -17,61 +15,10 @@ from orthodiff.batch.manifest import Manifest
 from orthodiff.batch.store import Store
 from orthodiff.batch.worker import Worker
 from orthodiff.cli.main import main
-from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.io.png_metadata import read_recipe
 from orthodiff.models import load_base
+from tests.batches import Call, images, records
 from tests.test_samplers import left_half, photo
-
-
-@pytest.fixture(scope="module")
-def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three adapters with noise for parameters, as trained ones lie on disk."""
-    root, base = tmp_path_factory.mktemp("adapters"), load_base(str(tiny))
-    for seed in range(3):
-        adapter = orthodiff.attach(base.denoiser, orthodiff.HRA(rank=2))
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in adapter.parameters():
-                parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
-        bundle = AdapterSet(base, {"unet": adapter})
-        bundle.save(
-            root / f"subject-{seed}", metadata={"instance_prompt": f"a photo of s{seed} dog"}
-        )
-        bundle.detach()
-    return sorted(root.iterdir())
-
-
-Call = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def call(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run `generate` with some prompts of a file; the exit code and what was printed."""
-
-    def run(*words: object, prompts: str = "a {red|blue|green} dog\na cat\n", out: str = "out"):
-        file = tmp_path / "prompts.txt"
-        file.write_text(prompts)
-        given = ["--pretrained_model_name_or_path", tiny, "--prompts", file, "--batch_size", 3]
-        given += ["--output_dir", tmp_path / out, *words]
-        code = main(["generate", *map(str, given)])
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return run
-
-
-def images(folder: Path) -> dict[str, str]:
-    """The images of a folder and what is in them."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.glob("*.png")
-        if not path.name.startswith("contact_sheet")
-    }
-
-
-def records(folder: Path, kind: str = "image") -> list[dict]:
-    lines = map(json.loads, (folder / "manifest.jsonl").read_text("utf-8").splitlines())
-    return [line for line in lines if line["kind"] == kind]
 
 
 def test_rows_times_adapters_times_seeds(call: Call, adapters: list[Path], tmp_path: Path) -> None:

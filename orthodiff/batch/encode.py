@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from orthodiff.io.png_metadata import Recipe, exif_of, png_text
+from orthodiff.io.png_metadata import Recipe, exif_of, png_bytes
 
 Format = Literal["png", "webp", "jpeg"]
 Metadata = Literal["embed", "sidecar", "none"]
@@ -64,20 +64,14 @@ class Encoder:
             text = json.dumps(asdict(made.recipe), indent=2, ensure_ascii=False)
             files[".json"] = f"{text}\n".encode("utf-8", "backslashreplace")
         for suffix, image in made.extras.items():
-            files[f"{suffix}.png"] = _png(image, None)
+            files[f"{suffix}.png"] = png_bytes(image)
         return Encoded(made.id, files, {"seconds": round(made.seconds, 4)})
 
     def _bytes(self, image: Image.Image, recipe: Recipe | None) -> bytes:
         if self.format == "png":
-            return _png(image, recipe)
+            return png_bytes(image, recipe)
         options: dict[str, Any] = {"exif": exif_of(recipe)} if recipe else {}
         options |= {"lossless": True} if self.format == "webp" else {"quality": 95}
         buffer = io.BytesIO()
         image.save(buffer, self.format, **options)
         return buffer.getvalue()
-
-
-def _png(image: Image.Image, recipe: Recipe | None) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "png", pnginfo=png_text(recipe) if recipe else None)
-    return buffer.getvalue()

@@ -88,23 +88,24 @@ def items_of(
     *,
     template: str,
     settings: Mapping[str, Any],
-) -> tuple[list[Item], int]:
-    """Resolved rows with ids and names, and how many rows repeat an earlier one and are left out.
+) -> tuple[list[Item], list[str]]:
+    """Distinct resolved rows with ids and names, and the id of every row: some may be the same.
 
     Raises:
         UserError: an adapter or image cannot be read, or the template cannot be used.
     """
     hashes = Hashes()
+    all_ids = [image_id(row, card, hashes, settings) for row in rows]
     first: dict[str, Row] = {}
-    for row in rows:
-        first.setdefault(image_id(row, card, hashes, settings), row)
+    for each, row in zip(all_ids, rows, strict=True):
+        first.setdefault(each, row)
     ids, distinct = list(first), list(first.values())
     names = FileNames(template).of(distinct, ids)
     items = [
         Item(index, each, name, row)
         for index, (each, name, row) in enumerate(zip(ids, names, distinct, strict=True))
     ]
-    return items, len(rows) - len(items)
+    return items, all_ids
 
 
 def groups_of(items: Sequence[Item]) -> list[list[Item]]:

@@ -68,13 +68,18 @@ class Summary:
 
 @dataclass(frozen=True)
 class Plan:
-    """A batch that is ready to be made: `header` opens its manifest."""
+    """A batch that is ready to be made: `header` opens its manifest, `ids` has one for each row."""
 
     items: list[Item]
-    repeated: int
+    ids: list[str]
     skipped: list[str]
     card: BaseCard
     header: dict[str, Any]
+
+    @property
+    def repeated(self) -> int:
+        """How many rows ask for the same image as an earlier one."""
+        return len(self.ids) - len(self.items)
 
 
 OnNote = Callable[[str], None]
@@ -99,7 +104,7 @@ def plan_batch(rows: Sequence[Row], engine: Engine, settings: BatchSettings) -> 
             skipped.append(f"Image {number}: {error}")
     if not resolved:
         raise UserError("There is nothing to make. Give at least one prompt.")
-    items, repeated = items_of(
+    items, ids = items_of(
         resolved, card, template=settings.template, settings=settings.image_settings
     )
     names = [(item.id, item.name) for item in items]
@@ -112,7 +117,7 @@ def plan_batch(rows: Sequence[Row], engine: Engine, settings: BatchSettings) -> 
         "metadata": encoder.metadata,
         "base": card.written(),
     }
-    return Plan(items, repeated, skipped, card, header)
+    return Plan(items, ids, skipped, card, header)
 
 
 def run_batch(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from PIL import Image
@@ -12,6 +11,7 @@ from orthodiff.batch.manifest import Log
 from orthodiff.batch.store import INDEX
 from orthodiff.evaluation.image_grid import contact_sheet
 from orthodiff.io.atomic import share_file
+from orthodiff.io.png_metadata import png_bytes
 
 ON_A_SHEET = 400
 CELL = 192
@@ -41,9 +41,7 @@ def _sheet(folder: Path, groups: list[list[str]], place: Path) -> None:
     images = [_thumbnail(folder / name, cell) for group in groups for name in group]
     multiple = 3 if any(len(group) == 3 for group in groups) else 1
     sheet = contact_sheet(images, cell=cell, multiple=multiple)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "png")
-    share_file(place, buffer.getvalue())
+    share_file(place, png_bytes(sheet))
 
 
 def _thumbnail(path: Path, side: int) -> Image.Image:

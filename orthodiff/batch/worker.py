@@ -80,6 +80,15 @@ class Worker:
                 return [Missed(chunk.items[0].id, sentence_of(error))]
         return [self._paint_alone(item) for item in chunk.items if _is_due(item, chunk)]
 
+    def remake(self, item: Item, *, size: int, position: int, merge: bool) -> Made:
+        """One image in its place among `size`, filled up with itself: the kernels round likewise.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        self._put_on(item.row.adapter, item.row.strength, merge=merge)
+        return self._paint((item,) * size)[position]
+
     def _paint_alone(self, item: Item) -> Made | Missed:
         """One image of a chunk in which something went wrong."""
         try:

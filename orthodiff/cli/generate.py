@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from orthodiff.sampling import GenerateRequest
 
 PLAIN = "{index:02d}"
 """File names of a few prompts on the command line."""
+IMAGE_SETTINGS = {"condition_type", "condition_setting", "condition_model", "max_prompt_tokens"}
+"""Options that change every image and stand in no row."""
 EXAMPLES = 5
 STOPPED = 130
 
@@ -71,7 +74,7 @@ class GenerateOptions(OutputOptions, RowOptions, ControlOptions, SamplingOptions
         ]
         rows, skipped = cross(
             written,
-            self.axes(self._defaults(), num_images=self.num_images),
+            self.axes(self.defaults(), num_images=self.num_images),
             self.sources(file.lists),
             combine=self.combine,
             limit=self.limit,
@@ -87,7 +90,7 @@ class GenerateOptions(OutputOptions, RowOptions, ControlOptions, SamplingOptions
         file = read_prompts(self.prompts, skip_bad=self.skip_bad)
         return PromptFile([*own, *file.rows], file.lists, file.skipped)
 
-    def _defaults(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         names = [
             "negative_prompt", "num_inference_steps", "guidance_scale", "width", "height", "seed",
             "strength", "control_strength", "control_start", "control_end",
@@ -122,9 +125,7 @@ class GenerateOptions(OutputOptions, RowOptions, ControlOptions, SamplingOptions
             skip_bad=self.skip_bad,
             overwrite=self.overwrite,
             image_settings=self.model_dump(
-                mode="json",
-                include={"condition_type", "condition_setting", "condition_model"},
-                exclude_defaults=True,
+                mode="json", include=IMAGE_SETTINGS, exclude_defaults=True
             ),
             rank=rank,
             world=world,
@@ -152,10 +153,27 @@ def generate_command(arguments: Sequence[str]) -> int:
     Raises:
         UserError: a bad option, base, adapter or row; nothing has been written.
     """
-    options = read_options(GenerateOptions, arguments, prog="python -m orthodiff generate")
-    quiet_libraries()
+    options = read_options(GenerateOptions, arguments, prog="orthodiff generate")
     rows, skipped = options.rows()
+    return generate_rows(options, rows, skipped)
+
+
+def generate_rows(
+    options: GenerateOptions,
+    rows: Sequence[Row],
+    skipped: Sequence[str],
+    *,
+    template: str | None = None,
+    at_end: Callable[[Plan], None] = lambda plan: None,
+) -> int:
+    """Make an image of each row, and do something `at_end`; the exit code.
+
+    Raises:
+        UserError: a base, adapter or row that cannot be used; nothing has been written.
+    """
+    quiet_libraries()
     settings = options.settings()
+    settings = replace(settings, template=template or settings.template)
     _warn_unguided(rows)
     with _interruptible(), options.open_engine() as engine:
         with uncollected():
@@ -166,7 +184,10 @@ def generate_command(arguments: Sequence[str]) -> int:
             print_note(f"{plan.repeated} rows repeat earlier ones and are made once.")
         if options.dry_run:
             return dry_run(plan, engine, options)
-        return make(plan, engine, settings)
+        code = make(plan, engine, settings)
+    if code != STOPPED:
+        at_end(plan)
+    return code
 
 
 def make(plan: Plan, engine: Engine, settings: BatchSettings) -> int:

@@ -31,6 +31,10 @@ COMMANDS = {
     "generate": Command(
         "orthodiff.cli.generate:generate_command", "make images with a base model and an adapter"
     ),
+    "grid": Command("orthodiff.cli.grid:grid_command", "draw images over two or three axes"),
+    "reproduce": Command(
+        "orthodiff.cli.reproduce:reproduce_command", "make an image again, and compare the bits"
+    ),
     "evaluate": Command(
         "orthodiff.cli.evaluate:evaluate_command",
         "compare base and adapted over many prompts: grid.png and report.json",

@@ -86,7 +86,7 @@ def comparison(
         top += step + 2 * GAP
     draw.line((MARGIN, top, width - MARGIN, top), fill=(214, 214, 210))
     for number, prompt in enumerate(prompts):
-        _caption(draw, prompt, left + number * step, top + GAP, cell)
+        draw_caption(draw, prompt, left + number * step, top + GAP, cell)
     top += prompt_height + GAP
     for index, row in enumerate(rows):
         top += GAP if index and not row.is_adapted else 0
@@ -117,7 +117,9 @@ def timeline(
     top = MARGIN + header
     for row, prompt in enumerate(prompts):
         if prompt not in prompts[:row]:
-            _caption(draw, prompt, MARGIN, top + heading + row * step, label_width - GAP, most=7)
+            draw_caption(
+                draw, prompt, MARGIN, top + heading + row * step, label_width - GAP, most=7
+            )
     for number, column in enumerate(columns):
         left = MARGIN + label_width + number * step
         _write(draw, (left, top), column.label, INK, 15)
@@ -158,7 +160,7 @@ def _label(
     _write(draw, (MARGIN, top + cell // 2), text, colour, 15, anchor="lm")
 
 
-def _caption(
+def draw_caption(
     draw: ImageDraw.ImageDraw, text: str, left: int, top: int, width: int, *, most: int = 3
 ) -> None:
     """Write `text` in at most `most` lines of `width` pixels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -117,6 +118,13 @@ def png_text(recipe: Recipe) -> PngInfo:
     text.add_itxt("orthodiff", json.dumps(dataclasses.asdict(shared), ensure_ascii=False))
     text.add_itxt("parameters", shared.as_parameters())
     return text
+
+
+def png_bytes(image: Image.Image, recipe: Recipe | None = None) -> bytes:
+    """A PNG file's content."""
+    buffer = io.BytesIO()
+    image.save(buffer, "png", pnginfo=png_text(recipe) if recipe else None)
+    return buffer.getvalue()
 
 
 def exif_of(recipe: Recipe) -> bytes:
