@@ -41,9 +41,16 @@ def many(folder: Path, count: int) -> Path:
 
 
 def words(base: Path, prompts: Path, out: Path, adapters: list[Path], *more: object) -> list[str]:
-    given = ["generate", "--pretrained_model_name_or_path", base, "--prompts", prompts]
+    given: list[object] = [
+        "generate",
+        "--pretrained_model_name_or_path",
+        base,
+        "--prompts",
+        prompts,
+    ]
     given += ["--adapters", *adapters, "--batch_size", 4, "--num_inference_steps", 2]
-    return [str(word) for word in [*given, "--output_dir", out, *more]]
+    given += ["--output_dir", out, *more]
+    return [str(word) for word in given]
 
 
 def exactly_once(out: Path, whole: Path) -> None:
@@ -60,7 +67,8 @@ def test_a_worker_that_is_killed_loses_and_doubles_nothing(
     prompts = many(tmp_path, 9)
     assert main(words(tiny, prompts, tmp_path / "whole", adapters[:2])) == 0
     given = {
-        "pretrained_model_name_or_path": str(tiny), "prompts": prompts, "output_dir": tmp_path / "out",
+        "pretrained_model_name_or_path": str(tiny), "prompts": prompts,
+        "output_dir": tmp_path / "out",
         "adapters": [str(adapter) for adapter in adapters[:2]], "batch_size": 4,
         "num_inference_steps": 2, "workers": 2,
     }  # fmt: skip

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class AdapterOptions(BaseModel):
     """Which adapter on which base, at which strength and precision."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     adapter: Path = Field(description="adapter folder")
     pretrained_model_name_or_path: str | None = Field(

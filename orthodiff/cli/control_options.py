@@ -29,7 +29,7 @@ OnNote = Callable[[str], None]
 class ControlOptions(BaseModel):
     """How maps steer the pictures."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     condition: tuple[Path, ...] = Field(
         (), description="map that steers the pictures; may be repeated"

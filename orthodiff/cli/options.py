@@ -19,7 +19,7 @@ from orthodiff.sampling import GenerateRequest
 class SamplingOptions(BaseModel):
     """What every command that generates images needs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     pretrained_model_name_or_path: str = Field(
         description="base model: folder in diffusers format, hub id, .safetensors file, or pocket"

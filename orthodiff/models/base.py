@@ -100,6 +100,10 @@ class Base(ABC):
     def decode(self, latent: Tensor) -> Tensor:
         """Latent `(C, h, w)` -> picture `(3, H, W)`, clamped to [-1, 1]."""
 
+    def decode_batch(self, latents: Tensor) -> Tensor:
+        """Latents `(B, C, h, w)` -> images `(B, 3, H, W)`, clamped to [-1, 1]."""
+        return torch.stack([self.decode(latent) for latent in latents])
+
     @abstractmethod
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """The denoiser's output `(B, C, h, w)` for noisy latents at `timesteps` `(B,)` or a scalar.

@@ -104,11 +104,14 @@ class StableDiffusion(Base):
         mean = (posterior.mean - self._shift) * self.vae.config.scaling_factor
         return torch.stack([mean[0], posterior.std[0] * self.vae.config.scaling_factor])
 
-    @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        latent = latent.to(self.vae.dtype) / self.vae.config.scaling_factor + self._shift
+        return self.decode_batch(latent[None])[0]
+
+    @torch.no_grad()
+    def decode_batch(self, latents: Tensor) -> Tensor:
+        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor + self._shift
         with on_device([self.vae], self.device):
-            return self.vae.decode(latent[None].to(self.device)).sample[0].clamp(-1, 1)
+            return self.vae.decode(latents.to(self.device)).sample.clamp(-1, 1)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         return self.denoiser(noisy, timesteps, encoder_hidden_states=conditioning.hidden).sample

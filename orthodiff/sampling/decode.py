@@ -14,6 +14,8 @@ from orthodiff.models import Base
 
 LARGE = 1536 * 1536
 """Pixels above which the autoencoder works tile by tile: its features take some 5 GB by then."""
+AT_ONCE = 1024 * 1024
+"""Pixels that are decoded together."""
 
 
 def decode(base: Base, latents: Tensor) -> list[Image.Image]:
@@ -22,8 +24,14 @@ def decode(base: Base, latents: Tensor) -> list[Image.Image]:
     Raises:
         UserError: the autoencoder's numbers are not finite.
     """
+    height, width = latents.shape[-2:]
+    together = max(AT_ONCE // (height * width * base.factor**2), 1)
     with _tiled(base, latents):
-        return [_to_image(base.decode(latent)) for latent in latents]
+        return [
+            _to_image(pixels)
+            for part in latents.split(together)
+            for pixels in base.decode_batch(part)
+        ]
 
 
 @contextmanager
