@@ -156,7 +156,7 @@ def test_overwriting_spares_folders_of_others(tmp_path, theirs):
 
 @needs_font
 def test_pairs_command_line(tmp_path):
-    command = [sys.executable, "-m", "pocket.painted.world", "--pairs", "scribble", "--split",
+    command = [sys.executable, "-m", "pocket.painted", "--pairs", "scribble", "--split",
                "held-out", "--count", "2", "--out", str(tmp_path / "s")]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     listed = (tmp_path / "s" / "metadata.jsonl").read_text("utf-8")

@@ -152,7 +152,7 @@ def test_subject_folder_is_reproducible(tmp_path):
 
 @needs_font
 def test_subject_command_line(tmp_path):
-    command = [sys.executable, "-m", "pocket.painted.world", "--subject", "2", "--count", "2",
+    command = [sys.executable, "-m", "pocket.painted", "--subject", "2", "--count", "2",
                "--size", "96", "--out", str(tmp_path / "s")]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     with Image.open(tmp_path / "s" / "01.png") as picture:
