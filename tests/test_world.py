@@ -10,6 +10,7 @@ from PIL import Image
 
 from orthodiff.errors import UserError
 from pocket.painted import glyphs
+from pocket.painted.__main__ import main
 from pocket.painted.album import open_album
 from pocket.painted.grounds import GROUNDS
 from pocket.painted.looks import (
@@ -21,7 +22,6 @@ from pocket.painted.looks import (
 )
 from pocket.painted.world import (
     compose,
-    main,
     paint,
     paint_subject,
     random_pose,
