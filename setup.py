@@ -20,7 +20,7 @@ setup(
     },
     package_data={
         "orthodiff": ["py.typed"],
-        "orthodiff.studio": ["*.css"],
+        "orthodiff.studio": ["static/*", "style/*.css"],
         "orthodiff.assets": ["pocket/**", "pocket-canny/**", "pocket-segmenter/**", "subjects/**"],
     },
     include_package_data=False,

@@ -1,62 +1,135 @@
-"""Serves the page: on this computer only, telling nobody, keeping uploads only while it runs."""
+"""Serves the studio: on this computer only by default, never in public without a login."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from orthodiff.errors import UserError
-from orthodiff.io.assets import shipped
+from orthodiff.io.assets import assets
 
-UPLOAD_LIMIT = "50mb"
+from .security.users import VARIABLE, Users, read_users
+
+DEFAULT_DATA = Path("~/.local/share/orthodiff")
+CLOSING = 5
+"""Seconds that open requests get when the server ends."""
 
 
-def serve(*, bases: Sequence[str] | None, runs: Path, host: str, port: int) -> None:
+@dataclass(frozen=True)
+class Serving:
+    """What the command line says."""
+
+    bases: Sequence[str] | None = None
+    data: Path = DEFAULT_DATA
+    runs: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 7860
+    users: Path | None = None
+    allow_hosts: Sequence[str] = ()
+    database: str | None = None
+
+
+def serve(options: Serving) -> None:
     """Open the page and stay until interrupted.
 
     Raises:
-        UserError: there is no base model to work with, or the port is taken.
+        UserError: there is no base model to work with, the port is taken, the data folder is in
+            use, or a public address was asked for without a login.
     """
-    names = tuple(bases or [default_base()])
-    check_bases(names)
+    bases = tuple(options.bases or [default_base()])
+    check_bases(bases)
+    users = read_users(options.users)
+    check_bind(options.host, users)
+    check_port(options.host, options.port)
+    os.umask(0o077)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as with Ctrl-C: tidily
     with tempfile.TemporaryDirectory(prefix="orthodiff-studio-") as cache:
         os.environ["GRADIO_TEMP_DIR"] = cache
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-        from .page import build
-        from .state import Studio
-        from .theme import STYLE, make_theme
+        import uvicorn
 
-        page = build(Studio.open(bases=names, runs=runs))
-        try:
-            page.launch(
-                server_name=host,
-                server_port=port,
-                share=False,
-                theme=make_theme(),
-                css_paths=STYLE,
-                footer_links=[],
-                run_history=False,
-                enable_monitoring=False,
-                max_file_size=UPLOAD_LIMIT,
-                ssr_mode=False,
-                mcp_server=False,
-                pwa=False,
-            )
-        except OSError as error:
-            raise UserError(
-                f"The studio cannot listen on {host}:{port} ({error}). Choose another --port."
-            ) from error
+        from .api.app import make_app
+        from .security.guard import Rules, allowed_hosts
+        from .state import Studio
+
+        studio = Studio.open(
+            bases=bases,
+            data=options.data,
+            runs=runs_folder(options),
+            database=options.database,
+            adopter=users.first,
+        )
+        rules = Rules(hosts=allowed_hosts(options.host, options.allow_hosts))
+        app = make_app(studio, users=users, rules=rules)
+        print(f"orthodiff studio: http://{_shown(options.host)}:{options.port}", flush=True)
+        uvicorn.run(
+            app,
+            host=options.host,
+            port=options.port,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=CLOSING,
+        )
+
+
+def runs_folder(options: Serving) -> Path:
+    """Where runs live: as asked, else where earlier ones are, else in the data folder."""
+    if options.runs is not None:
+        return options.runs
+    here = Path("runs")
+    return here if here.is_dir() else options.data.expanduser() / "runs"
+
+
+def check_bind(host: str, users: Users) -> None:
+    """Refuse to answer the whole network without a login.
+
+    Raises:
+        UserError: the address is not of this computer alone, and nobody would need a token.
+    """
+    if users.is_open and not is_loopback(host):
+        raise UserError(
+            f"--host {host} would let everybody on the network use this computer. Give a token "
+            f"first: export {VARIABLE}=$(orthodiff studio --make_token), or --users FILE."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this computer alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that is taken, before anything is loaded.
+
+    Raises:
+        UserError: it cannot be listened on.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise UserError(
+            f"The studio cannot listen on {host}:{port} ({error.strerror}). Choose another --port."
+        ) from error
 
 
 def default_base() -> str:
-    """The embedded model: of this checkout, or of the installed package."""
+    """The embedded model, named relative to here where it can be."""
     inside = Path("assets/pocket")
-    return str(inside) if inside.is_dir() else "pocket"
+    return str(inside if inside.is_dir() else assets() / "pocket")
 
 
 def check_bases(names: Sequence[str]) -> None:
@@ -66,14 +139,20 @@ def check_bases(names: Sequence[str]) -> None:
         UserError: a folder without a model, or a path to nothing.
     """
     for name in names:
-        folder = shipped(name)
+        folder = Path(name)
         if folder.is_dir() and not (folder / "model_index.json").is_file():
             raise UserError(
                 f"`{name}` holds no model_index.json, so it is not a base model. Give --base the "
                 "folder that holds model_index.json, unet/, vae/ and text_encoder/."
             )
         looks_like_path = folder.is_absolute() or name.startswith(".") or name.count("/") != 1
-        if not folder.is_dir() and (looks_like_path or name.startswith("assets/")):
+        exists = folder.is_dir() or (folder.is_file() and folder.suffix == ".safetensors")
+        if not exists and (looks_like_path or name.startswith("assets/")):
             raise UserError(
-                f"The base model `{name}` does not exist. Give --base a folder or a hub id."
+                f"The base model `{name}` does not exist. Give --base a folder, a .safetensors "
+                "file or a hub id."
             )
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,96 +1,233 @@
-"""What all tabs share."""
+"""The studio behind page and API: what there is to work with, and what can be asked of it."""
 
 from __future__ import annotations
 
-import time
+import fcntl
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
-from gradio.processing_utils import save_file_to_cache
-from gradio.utils import get_upload_folder
+import torch
+from sqlalchemy import Engine
 
 from orthodiff.control import CONFIG, read_metadata
-from orthodiff.io.assets import assets, shipped
+from orthodiff.errors import UserError
 
-from .services.jobs.local import ROOT, LocalRunner
-from .services.jobs.store import RunStore
-from .services.photos import ExampleSubject, read_examples
-from .services.sampler import Painter
+from .services.adapters import Adapters
+from .services.jobs.folders import RunFolders
+from .services.jobs.job import Job, Kind
+from .services.jobs.local import ROOT, LocalExecutor
+from .services.jobs.service import JobService
+from .services.jobs.store import JobStore
+from .services.jobs.tables import open_database, sqlite_url
+from .services.kinds.base import Offer, Photos, Prepared, base_title
+from .services.kinds.evaluate import prepare_evaluation
+from .services.kinds.images import base_of, prepare_images
+from .services.kinds.photos import find_photos, photos_of_job
+from .services.kinds.subject import prepare_subject
+from .services.photos import ExampleSubject, check_photos, read_examples
+from .services.sampling.executor import SamplingExecutor
+from .services.settings.base import FieldError, read_settings
+from .services.settings.evaluate import EvaluateSettings
+from .services.settings.images import ImageSettings
+from .services.settings.presets import sampling_advice
+from .services.settings.subject import SubjectSettings
+from .services.uploads.subjects import PhotoSet, Subjects
+
+PRIVATE = 0o700
+PLACES = ("subjects", "images", "tickets", "thumbnails", "exports", "scratch")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Studio:
-    """The bases offered, where runs are kept, and who does the work."""
+    """Everything that page and API share."""
 
+    data: Path
     bases: tuple[str, ...]
-    store: RunStore
-    runner: LocalRunner
+    engine: Engine
+    jobs: JobService
+    subjects: Subjects
+    adapters: Adapters
     examples: Mapping[str, ExampleSubject]
-    shipped: Mapping[str, Path]
-    painter: Painter = field(default_factory=Painter)
+    lock: IO[str]
 
     @classmethod
-    def open(cls, *, bases: tuple[str, ...], runs: Path) -> Studio:
-        """A studio over the folder `runs`, with the example subjects that come with orthodiff."""
-        store = RunStore(runs)
-        return cls(
-            bases=bases,
-            store=store,
-            runner=LocalRunner(store),
-            examples=read_examples(assets() / "subjects"),
-            shipped=_shipped_controls(bases),
+    def open(
+        cls,
+        *,
+        bases: Sequence[str],
+        data: Path,
+        runs: Path,
+        database: str | None = None,
+        adopter: str = "local",
+    ) -> Studio:
+        """A studio over its folders, at work.
+
+        Raises:
+            UserError: another studio uses the same data, or a folder or the database cannot be
+                opened.
+        """
+        data = data.expanduser().resolve()
+        lock = _claim(data)
+        for name in PLACES:
+            (data / name).mkdir(mode=PRIVATE, exist_ok=True)
+        engine = open_database(database or sqlite_url(data / "studio.db"))
+        store = JobStore(engine)
+        sampling = SamplingExecutor()
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        executors = {
+            "training": LocalExecutor(data / "tickets", gpus=gpus),
+            "images": sampling,
+        }
+        jobs = JobService(
+            store, executors, runs=RunFolders(runs), results=data / "images", adopter=adopter
         )
+        sampling.on_done = jobs.scheduler.wake
+        subjects = Subjects(data / "subjects")
+        subjects.clear_old()
+        shipped = [p.parent for p in sorted((ROOT / "assets").glob(f"*/{CONFIG}"))]
+        fitting = [f for f in shipped if base_of(bases, read_metadata(f).get("base", ""))]
+        studio = cls(
+            data=data,
+            bases=tuple(bases),
+            engine=engine,
+            jobs=jobs,
+            subjects=subjects,
+            adapters=Adapters(store, fitting),
+            examples=read_examples(ROOT / "assets" / "subjects"),
+            lock=lock,
+        )
+        jobs.open()
+        return studio
+
+    def close(self) -> None:
+        """Let go of everything; trainings go on by themselves."""
+        self.jobs.close()
+        self.engine.dispose()
+        self.lock.close()
+
+    @property
+    def offer(self) -> Offer:
+        """What jobs can be made from."""
+        return Offer(self.bases, self.examples, self.subjects, self.adapters)
+
+    @property
+    def thumbnails(self) -> Path:
+        return self.data / "thumbnails"
+
+    @property
+    def exports(self) -> Path:
+        return self.data / "exports"
+
+    @property
+    def scratch(self) -> Path:
+        return self.data / "scratch"
+
+    def submit(
+        self, owner: str, kind: Kind, config: Mapping[str, Any], *, subject: str | None, name: str
+    ) -> Job:
+        """Check and queue a job.
+
+        Raises:
+            UserError: the first thing that cannot be as it is; nothing has been written.
+        """
+        if kind == "dreambooth":
+            settings = read_settings(SubjectSettings, config)
+            prepared = prepare_subject(
+                self.offer, settings, find_photos(self.offer, owner, subject)
+            )
+        elif kind == "evaluate":
+            settings = read_settings(EvaluateSettings, config)
+            prepared = prepare_evaluation(self.offer, owner, settings)
+        else:
+            raise FieldError("kind", f"Jobs of kind {kind} cannot be made here yet.")
+        return self.jobs.submit(owner, kind, prepared, name=name)
+
+    def generate(
+        self,
+        owner: str,
+        config: Mapping[str, Any],
+        *,
+        control: str | None = None,
+        maps: Sequence[Path] = (),
+    ) -> Job:
+        """Check and queue images; `control` is the id of an upload with control images.
+
+        Raises:
+            UserError: the first thing that cannot be as it is; nothing has been written.
+        """
+        maps = self.subjects.get(owner, control).paths if control else maps
+        settings = read_settings(ImageSettings, config)
+        prepared = prepare_images(self.offer, owner, settings, maps)
+        return self.jobs.submit(owner, "generate", prepared)
+
+    def duplicate(
+        self, owner: str, job_id: str, changes: Mapping[str, Any], *, name: str = ""
+    ) -> Job:
+        """Queue a job anew, on a copy of the same images, with changed settings.
+
+        Raises:
+            UserError: it was not made here, or a change cannot be.
+        """
+        job = self.jobs.get(owner, job_id)
+        if job.request.get("adopted") or job.kind not in ("dreambooth", "evaluate"):
+            raise UserError(f"`{job.name}` was not made here, so it cannot be made again.")
+        model = SubjectSettings if job.kind == "dreambooth" else EvaluateSettings
+        known = {k: v for k, v in job.request.items() if k in model.model_fields}
+        settings = read_settings(model, {**known, **changes})
+        prepared = self._prepare(owner, settings, photos_of_job(job.folder))
+        return self.jobs.submit(owner, job.kind, prepared, name=name)
+
+    def check_photos(self, found: PhotoSet) -> tuple[dict[str, str], list[str]]:
+        """Problems by file, and advice, as `check` gives them for the first base."""
+        resolution = sampling_advice(self.bases[0]).resolution
+        names = {photo.file: photo.name for photo in found.photos}
+        return check_photos(found.folder, names, resolution=resolution)
 
     def base_choices(self) -> list[tuple[str, str]]:
         """Titles and names of the bases, for a list to choose from."""
         return [(base_title(name), name) for name in self.bases]
 
-    def controls(self) -> dict[str, Path]:
-        """Adapters that follow maps, by the name the page has: trained ones, then shipped ones."""
-        trained = self.store.finished(control=True)
-        return {**{name: self.store.folder(name) for name in trained}, **self.shipped}
+    def base_title(self, name: str) -> str:
+        """What a base is called."""
+        return base_title(name) if name else ""
 
-    def base_of(self, recipe: Mapping[str, str]) -> str | None:
-        """Which of the bases offered an adapter with this recipe was trained on."""
-        return _same_base(recipe.get("base", ""), self.bases)
+    def without_paths(self, text: str, job: Job) -> str:
+        """A text that a command wrote, without the folders of this computer."""
+        for folder, word in (
+            (job.folder, job.name), (self.jobs.runs.root, "runs"), (self.data, "data"),
+            (ROOT, "."), (Path.home(), "~"),
+        ):  # fmt: skip
+            text = text.replace(str(folder), word)
+        return text
 
-    def foreign_base(self, recipe: Mapping[str, str]) -> str:
-        """A sentence about the base of an adapter, if it is not offered."""
-        base = recipe.get("base", "")
-        if not base or self.base_of(recipe):
-            return ""
-        return f"It was trained on {base_title(base)}, which is not offered here."
-
-    def new_folder(self, within: Path) -> Path:
-        """A folder to be for pictures, called after the time."""
-        stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() // 10**6 % 1000:03d}"
-        return within / "pictures" / stamp
+    def _prepare(self, owner: str, settings: Any, photos: Photos) -> Prepared:
+        if isinstance(settings, SubjectSettings):
+            return prepare_subject(self.offer, settings, photos)
+        return prepare_evaluation(self.offer, owner, settings)
 
 
-def _shipped_controls(bases: Sequence[str]) -> dict[str, Path]:
-    """Our control adapters for these bases, by names that no run can have."""
-    found = sorted(path.parent for path in assets().glob(f"*/{CONFIG}"))
-    fitting = [path for path in found if _same_base(read_metadata(path).get("base", ""), bases)]
-    return {f"{path.name} (comes with orthodiff)": path for path in fitting}
+def _claim(data: Path) -> IO[str]:
+    """The folder for this studio alone; the lock dies with the process.
 
-
-def _same_base(base: str, bases: Sequence[str]) -> str | None:
-    """The one of `bases` that is `base`, perhaps under another path to the same folder."""
-    same = (name for name in bases if name == base or _folder(name) == _folder(base))
-    return next(same, None)
-
-
-def _folder(name: str) -> Path:
-    """Where a base lies if it is a folder; relative paths of old recipes mean the checkout."""
-    return (ROOT / shipped(name)).resolve()
-
-
-def base_title(name: str) -> str:
-    """What a base is called on the page: the last part of its path or hub id."""
-    return Path(name).name or name
-
-
-def shown(path: Path) -> str:
-    """A copy of one picture that the page may show; the folder it lies in stays closed to it."""
-    return save_file_to_cache(path, cache_dir=get_upload_folder())
+    Raises:
+        UserError: another one has it, or it cannot be written.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+        os.chmod(data, PRIVATE)
+        lock = (data / ".lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"The data folder `{data}` cannot be used ({error.strerror}). Choose another --data."
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise UserError(
+            f"Another studio is running on `{data}`. Use that one, or choose another --data."
+        ) from error
+    return lock

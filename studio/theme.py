@@ -16,7 +16,8 @@ SANS = (
     "sans-serif",
 )
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
-STYLE = Path(__file__).with_name("style.css")
+STYLES = sorted((Path(__file__).parent / "style").glob("*.css"))
+HEAD = '<script type="module" src="/studio/app.js"></script>'
 
 
 def make_theme() -> gr.themes.Base:

@@ -1,134 +1,129 @@
-"""The studio's parts without a browser: forms, requests, cards, photos, pictures."""
+"""The studio's parts without a browser: forms, settings, presets, users, estimates."""
 
-from dataclasses import replace
+import asyncio
+import dataclasses
+import time
 from pathlib import Path
 
+import gradio as gr
 import pytest
-from PIL import Image
 
 from orthodiff import ADAPTERS
-from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
-from orthodiff.io.png_metadata import read_recipe
-from orthodiff.studio.html import elements as cards
-from orthodiff.studio.html.loss_plot import loss_curve
-from orthodiff.studio.serve import check_bases
-from orthodiff.studio.services.jobs.status import Status
-from orthodiff.studio.services.photos import look_at_photos, open_photos, read_examples
-from orthodiff.studio.services.sampler import Painter
-from orthodiff.studio.services.training_request import (
-    TrainForm,
-    in_contexts,
-    make_config,
-    name_prompt,
+from orthodiff.studio.html import elements as html
+from orthodiff.studio.security.rate_limit import LoginLimit
+from orthodiff.studio.security.users import add_user, digest_of, read_users
+from orthodiff.studio.serve import Serving, check_bases, runs_folder
+from orthodiff.studio.services.estimate import estimate
+from orthodiff.studio.services.jobs.job import Job, new_id
+from orthodiff.studio.services.jobs.store import JobStore
+from orthodiff.studio.services.jobs.tables import open_database, sqlite_url
+from orthodiff.studio.services.photos import read_examples
+from orthodiff.studio.services.settings.base import FieldError, read_settings
+from orthodiff.studio.services.settings.images import ImageSettings
+from orthodiff.studio.services.settings.methods import settings_of
+from orthodiff.studio.services.settings.presets import advise, family_of
+from orthodiff.studio.services.settings.subject import (
+    SubjectSettings,
+    sample_prompts,
+    subject_config,
+    training_prompt,
 )
-from orthodiff.studio.widgets.forms import read_settings, settings_of, whole
-from tests.photos import save
-from tests.runs import ROOT, make_pictures, train
+from orthodiff.studio.widgets.fields import Form
+from orthodiff.studio.widgets.parts import adapters, read_list
+from tests.runs import ROOT
 
-FORM = TrainForm(
-    base="base",
-    prompt="a photo of sks dog",
-    method="hra",
-    settings={"rank": 8, "regularization": 0, "strict": False},
-    steps=300,
-    learning_rate=3e-3,
-    batch_size=4,
-    seed=0,
-    sample_every=100,
-    sample_prompts="a photo of sks dog in the snow\n\n  on the beach ",
-)
+POCKET = str(ROOT / "assets" / "pocket")
 
 
 @pytest.mark.parametrize("method", ADAPTERS)
 def test_every_method_s_form_gives_its_defaults(method: str) -> None:
-    fields = settings_of(method)
-    read = read_settings(method, {field.name: field.default for field in fields})
-    assert ADAPTERS[method](**read) == ADAPTERS[method]()
-    assert all(field.help for field in fields)
+    settings = settings_of(method)
+    given = {s.name: s.read(s.default) for s in settings if s.default is not None}
+    assert ADAPTERS[method](**given) == ADAPTERS[method]()
+    assert all(setting.help for setting in settings)
 
 
-def test_a_form_becomes_a_configuration() -> None:
-    config = make_config(FORM, bases=["base"], folder=Path("runs/x"))
-    assert config.output_dir == Path("runs/x")
-    assert config.instance_data_dir == Path("runs/x/photos")
-    assert config.validation_prompt == ("a photo of sks dog in the snow", "on the beach")
-    assert config.adapter() == ADAPTERS["hra"](rank=8)
+@pytest.mark.parametrize("model", [SubjectSettings, ImageSettings])
+def test_every_setting_has_a_label(model: type) -> None:
+    assert all(field.title for field in model.model_fields.values())
+
+
+def test_an_untouched_form_is_read_as_the_defaults() -> None:
+    async def build() -> Form:
+        with gr.Blocks():
+            form = Form(SubjectSettings, "train")
+            for name in ("class_word", "preset", "max_train_steps", "style", "seed"):
+                form.add(name)
+            return form
+
+    form = asyncio.run(build())
+    data = {field: field.value for field in form.fields.values()}
+    assert read_settings(SubjectSettings, form.read(data)) == SubjectSettings()
+    data[form.fields["max_train_steps"]] = " 250 "
+    assert read_settings(SubjectSettings, form.read(data)).max_train_steps == 250
+    data[form.fields["max_train_steps"]] = "many"
+    with pytest.raises(FieldError, match="Steps is 'many'") as told:
+        read_settings(SubjectSettings, form.read(data))
+    assert told.value.field == "max_train_steps"
+
+
+def test_prompts_follow_from_the_words() -> None:
+    assert training_prompt(SubjectSettings(class_word="toy duck")) == "a photo of sks toy duck"
+    assert training_prompt(SubjectSettings(style=True, trigger="qx")) == "an image in qx style"
+    own = SubjectSettings(
+        class_word="dog", prompt="my dog", validation_prompts=("{trigger} x", " ")
+    )
+    assert training_prompt(own) == "my dog"
+    assert sample_prompts(own) == ("sks x",)
+    assert sample_prompts(SubjectSettings(class_word="cat"))[0] == "a photo of sks cat in the snow"
+    with pytest.raises(FieldError, match="Say what is on the photos"):
+        training_prompt(SubjectSettings())
+
+
+def test_settings_become_a_configuration(tmp_path: Path) -> None:
+    settings = SubjectSettings(class_word="dog", method_settings={"rank": 4}, max_train_steps=7)
+    config = subject_config(settings, base=POCKET, folder=tmp_path)
+    assert config.output_dir == tmp_path
+    assert config.instance_data_dir == tmp_path / "photos"
+    assert config.adapter() == ADAPTERS["hra"](rank=4)
+    assert (config.max_train_steps, config.learning_rate, config.train_batch_size) == (7, 3e-3, 4)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("base", "family", "rate", "batch"),
     [
-        ({"base": "/etc"}, "not offered"),
-        ({"prompt": "  "}, "prompt that names your subject is empty"),
-        ({"settings": {**FORM.settings, "rank": 7}}, "Use an even rank"),
-        ({"settings": {**FORM.settings, "rank": None}}, "Rank is empty"),
-        ({"settings": {**FORM.settings, "rank": 7.5}}, "whole number"),
-        ({"steps": 0}, "Steps is 0. Use at least 1"),
-        ({"steps": None}, "Steps is empty"),
-        ({"steps": 10**9}, "at most"),
-        ({"learning_rate": 0}, "Use more than 0"),
-        ({"learning_rate": float("nan")}, "Learning rate is empty"),
-        ({"seed": -1}, "Seed is -1"),
-        ({"batch_size": 1.5}, "whole number"),
+        (POCKET, "demo", 3e-3, 4),
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "sd", 1e-4, 1),
+        ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl", 5e-5, 1),
     ],
 )
-def test_a_bad_field_is_told_in_one_sentence(changes: dict[str, object], told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        make_config(replace(FORM, **changes), bases=["base"], folder=Path("runs/x"))
+def test_a_real_base_gets_no_settings_of_the_demo(
+    base: str, family: str, rate: float, batch: int
+) -> None:
+    assert family_of(base) == family
+    advice = advise(base, "hra", "balanced")
+    assert (advice.learning_rate, advice.train_batch_size) == (rate, batch)
+    steps = [advise(base, "hra", preset).max_train_steps for preset in ("quick", "faithful")]
+    assert steps[0] < advice.max_train_steps < steps[1]
 
 
-def test_whole_takes_what_a_slider_gives() -> None:
-    assert whole("Pictures", 4.0) == 4
-
-
-def test_prompts_for_a_subject() -> None:
-    assert name_prompt(" toy duck ") == "a photo of sks toy duck"
-    assert in_contexts("a cat").splitlines()[0] == "a cat in the snow"
-
-
-def test_photos_lose_their_hidden_data_and_keep_their_side_up(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
-    (photo,) = open_photos([tmp_path / "a.jpg"])
-    assert photo.size == (20, 40)
-    assert not photo.getexif()
-
-
-@pytest.mark.parametrize(("count", "told"), [(0, "no photos yet"), (51, "too many")])
-def test_the_number_of_photos(tmp_path: Path, count: int, told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        open_photos([tmp_path / "x.png"] * count)
-
-
-def test_an_unreadable_photo_is_named_without_its_path(tmp_path: Path) -> None:
-    (tmp_path / "holiday.jpg").write_text("not a picture")
-    with pytest.raises(UserError, match=r"`holiday\.jpg`") as told:
-        open_photos([tmp_path / "holiday.jpg"])
-    assert str(tmp_path) not in str(told.value)
-
-
-def test_all_unreadable_photos_are_named_at_once(tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.png"):
-        (tmp_path / name).write_text("not a picture")
-    with pytest.raises(UserError, match=r"2 photos cannot be used: `a\.jpg` .*, `b\.png`"):
-        open_photos([tmp_path / "a.jpg", tmp_path / "b.png"])
-
-
-def test_the_report_on_photos(tmp_path: Path) -> None:
-    photos = [save(tmp_path / f"{number}.png", number, size=(80, 64)) for number in range(3)]
-    card = cards.photo_report(look_at_photos(photos, resolution=64))
-    assert "3 images of 80 x 64 pixels; at 64 pixels 20% of the images is cut away." in card
-    assert "All is well" in card
-    photos.append(save(tmp_path / "<b>.png", 0, size=(80, 64)))
-    (tmp_path / "<i>.jpg").write_text("not a picture")
-    card = cards.photo_report(look_at_photos([*photos, tmp_path / "<i>.jpg"], resolution=64))
-    assert "1 photo cannot be used" in card
-    assert "`&lt;i&gt;.jpg` cannot be used: it is not in a picture format" in card
-    assert "are the same image. Keep one of them." in card
-    assert "--" not in card
-    assert str(tmp_path) not in card
+def test_an_estimate_is_measured_by_trainings_alike(tmp_path: Path) -> None:
+    engine = open_database(sqlite_url(tmp_path / "x.db"))
+    store, settings = JobStore(engine), SubjectSettings(class_word="dog")
+    assert estimate(store, settings, POCKET).seconds is None
+    now = time.time()
+    job = Job(
+        new_id(), "dreambooth", "ann", "run", "succeeded", tmp_path, now,
+        request={"base": "pocket", "method": "hra", "train_batch_size": 2},
+        summary={"step": 100, "peak_memory": 1.5e9}, attempt=1, started=now - 50, ended=now,
+    )  # fmt: skip
+    store.add(job)
+    store.add(dataclasses.replace(job, id=new_id(), request={**job.request, "method": "oft"}))
+    found = estimate(store, settings, POCKET)
+    assert found.seconds == pytest.approx(0.25 * found.steps * found.batch)
+    assert found.memory == "1.5 GB, measured here"
+    engine.dispose()
 
 
 def test_the_example_subjects_are_complete() -> None:
@@ -136,69 +131,89 @@ def test_the_example_subjects_are_complete() -> None:
     assert len(examples) >= 6
     for example in examples.values():
         assert example.class_word
-        assert len(open_photos(example.pictures)) >= 3
+        assert len(example.pictures) >= 3
 
 
-def test_cards_escape_what_others_wrote() -> None:
-    started = {"method": "hra", "parameters": 1, "steps": 2, "instance_prompt": "<script>"}
-    card = cards.run_card(
-        Status("x", "failed", started, [], [], reason="<img onerror=1>", log="<b>log</b>")
-    )
-    assert "<script>" not in card
-    assert "<img" not in card
-    assert "<b>log" not in card
-    assert "&lt;b&gt;log" in card
+def test_what_others_wrote_is_escaped() -> None:
+    pieces = [
+        html.problem(FieldError("<i>", "<script>")), html.note("<script>"),
+        html.facts([("<script>", "<script>")], title="<script>"), html.heading(1, "<script>"),
+    ]  # fmt: skip
+    assert "<script>" not in "".join(pieces)
+    assert 'data-field="train-&lt;i&gt;"' in html.problem(FieldError("<i>", "x"), prefix="train")
+
+
+def test_text_cannot_leave_its_template() -> None:
+    async def build() -> str:
+        with gr.Blocks():
+            return adapters(
+                elem_id="a", label='`${alert(1)}"><script>', kind="k", most=1, empty=""
+            ).html_template
+
+    template = asyncio.run(build())
+    assert [sign for sign in ("`", "${", "<script>") if sign in template] == []
+
+
+@pytest.mark.parametrize("value", ["", "{", "[1, 2]", '"x"', None, '{"a": 1}'])
+def test_a_list_of_adapters_is_one_or_nothing(value: str | None) -> None:
+    assert read_list(value) == []
 
 
 def test_durations() -> None:
-    assert [cards.duration(s) for s in (41.6, 185, 7800)] == ["42 s", "3 min 05 s", "2 h 10 min"]
+    assert [html.duration(s) for s in (41.6, 185, 7800)] == ["42 s", "3 min 05 s", "2 h 10 min"]
 
 
-def test_the_loss_curve_is_short_however_long_the_run() -> None:
-    assert loss_curve([(1, 0.5)], total=9) == ""
-    curve = loss_curve([(step, 1 / step) for step in range(1, 10_001)], total=10_000)
-    assert curve.count("L") < 800
-    assert "nan" not in curve
+def test_users_are_added_and_known_by_their_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    tokens = {name: add_user(path, name) for name in ("ann", "bob")}
+    users = read_users(path)
+    assert path.stat().st_mode & 0o077 == 0
+    assert users.first == "ann"
+    for name, token in tokens.items():
+        assert users.owner_of(token) == name
+        assert token not in path.read_text()
+    assert users.owner_of("guess") is None
+    renewed = add_user(path, "ann")
+    assert read_users(path).owner_of(tokens["ann"]) is None
+    assert read_users(path).owner_of(renewed) == "ann"
 
 
-def test_base_and_adapted_pictures_with_recipes(tiny: Path, tmp_path: Path) -> None:
-    pictures = make_pictures(tmp_path / "pictures")
-    assert train(tiny, pictures, tmp_path / "run", learning_rate=0.1) == 0
-    options = GenerateOptions(
-        pretrained_model_name_or_path=str(tiny),
-        adapter=[tmp_path / "run"],
-        prompt=("a photo of sks dog", "a dog"),
-        num_images=2,
-        seed=5,
-        num_inference_steps=2,
-        output_dir=tmp_path / "out",
-    )
-    painter, heard = Painter(), []
-    painted = painter.paint(
-        options, compare=True, on_progress=lambda share, text: heard.append(share)
-    )
-    assert heard == sorted(heard)
-    assert heard[-1] == 1
-    assert painted.archive.is_file()
-    assert len(painted.base) == len(painted.adapted) == 4
-    for before, after in zip(painted.base, painted.adapted, strict=True):
-        was, now = read_recipe(before), read_recipe(after)
-        assert was
-        assert now
-        assert (was.prompt, was.seed) == (now.prompt, now.seed)
-        assert (was.adapter, now.adapter) == ("", str(tmp_path / "run"))
-        assert before.read_bytes() != after.read_bytes()
-    again = painter.paint(options.model_copy(update={"output_dir": tmp_path / "b"}), compare=True)
-    for first, second in zip(painted.base, again.base, strict=True):
-        assert Image.open(first).tobytes() == Image.open(second).tobytes()
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ann", "no user"),
+        (f"../x {'0' * 64}", "no user"),
+        ("", "has no user"),
+        ("ann xyz", "Line 1"),
+    ],
+)
+def test_a_bad_file_of_users_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "users").write_text(text)
+    with pytest.raises(UserError, match=told):
+        read_users(tmp_path / "users")
 
 
-def test_too_many_pictures(tiny: Path, tmp_path: Path) -> None:
-    options = GenerateOptions(
-        pretrained_model_name_or_path=str(tiny), prompt=("a",) * 9, num_images=8
-    )
-    with pytest.raises(UserError, match="at most 32"):
-        Painter().paint(options, compare=False)
+def test_a_short_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORTHODIFF_TOKEN", "secret")
+    with pytest.raises(UserError, match="can be guessed"):
+        read_users(None)
+    monkeypatch.setenv("ORTHODIFF_TOKEN", "x" * 24)
+    assert read_users(None).digests == {"owner": digest_of("x" * 24)}
+
+
+def test_logins_are_limited_per_address_and_for_all() -> None:
+    now = [0.0]
+    limit = LoginLimit(clock=lambda: now[0])
+    for _ in range(5):
+        assert limit.is_open("a")
+        limit.failed("a")
+    assert not limit.is_open("a")
+    assert limit.is_open("b")
+    for number in range(45):
+        limit.failed(str(number))
+    assert not limit.is_open("c")
+    now[0] = 61.0
+    assert limit.is_open("a")
 
 
 def test_bases_are_checked_before_the_page_opens(tiny: Path, tmp_path: Path) -> None:
@@ -206,3 +221,11 @@ def test_bases_are_checked_before_the_page_opens(tiny: Path, tmp_path: Path) -> 
     for name, told in ((tmp_path, "no model_index.json"), ("assets/nothing", "does not exist")):
         with pytest.raises(UserError, match=told):
             check_bases([str(name)])
+
+
+def test_runs_live_where_earlier_ones_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert runs_folder(Serving(data=tmp_path / "data")) == tmp_path / "data" / "runs"
+    (tmp_path / "runs").mkdir()
+    assert runs_folder(Serving(data=tmp_path / "data")) == Path("runs")
+    assert runs_folder(Serving(runs=Path("mine"))) == Path("mine")

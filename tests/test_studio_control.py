@@ -1,7 +1,11 @@
 """The Control tab without a browser: maps as they are shown and used, and what it refuses."""
 
 import asyncio
+import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -15,15 +19,18 @@ from orthodiff.cli.main import main
 from orthodiff.errors import UserError
 from orthodiff.io.png_metadata import read_recipe
 from orthodiff.models import load_base
-from orthodiff.studio.services.control_request import steered_options
+from orthodiff.studio.services.jobs.job import Job
+from orthodiff.studio.services.jobs.store import Query
+from orthodiff.studio.services.kinds.images import base_of
 from orthodiff.studio.services.maps import (
     from_drawing,
     from_maps,
     from_pictures,
     with_thresholds,
 )
+from orthodiff.studio.services.sampling.plan import Album
 from orthodiff.studio.state import Studio
-from orthodiff.studio.tabs.control import NOBODY, Control
+from orthodiff.studio.tabs.control import Control
 from orthodiff.studio.widgets.map_source import DRAWING, MAPS, PICTURES
 from orthodiff.training.cli.main import main as training
 from pocket.painted.pairs import write_pairs
@@ -32,7 +39,8 @@ from tests.runs import make_pictures, train
 
 SIZE = (32, 32)
 SQUARE = [[[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75], [0.25, 0.25]]]
-SAMPLING = {"prompt": ("a cat", "a dog"), "num_images": 2, "num_inference_steps": 2, "seed": 3}
+OWNER = "local"
+PATIENCE = 120.0
 
 
 def train_control(base: Path, output: Path) -> Path:
@@ -50,13 +58,17 @@ def train_control(base: Path, output: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def studio(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Studio:
+def studio(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A studio with a control and a subject."""
-    runs = tmp_path_factory.mktemp("studio") / "runs"
-    runs.mkdir()
-    train_control(tiny, runs / "edges")
-    assert train(tiny, make_pictures(runs.parent / "photos"), runs / "vase") == 0
-    return Studio.open(bases=(str(tiny),), runs=runs)
+    place = tmp_path_factory.mktemp("studio")
+    (place / "runs").mkdir()
+    train_control(tiny, place / "runs" / "edges")
+    assert train(tiny, make_pictures(place / "photos"), place / "runs" / "vase") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        opened = Studio.open(bases=[str(tiny)], data=place / "data", runs=place / "runs")
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -70,20 +82,40 @@ def tab(studio: Studio) -> Control:
     return asyncio.run(build())
 
 
+def chosen(*names: str) -> str:
+    return json.dumps([{"id": name} for name in names])
+
+
 def filled(tab: Control, **changes: Any) -> dict[Any, Any]:
     """What the page sends when nothing was touched but these fields."""
     fields = {
-        "control": tab.control, "base": tab.base, "strength": tab.strength, "start": tab.start,
-        "subject": tab.subject, "end": tab.end, "compare": tab.compare, "kind": tab.source.kind,
+        "control": tab.control, "subjects": tab.subjects, "kind": tab.source.kind,
         "example": tab.source.example, "pictures": tab.source.pictures, "maps": tab.source.maps,
         "drawing": tab.source.drawing, "low": tab.source.low, "high": tab.source.high,
-        "prompts": tab.sampling.prompts, "negative": tab.sampling.negative,
-        "count": tab.sampling.count, "seed": tab.sampling.seed,
-        "steps": tab.sampling.steps, "guidance": tab.sampling.guidance,
+        **tab.form.fields,
     }  # fmt: skip
     values = {name: field.value for name, field in fields.items()}
-    values |= {"control": "edges", "subject": NOBODY, "steps": 2, "count": 1, **changes}
+    values |= {"control": chosen("edges"), "num_inference_steps": "2", "num_images": 1, **changes}
     return {field: values[name] for name, field in fields.items()}
+
+
+def ask_of(owner: str = OWNER) -> Any:
+    return SimpleNamespace(username=owner)
+
+
+def follow(studio: Studio, job_id: str) -> Job:
+    """A job once it has ended."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        job = studio.jobs.get(OWNER, job_id)
+        if not job.is_active:
+            return job
+        time.sleep(0.05)
+    raise AssertionError(f"still {job}")
+
+
+def newest(studio: Studio) -> Job:
+    return studio.jobs.store.list(Query(owner=OWNER, kinds=("generate",)), limit=1)[0]
 
 
 def drawn_map(path: Path, size: tuple[int, int], *, line: str = "white", on: str = "black") -> Path:
@@ -144,9 +176,9 @@ def test_what_is_no_map_is_refused_in_one_sentence(tmp_path: Path) -> None:
             from_maps([tmp_path / f"{name}.png"], control.Canny(), SIZE)
         assert str(tmp_path) not in str(error.value)
         assert "--" not in str(error.value)
-    with pytest.raises(UserError, match="no map yet"):
+    with pytest.raises(UserError, match="no control image yet"):
         from_maps([], control.Canny(), SIZE)
-    with pytest.raises(UserError, match="5 maps at once are too many"):
+    with pytest.raises(UserError, match="5 control images at once are too many"):
         from_maps([tmp_path / "blank.png"] * 5, control.Canny(), SIZE)
 
 
@@ -188,113 +220,131 @@ def test_what_needs_more_than_lines_is_given_ready() -> None:
 def test_a_hint_encoder_alone_is_a_control_too(tiny: Path, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     base = load_base(str(tiny))
-    learned = control.attach(base.unet, control.Canny(), factor=base.factor, generator=generator)
-    learned.save(tmp_path / "runs" / "hint", base=str(tiny))
-    (tmp_path / "runs" / "hint" / "events.jsonl").touch()
-    studio = Studio.open(bases=(str(tiny),), runs=tmp_path / "runs")
-    assert "hint" in studio.controls()
-    assert studio.store.finished() == []
-    assert studio.base_of(control.read_metadata(studio.controls()["hint"])) == str(tiny)
+    learned = control.attach(
+        base.denoiser, control.Canny(), factor=base.factor, generator=generator
+    )
+    folder = tmp_path / "runs" / "hint"
+    learned.save(folder, base=str(tiny))
+    events = [
+        {"event": "Started", "time": 1.0, "pid": 0, "steps": 1},
+        {"event": "Finished", "time": 2.0, "step": 1, "seconds": 1.0},
+    ]
+    (folder / "events.jsonl").write_text("".join(f"{json.dumps(e)}\n" for e in events))
+    studio = Studio.open(bases=[str(tiny)], data=tmp_path / "data", runs=tmp_path / "runs")
+    try:
+        (entry,) = studio.adapters.list(OWNER)
+        assert entry.is_control
+        assert base_of(studio.bases, entry.recipe["base"]) == str(tiny)
+    finally:
+        studio.close()
 
 
 def test_controls_and_subjects_are_offered_apart(studio: Studio) -> None:
-    assert list(studio.controls()) == ["edges"]
-    assert studio.store.finished() == ["vase"]
+    assert [entry.name for entry in studio.adapters.list(OWNER, control=True)] == ["edges"]
+    assert [entry.name for entry in studio.adapters.list(OWNER, control=False)] == ["vase"]
 
 
-def test_the_page_paints_what_the_command_line_paints(
+def test_the_page_makes_what_the_command_line_makes(
     studio: Studio, tiny: Path, tmp_path: Path
 ) -> None:
-    maps = [
-        from_drawing(SQUARE, control.Canny(), SIZE),
-        *from_maps([drawn_map(tmp_path / "m.png", SIZE)], control.Canny(), SIZE),
-    ]
-    adapters = [studio.controls()["edges"], studio.store.folder("vase")]
-    options = steered_options(
-        maps, tmp_path / "out", base=str(tiny), adapters=adapters, strength=0.8, start=0, end=1,
-        sampling=SAMPLING,
-    )  # fmt: skip
-    painted = studio.painter.paint(options, compare=True)
-    assert len(painted.adapted) == len(painted.overlays) == 8
-    assert len(painted.base) == 4
-    assert [list(group) for group in painted.groups] == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert [painted.map_of(place) for place in (3, 4)] == list(options.condition)
-    for shown, path in zip(maps, options.condition, strict=True):
-        assert Image.open(path).tobytes() == shown.used.tobytes()
-    recipe = read_recipe(painted.adapted[4])
+    paths = [drawn_map(tmp_path / f"{n}.png", (32, 32 + 8 * n)) for n in range(2)]
+    used = [one.used for one in from_maps(paths, control.Canny(), SIZE)]
+    maps = [tmp_path / f"map-{n}.png" for n in range(2)]
+    for image, path in zip(used, maps, strict=True):
+        image.save(path)
+    values = {
+        "adapters": [{"id": "edges", "checkpoint": "last"}, {"id": "vase", "checkpoint": "last"}],
+        "prompts": ["a cat", "a dog"], "num_images": 2, "num_inference_steps": 2, "seed": 3,
+        "control_strength": 0.8, "width": 32, "height": 32, "compare": True,
+    }  # fmt: skip
+    job = follow(studio, studio.generate(OWNER, values, maps=maps).id)
+    assert job.status == "succeeded", job.error
+    images = Album.read(job.folder).images
+    assert [image.label for image in images] == ["Base"] * 8 + ["With control"] * 8
+    recipe = read_recipe(job.folder / images[-1].file)
     assert recipe
     assert (recipe.condition_type, recipe.control_strength) == ("canny", 0.8)
+    assert (recipe.adapter, recipe.base) == ("edges + vase", tiny.name)
 
-    words = [f"--{name}={value}" for name, value in SAMPLING.items() if name != "prompt"]
-    words += ["--prompt", *SAMPLING["prompt"], "--adapter", *adapters]
-    words += ["--condition", *options.condition, "--control_strength=0.8", "--width=32"]
+    folders = [studio.adapters.get(OWNER, name).folder for name in ("edges", "vase")]
+    words = ["--prompt", "a cat", "a dog", "--adapter", *folders, "--condition", *maps]
+    words += ["--num_images=2", "--num_inference_steps=2", "--seed=3", "--control_strength=0.8"]
     words += [f"--pretrained_model_name_or_path={tiny}", f"--output_dir={tmp_path / 'cli'}"]
-    assert main(["generate", "--height=32", *map(str, words)]) == 0
-    for place, path in enumerate(painted.adapted):
-        assert (
-            Image.open(path).tobytes()
-            == Image.open(tmp_path / "cli" / f"{place:02d}.png").tobytes()
-        )
-    assert painted.adapted[0].read_bytes() != painted.adapted[4].read_bytes()
+    assert main(["generate", "--width=32", "--height=32", *map(str, words)]) == 0
+    ours = [Image.open(job.folder / image.file).tobytes() for image in images[8:]]
+    theirs = [_pixels(path) for path in sorted((tmp_path / "cli").rglob("*.png"))]
+    assert set(ours) <= set(theirs)
+    assert len(set(ours)) == 8
 
 
-def test_what_was_shown_is_what_is_used(tab: Control, tmp_path: Path) -> None:
-    assert 'class="used"' in tab.look(filled(tab))
-    _, told, pictures, archive = tab.generate(filled(tab), lambda *_, **__: None)
-    assert "1 pictures" in told
-    assert "Overlay" in pictures
-    assert archive.visible
-    (used,) = tab.studio.store.root.glob("pictures/*/map-00.png")
-    (shown,) = tab.source.used(filled(tab), control.Canny(), SIZE)
-    assert Image.open(used).tobytes() == shown.used.tobytes()
+def _pixels(path: Path) -> bytes:
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def test_what_was_shown_is_what_is_used(tab: Control, studio: Studio) -> None:
+    assert 'class="used"' in tab.look(filled(tab), ask_of())
+    assert tab.start(filled(tab), ask_of()) == ""
+    job = follow(studio, newest(studio).id)
+    assert job.status == "succeeded", job.error
+    (shown,) = tab.source.used(filled(tab), control.Canny(), SIZE, studio.subjects, OWNER)
+    assert _pixels(job.folder / "map-00.png") == shown.used.tobytes()
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"control": None}, "Choose an adapter"),
-        ({"control": "/etc"}, "Choose an adapter"),
-        ({"base": "/etc"}, "not offered here"),
-        ({"subject": "../x"}, "cannot be the name of a run"),
+        ({"control": "[]"}, "no adapter that follows"),
+        ({"control": "{"}, "no adapter that follows"),
+        ({"control": chosen("/etc")}, "no such adapter"),
+        ({"control": chosen("vase")}, "follows no control images"),
+        ({"subjects": chosen("../x")}, "no such adapter"),
         ({"kind": "other"}, "Choose an example"),
         ({"example": "../x"}, "Choose an example"),
-        ({"kind": PICTURES}, "no picture yet"),
-        ({"kind": MAPS}, "no map yet"),
+        ({"kind": PICTURES}, "no image yet"),
+        ({"kind": PICTURES, "pictures": "../../etc"}, "not here any more"),
+        ({"kind": MAPS}, "no control image yet"),
         ({"kind": DRAWING}, "Nothing is drawn yet"),
         ({"low": None}, "Lower threshold is empty"),
         ({"low": 500}, "Move it below"),
-        ({"prompts": " "}, "The prompt is empty"),
-        ({"start": 0.5, "end": 0.5}, "Control lasts from 0.5 to 0.5"),
-        ({"strength": -1}, "Control is -1"),
-        ({"count": 9}, "Use at most 8"),
+        ({"prompts": " "}, "missing"),
+        ({"control_start": 0.5, "control_end": 0.5}, "Control lasts from 0.5 to 0.5"),
+        ({"control_strength": -1}, "Control is -1"),
+        ({"num_images": 65}, "Images each is 65"),
     ],
 )
 def test_a_bad_field_is_told_and_nothing_is_written(
-    tab: Control, changes: dict[str, Any], told: str
+    tab: Control, studio: Studio, changes: dict[str, Any], told: str
 ) -> None:
-    before = sorted(tab.studio.store.root.glob("pictures/*"))
-    message, *_ = tab.generate(filled(tab, **changes), None)
+    before = studio.jobs.store.count(Query())
+    message = tab.start(filled(tab, **changes), ask_of())
     assert told in message
     assert "problem" in message
-    assert sorted(tab.studio.store.root.glob("pictures/*")) == before
+    assert studio.jobs.store.count(Query()) == before
+    assert list(studio.scratch.iterdir()) == []
 
 
-def test_nothing_is_left_of_pictures_that_failed(tab: Control, studio: Studio) -> None:
-    before = sorted(studio.store.root.glob("pictures/*"))
-    weights = studio.controls()["edges"] / "hint_encoder.safetensors"
+def test_images_that_fail_say_why(tab: Control, studio: Studio) -> None:
+    weights = studio.adapters.get(OWNER, "edges").weights() / "hint_encoder.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
-    message, *_ = tab.generate(filled(tab), lambda *_, **__: None)
+    tab.start(filled(tab), ask_of())
+    job = follow(studio, newest(studio).id)
     weights.write_bytes(whole)
-    assert "is truncated or not safetensors" in message
-    assert sorted(studio.store.root.glob("pictures/*")) == before
+    assert job.status == "failed"
+    assert "is missing or damaged" in job.error
+    assert str(studio.jobs.runs.root) not in job.error
 
 
-def test_an_adapter_brings_its_thresholds_and_its_base(tab: Control, tiny: Path) -> None:
-    before = {"controls": None, "subjects": None, "control": None}
-    now, adapter, subject, base, low, high, row, told = tab.refresh(None, NOBODY, before)
-    assert now == {"controls": ["edges"], "subjects": ["vase"], "control": "edges"}
-    assert (adapter.value, subject.value, base, told) == ("edges", NOBODY, str(tiny), "")
+def test_images_are_cancelled_between_two_steps(tab: Control, studio: Studio) -> None:
+    tab.start(filled(tab, num_inference_steps="200", num_images=8), ask_of())
+    job = newest(studio)
+    studio.jobs.cancel(OWNER, job.id)
+    assert follow(studio, job.id).status == "cancelled"
+
+
+def test_an_adapter_brings_its_thresholds(tab: Control) -> None:
+    low, high, row = tab._thresholds(chosen("edges"), ask_of())
     assert (low.value, high.value, row.visible) == (100, 200, True)
     low, high, _ = tab.source.settings_of(control.Canny(low=400, high=1000))
     assert (low.maximum, high.maximum, high.value) == (1000, 1000, 1000)

@@ -1,6 +1,5 @@
-"""Runs as processes: what the page says of them is what became of them."""
+"""The queue of the studio: durable, guarded, fair, and true about what became of every process."""
 
-import asyncio
 import json
 import os
 import signal
@@ -8,107 +7,265 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import gradio as gr
 import psutil
 import pytest
-from PIL import Image
 
 from orthodiff.errors import UserError
-from orthodiff.studio.services.jobs.local import LocalRunner, can_resume
-from orthodiff.studio.services.jobs.status import Status, process_of, read_status
-from orthodiff.studio.services.jobs.store import RunStore, write_record
-from orthodiff.studio.services.training_request import TrainForm, make_config
+from orthodiff.studio.services.jobs.executor import process_of
+from orthodiff.studio.services.jobs.folders import RunFolders
+from orthodiff.studio.services.jobs.job import TERMINAL, Job, new_id
+from orthodiff.studio.services.jobs.progress import judge_end, log_tail, read_progress
+from orthodiff.studio.services.jobs.scheduler import fair_choice
+from orthodiff.studio.services.jobs.service import NoSuchJobError
+from orthodiff.studio.services.jobs.store import JobStore, Query
+from orthodiff.studio.services.jobs.tables import open_database, sqlite_url
 from orthodiff.studio.state import Studio
-from orthodiff.studio.widgets.runs import Runs
+from tests.photos import save
 
 PATIENCE = 120.0
+QUICK = {"method_settings": {"rank": 4}, "train_batch_size": 1, "validation_prompts": []}
 
 
 @pytest.fixture
-def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalRunner:
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    engine = open_database(sqlite_url(tmp_path / "studio.db"))
+    yield JobStore(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def studio(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return LocalRunner(RunStore(tmp_path / "runs"))
+    opened = open_studio(tiny, tmp_path)
+    yield opened
+    for job in opened.jobs.store.in_status("running"):
+        opened.jobs.executors[job.lane].stop(job, hard=True)
+    opened.close()
 
 
-def begin(runner: LocalRunner, base: Path, name: str, *, steps: int, **settings: object) -> Path:
-    """Start a run on random photos; its folder."""
-    folder = runner.store.claim(name)
-    form = TrainForm(
-        base=str(base),
-        prompt="a photo of sks dog",
-        method="hra",
-        settings={"rank": 4, "regularization": 0, "strict": False, **settings},
-        steps=steps,
-        learning_rate=1e-3,
-        batch_size=1,
-        seed=0,
-        sample_every=1000,
-        sample_prompts="",
-    )
-    photos = [Image.effect_noise((40, 40), 60).convert("RGB")]
-    config = make_config(form, bases=[str(base)], folder=folder)
-    runner.start(folder, photos=photos, config=config)
-    return folder
+def open_studio(tiny: Path, place: Path) -> Studio:
+    return Studio.open(bases=[str(tiny)], data=place / "data", runs=place / "runs")
 
 
-def wait(folder: Path, until: Callable[[Status], bool]) -> Status:
-    """Look at a run again and again until it is as wanted."""
+def row(folder: Path, **values: object) -> Job:
+    plain = Job(new_id(), "dreambooth", "ann", "run", "queued", folder, time.time())
+    return replace(plain, **values)
+
+
+def submit(studio: Studio, *, owner: str = "ann", steps: int = 1, name: str = "", **config) -> Job:
+    """Queue a training on two photos that this user brings."""
+    scratch = studio.scratch / f"{owner}-{time.time_ns()}"
+    files = [(f"{n}.png", save(scratch / f"{n}.png", n)) for n in range(2)]
+    subject = studio.subjects.add(owner, files)
+    settings = {**QUICK, "class_word": "dog", "max_train_steps": steps, **config}
+    return studio.submit(owner, "dreambooth", settings, subject=subject.id, name=name)
+
+
+def wait(studio: Studio, job: Job, until: Callable[[Job], bool]) -> Job:
+    """Look at a job again and again until it is as wanted."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        status = read_status(folder)
-        if until(status):
-            return status
-        time.sleep(0.1)
-    raise AssertionError(f"still {read_status(folder)}")
+        found = studio.jobs.store.get(job.id)
+        if found and until(found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"still {studio.jobs.store.get(job.id)}: {log_tail(job.folder)}")
 
 
-def test_killed_and_stopped_and_continued(runner: LocalRunner, tiny: Path) -> None:
-    folder = begin(runner, tiny, "long", steps=100_000)
-    assert read_status(folder).state == "starting"
-    with pytest.raises(UserError, match="`long` is still being trained"):
-        begin(runner, tiny, "second", steps=1)
-    assert not (runner.store.root / "second").exists()
+def ended(job: Job) -> bool:
+    return not job.is_active
 
-    running = wait(folder, lambda status: status.step >= 2)
-    assert running.state == "running"
-    assert running.total == 100_000
-    assert running.eta
-    process = process_of(folder)
+
+def has_steps(job: Job) -> bool:
+    return job.status == "running" and read_progress(job.folder, since=job.started).step >= 2
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+def test_a_terminal_status_is_never_overwritten(
+    store: JobStore, tmp_path: Path, status: str
+) -> None:
+    job = store.add(row(tmp_path))
+    assert store.begin(job, {"pid": 1})
+    assert not store.begin(job, {"pid": 2}), "a job that runs was started again"
+    running = store.get(job.id)
+    assert running
+    assert store.end(running, status)
+    for other in TERMINAL:
+        assert not store.end(running, other)
+    assert not store.wish(running, "cancel")
+    found = store.get(job.id)
+    assert found
+    assert (found.status, found.handle) == (status, {"pid": 1})
+
+
+def test_a_late_word_about_an_earlier_attempt_changes_nothing(
+    store: JobStore, tmp_path: Path
+) -> None:
+    job = store.add(row(tmp_path))
+    store.begin(job, {})
+    first = store.get(job.id)
+    assert first
+    store.end(first, "interrupted")
+    assert store.requeue(first)
+    again = store.get(job.id)
+    assert again
+    store.begin(again, {})
+    assert not store.end(first, "failed"), "the first attempt ended the second"
+    assert store.get(job.id).status == "running"
+
+
+def test_what_waits_or_runs_cannot_be_deleted(store: JobStore, tmp_path: Path) -> None:
+    job = store.add(row(tmp_path))
+    assert not store.trash(job.id)
+    assert store.cancel_queued(job.id)
+    assert store.trash(job.id)
+    assert store.list(Query(owner="ann")) == []
+    assert store.restore(job.id)
+    assert [found.id for found in store.list(Query(owner="ann"))] == [job.id]
+    assert not store.forget(job.id), "a job outside the trash was forgotten"
+
+
+def test_a_search_takes_signs_as_they_are(store: JobStore, tmp_path: Path) -> None:
+    for name in ("robot_1", "robots1", "50%"):
+        store.add(row(tmp_path, name=name))
+    assert [j.name for j in store.list(Query(words="T_1"))] == ["robot_1"]
+    assert [j.name for j in store.list(Query(words="%"))] == ["50%"]
+
+
+def test_users_take_turns(tmp_path: Path) -> None:
+    waiting = [row(tmp_path, owner=o, position=p) for p, o in enumerate("aaabbc")]
+    starts: dict[str, float] = {}
+    order = []
+    while waiting:
+        job = fair_choice(waiting, starts)
+        assert job
+        waiting.remove(job)
+        order.append(job.owner)
+        starts[job.owner] = float(len(order))
+    assert "".join(order) == "abcaba"
+    assert fair_choice([], {}) is None
+
+
+def test_three_jobs_and_the_second_fails(studio: Studio) -> None:
+    first = submit(studio, name="first")
+    second = submit(studio, name="second", owner="bob")
+    (second.folder / "request.yaml").write_text("method: nonsense\n")
+    third = submit(studio, name="third")
+    done = [wait(studio, job, ended) for job in (first, second, third)]
+    assert [job.status for job in done] == ["succeeded", "failed", "succeeded"]
+    assert "nonsense" in done[1].error or "missing" in done[1].error
+    assert done[0].summary["step"] == 1
+    assert studio.adapters.get("ann", first.id).name == "first"
+
+
+def test_a_job_runs_a_snapshot_of_its_photos(studio: Studio) -> None:
+    job = submit(studio)
+    for folder in studio.subjects.root.glob("ann/*"):
+        for path in folder.iterdir():
+            path.unlink()
+    assert wait(studio, job, ended).status == "succeeded"
+
+
+def test_paused_resumed_killed_and_resumed_again(studio: Studio) -> None:
+    job = submit(studio, steps=100_000)
+    running = wait(studio, job, has_steps)
+    process = process_of(running.handle)
     assert process
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
+    with pytest.raises(UserError, match="still running"):
+        studio.jobs.delete("ann", job.id)
 
-    runner.stop("long")
-    stopped = wait(folder, lambda status: not status.is_alive)
-    assert stopped.state == "stopped"
-    assert stopped.reason.startswith("stopped by SIGTERM")
-    assert can_resume(folder, stopped)
+    studio.jobs.pause("ann", job.id)
+    paused = wait(studio, job, ended)
+    assert paused.status == "interrupted"
+    assert "a checkpoint is saved" in paused.error
+    step = paused.summary["step"]
 
-    runner.resume("long")
-    wait(folder, lambda status: status.state == "running" and status.step > stopped.step)
-    process = process_of(folder)
+    studio.jobs.resume("ann", job.id)
+    again = wait(studio, job, lambda j: has_steps(j) and read_progress(j.folder).step > step)
+    process = process_of(again.handle)
     assert process
     process.send_signal(signal.SIGKILL)
-    killed = wait(folder, lambda status: not status.is_alive)
-    assert killed.state == "failed"
-    wait(folder, lambda status: "signal 9" in status.reason)
-    assert killed.log
-    assert runner.active() is None
-    with pytest.raises(UserError, match="not being trained"):
-        runner.stop("long")
+    killed_at = time.monotonic()
+    killed = wait(studio, job, ended)
+    assert time.monotonic() - killed_at < 5
+    assert killed.status == "interrupted"
+    assert "Resume" in killed.error
+    assert "--- resumed" in log_tail(job.folder, lines=500), "the earlier log is lost"
+
+    studio.jobs.resume("ann", job.id)
+    wait(studio, job, has_steps)
+    studio.jobs.cancel("ann", job.id)
+    assert wait(studio, job, ended).status == "cancelled"
 
 
-def test_the_command_s_own_sentence_is_the_reason(runner: LocalRunner) -> None:
-    base = runner.store.root / "gone"
-    base.mkdir(parents=True)
-    folder = begin(runner, base, "homeless", steps=1)
-    status = wait(folder, lambda status: not status.is_alive)
-    assert status.state == "failed"
-    assert "model_index.json" in status.reason
-    assert runner.store.names() == ["homeless"]
-    assert runner.store.finished() == []
+def test_a_new_page_finds_what_an_earlier_one_started(
+    studio: Studio, tiny: Path, tmp_path: Path
+) -> None:
+    job = submit(studio, steps=100_000)
+    running = wait(studio, job, has_steps)
+    with pytest.raises(UserError, match="Another studio is running"):
+        open_studio(tiny, tmp_path)
+    studio.close()
+    later = open_studio(tiny, tmp_path)
+    try:
+        assert later.jobs.get("ann", job.id).status == "running"
+        assert process_of(running.handle)
+        later.jobs.cancel("ann", job.id)
+        assert wait(later, job, ended).status == "cancelled"
+    finally:
+        later.close()
+
+
+def test_a_waiting_job_is_moved_and_cancelled(studio: Studio) -> None:
+    first = submit(studio, steps=100_000)
+    wait(studio, first, lambda job: job.status == "running")
+    second, third = submit(studio), submit(studio)
+    studio.jobs.move("ann", third.id, up=True)
+    waiting = [job.id for job in studio.jobs.store.in_status("queued")]
+    assert waiting == [third.id, second.id]
+    assert studio.jobs.cancel("ann", second.id).status == "cancelled"
+    with pytest.raises(UserError, match="no running training"):
+        studio.jobs.pause("ann", third.id)
+
+
+def test_another_user_s_job_does_not_exist(studio: Studio) -> None:
+    job = submit(studio)
+    service = studio.jobs
+    for act in (service.get, service.cancel, service.pause, service.resume, service.delete):
+        with pytest.raises(NoSuchJobError):
+            act("bob", job.id)
+    for name in ("../x", "j", "j" + "g" * 12, ""):
+        with pytest.raises(NoSuchJobError):
+            service.get("ann", name)
+
+
+def test_a_duplicate_has_its_changes_and_its_own_photos(studio: Studio) -> None:
+    job = submit(studio)
+    wait(studio, job, ended)
+    other = studio.duplicate("ann", job.id, {"max_train_steps": 2})
+    assert other.request["max_train_steps"] == 2
+    assert other.request["class_word"] == "dog"
+    assert wait(studio, other, ended).status == "succeeded"
+    assert len(list((other.folder / "photos").glob("*.png"))) == 2
+
+
+def test_deleted_restored_and_gone_for_good(studio: Studio) -> None:
+    job = submit(studio)
+    wait(studio, job, ended)
+    studio.jobs.delete("ann", job.id)
+    assert studio.adapters.list("ann") == []
+    studio.jobs.restore("ann", job.id)
+    assert [entry.id for entry in studio.adapters.list("ann")] == [job.id]
+    studio.jobs.delete("ann", job.id)
+    assert studio.jobs.empty_trash("ann", older_than=60) == 0
+    assert job.folder.is_dir()
+    assert studio.jobs.empty_trash("ann") == 1
+    assert not job.folder.exists()
 
 
 @pytest.fixture
@@ -120,25 +277,83 @@ def training() -> Iterator[int]:
         process.kill()
 
 
-def test_a_reused_process_id_is_not_the_run(tmp_path: Path, training: int) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    write_record(folder, training)
-    assert process_of(folder) == psutil.Process(training)
-    earlier = psutil.Process(training).create_time() - 60
-    (folder / "job.json").write_text(json.dumps({"pid": training, "seen": earlier}))
-    assert process_of(folder) is None
-    assert read_status(folder).state == "failed"
+def write_events(folder: Path, *events: dict) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{json.dumps(event)}\n" for event in events)
+    (folder / "events.jsonl").write_text(text + '{"event": "St')
+    return folder
 
 
-def test_a_folder_from_another_computer_cannot_name_any_process(tmp_path: Path) -> None:
-    (tmp_path / "copied").mkdir()
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        ({"event": "Finished", "step": 5, "seconds": 1.0}, "succeeded"),
+        ({"event": "Failed", "step": 2, "reason": "the disk is full"}, "failed"),
+        ({"event": "Failed", "step": 2, "reason": "stopped by SIGTERM"}, "interrupted"),
+        (None, "interrupted"),
+    ],
+)
+def test_a_run_of_the_command_line_is_adopted(
+    studio: Studio, ending: dict | None, status: str
+) -> None:
+    started = {"event": "Started", "time": time.time() - 9, "pid": 1, "steps": 5, "method": "hra"}
+    events = [started, {**ending, "time": time.time()}] if ending else [started]
+    folder = write_events(studio.jobs.runs.root / "demo", *events)
+    os.utime(folder / "events.jsonl", (time.time() - 90,) * 2)
+    studio.jobs._looked = 0.0
+    studio.jobs.adopt()
+    (job,) = studio.jobs.store.list(Query(owner="local"))
+    assert (job.name, job.status, job.folder) == ("demo", status, folder)
+    studio.jobs._looked = 0.0
+    studio.jobs.adopt()
+    assert studio.jobs.store.count(Query()) == 1, "it was adopted twice"
+
+
+def test_a_live_run_of_the_command_line_is_followed(studio: Studio, training: int) -> None:
+    started = {"event": "Started", "time": time.time(), "pid": training, "steps": 5}
+    write_events(studio.jobs.runs.root / "demo", started)
+    studio.jobs._looked = 0.0
+    studio.jobs.adopt()
+    (job,) = studio.jobs.store.list(Query(owner="local"))
+    assert job.status == "running"
+    psutil.Process(training).kill()
+    assert wait(studio, job, ended).status == "interrupted"
+
+
+def test_a_folder_from_another_computer_cannot_name_any_process(studio: Studio) -> None:
     started = {"event": "Started", "time": time.time(), "pid": os.getpid(), "steps": 5}
-    (tmp_path / "copied" / "events.jsonl").write_text(json.dumps(started) + "\n")
-    runner = LocalRunner(RunStore(tmp_path))
-    assert runner.active() is None
-    with pytest.raises(UserError, match="nothing to stop"):
-        runner.stop("copied")
+    folder = write_events(studio.jobs.runs.root / "copied", started)
+    studio.jobs._looked = 0.0
+    studio.jobs.adopt()
+    assert studio.jobs.store.count(Query()) == 0, "a run that may be alive was judged"
+    os.utime(folder / "events.jsonl", (time.time() - 90,) * 2)
+    studio.jobs._looked = 0.0
+    studio.jobs.adopt()
+    (job,) = studio.jobs.store.list(Query(owner="local"))
+    assert job.status == "interrupted"
+
+
+def test_a_job_that_was_gone_on_with_elsewhere_is_what_its_folder_says(studio: Studio) -> None:
+    started = {"event": "Started", "time": time.time() - 99, "pid": 1, "steps": 5}
+    stopped = {"event": "Failed", "time": time.time() - 98, "step": 2, "reason": "stopped by x"}
+    folder = write_events(studio.jobs.runs.root / "demo", started, stopped)
+    studio.jobs._looked = 0.0
+    studio.jobs.adopt()
+    (job,) = studio.jobs.store.list(Query(owner="local"))
+    assert job.status == "interrupted"
+    again = {**started, "time": time.time(), "start_step": 2}
+    finished = {"event": "Finished", "time": time.time(), "step": 5, "seconds": 1.0}
+    write_events(folder, started, stopped, again, finished)
+    studio.jobs._looked = 0.0
+    studio.jobs.adopt()
+    assert wait(studio, job, ended).status == "succeeded"
+
+
+def test_a_reused_process_id_is_not_the_job(training: int) -> None:
+    created = psutil.Process(training).create_time()
+    assert process_of({"pid": training, "created": created})
+    assert process_of({"pid": training, "created": created - 60}) is None
+    assert process_of({}) is None
 
 
 @pytest.mark.parametrize(
@@ -146,66 +361,33 @@ def test_a_folder_from_another_computer_cannot_name_any_process(tmp_path: Path) 
 )
 def test_events_that_are_none_do_not_break_the_page(tmp_path: Path, line: str) -> None:
     (tmp_path / "events.jsonl").write_text(f"{line}\n")
-    assert read_status(tmp_path).state == "failed"
-
-
-def test_a_run_of_the_command_line_is_seen(tmp_path: Path, training: int) -> None:
-    folder = tmp_path / "demo"
-    folder.mkdir()
-    started = {"event": "Started", "time": time.time(), "pid": training, "steps": 5}
-    (folder / "events.jsonl").write_text(json.dumps(started) + "\n" + '{"event": "St')
-    assert read_status(folder).state == "running"
-    finished = {"event": "Finished", "time": time.time(), "step": 5, "seconds": 1.0}
-    (folder / "events.jsonl").write_text(f"{json.dumps(started)}\n{json.dumps(finished)}\n")
-    assert read_status(folder).state == "finished"
-    assert RunStore(tmp_path).names() == ["demo"]
-
-
-def test_a_continued_run_stands_where_it_went_on_from(tmp_path: Path) -> None:
-    steps = [{"event": "Step", "time": 1.0, "step": n, "eta_seconds": 9} for n in (1, 2, 3)]
-    turns = [{"event": "Started", "time": 1.0, "pid": 0, "start_step": n} for n in (0, 2)]
-    told = [turns[0], *steps, turns[1]]
-    (tmp_path / "events.jsonl").write_text("".join(f"{json.dumps(e)}\n" for e in told))
-    assert read_status(tmp_path).step == 2
+    assert read_progress(tmp_path).step == 0
+    status, error, _ = judge_end(row(tmp_path, status="running"), None)
+    assert status == "interrupted"
+    assert "Resume" in error
 
 
 @pytest.mark.parametrize(
-    "name", ["", "..", "../x", "a/b", "/etc", "a b", "A", ".x", "x" * 61, "a\n"]
+    "name", ["..", "../x", "a/b", "/etc", "a b", "A", ".x", "x" * 61, "a\n", "$(id)", "%s"]
 )
 def test_only_plain_names(tmp_path: Path, name: str) -> None:
-    store = RunStore(tmp_path)
-    for use in (store.folder, store.claim):
-        with pytest.raises(UserError, match="cannot be the name"):
-            use(name)
+    with pytest.raises(UserError, match="cannot be the name"):
+        RunFolders(tmp_path).claim(name)
 
 
 def test_free_names_are_valid_and_free(tmp_path: Path) -> None:
-    store = RunStore(tmp_path)
-    assert store.free_name("Toy Duck/../-hra") == "toy-duck-hra"
+    runs = RunFolders(tmp_path)
+    assert runs.free_name("Toy Duck/../-hra") == "toy-duck-hra"
     (tmp_path / "toy-duck-hra").mkdir()
-    assert store.free_name("toy duck hra") == "toy-duck-hra-2"
-    assert store.free_name("../") == "run"
+    assert runs.free_name("toy duck hra") == "toy-duck-hra-2"
+    assert runs.free_name("../") == "run"
     with pytest.raises(UserError, match="exists already"):
-        store.claim("toy-duck-hra")
+        runs.claim("toy-duck-hra")
 
 
-def test_a_run_that_appears_is_chosen_whatever_was_chosen_before(
-    tiny: Path, tmp_path: Path
-) -> None:
-    """A look at the folder may be on its way with the old choice while a run is started."""
-
-    async def build() -> Runs:
-        with gr.Blocks():
-            return Runs(Studio.open(bases=(str(tiny),), runs=tmp_path))
-
-    runs = asyncio.run(build())
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "events.jsonl").write_text("")
-        if name == "old":
-            *_, seen = runs.refresh(None, {})
-            assert seen["run"] == ("old", ["old"])
-            assert runs.refresh("old", seen)[0] == gr.skip()
-    shown, *_, seen = runs.refresh("old", seen)
-    assert shown.value == seen["run"][0] == "new"
-    assert runs.refresh("old", seen)[-1]["run"][0] == "old"  # now it is the visitor's choice
+def test_a_database_that_cannot_be_opened_is_told_without_its_password() -> None:
+    with pytest.raises(UserError, match="cannot be used"):
+        open_database("nonsense://x")
+    with pytest.raises(UserError) as told:
+        open_database("sqlite:////nowhere/at/all.db")
+    assert "cannot be opened" in str(told.value)

@@ -16,11 +16,13 @@ SHARED = ("unet", "text_encoder", "text_encoder_2")
 """Components that can be composed; of each other there can be only one."""
 
 
-def load_all(base: Base, folders: Sequence[Path], *, strength: float = 1.0) -> AdapterSet:
+def load_all(
+    base: Base, folders: Sequence[Path], *, strength: float | Sequence[float] = 1.0
+) -> AdapterSet:
     """Put the adapter sets in `folders` on `base`, composed: the first is applied first.
 
-    Weights become `W R_first R_second ...`, each at `strength`; swapping the folders gives other
-    images.
+    Weights become `W R_first R_second ...`, each at `strength`, or at its own of several; swapping
+    the folders gives other images.
 
     Raises:
         UserError: an adapter set cannot be used or composed; the base is left as it was.
@@ -29,12 +31,16 @@ def load_all(base: Base, folders: Sequence[Path], *, strength: float = 1.0) -> A
     _refuse_doubles(folders)
     stacked = AdapterSet(base, {})
     try:
-        for folder in folders:
-            stacked = _stack(stacked, folder, strength)
+        for folder, one in zip(folders, _strength_of_each(strength, len(folders)), strict=True):
+            stacked = _stack(stacked, folder, one)
     except BaseException:
         stacked.detach()
         raise
     return stacked
+
+
+def _strength_of_each(strength: float | Sequence[float], count: int) -> Sequence[float]:
+    return [strength] * count if isinstance(strength, int | float) else strength
 
 
 def _stack(below: AdapterSet, folder: Path, strength: float) -> AdapterSet:

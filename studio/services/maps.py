@@ -1,4 +1,4 @@
-"""From what a person gives to the map as it will be used, by the same steps as `generate` takes."""
+"""From what a person gives to the control image that is used, by the same steps as `generate`."""
 
 from __future__ import annotations
 
@@ -65,11 +65,9 @@ def from_pictures(paths: Sequence[Path], condition: Condition, size: Size) -> li
     if LOCAL in {field.name for field in dataclasses.fields(condition)}:
         raise UserError(
             f"A {condition.name} map cannot be computed in this page, as it takes a model of its "
-            "own. Give a ready map."
+            "own. Give a ready control image."
         )
-    return _from_files(
-        paths, open_picture, lambda picture: compute(picture, size, condition), "picture"
-    )
+    return _from_files(paths, open_picture, lambda image: compute(image, size, condition), "image")
 
 
 def from_maps(paths: Sequence[Path], condition: Condition, size: Size) -> list[UsedMap]:
@@ -78,7 +76,9 @@ def from_maps(paths: Sequence[Path], condition: Condition, size: Size) -> list[U
     Raises:
         UserError: none or too many, one that cannot be read, or is no map of this kind.
     """
-    return _from_files(paths, open_map, lambda given: ready(given, size, condition), "map")
+    return _from_files(
+        paths, open_map, lambda given: ready(given, size, condition), "control image"
+    )
 
 
 def from_drawing(strokes: Any, condition: Condition, size: Size) -> UsedMap:
@@ -88,7 +88,9 @@ def from_drawing(strokes: Any, condition: Condition, size: Size) -> UsedMap:
         UserError: nothing was drawn, or the condition knows no lines.
     """
     if not isinstance(condition, Lines):
-        raise UserError(f"A {condition.name} map cannot be drawn here. Give a picture or a map.")
+        raise UserError(
+            f"A {condition.name} map cannot be drawn here. Give an image or a control image."
+        )
     if not strokes:
         raise NothingGivenError("Nothing is drawn yet. Draw the outlines of what is to be seen.")
     canvas = np.zeros(size[::-1], np.uint8)

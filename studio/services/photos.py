@@ -1,29 +1,23 @@
-"""The example subjects that come with orthodiff, and the photos people bring."""
+"""The example subjects that come with orthodiff, and what `check` says about photos."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from orthodiff.errors import FileError, UserError
-from orthodiff.io.images import find_pictures, open_picture
-from orthodiff.models import Recommended
+from orthodiff.io.images import find_pictures
 from orthodiff.training.cli.check import PIXELS_PER_LATENT
-from orthodiff.training.data.check import DataReport, report_on
+from orthodiff.training.data.check import report_on
 from orthodiff.training.data.readers.records import DataRequest, Listing, Record
+from orthodiff.training.data.report import cropping, summary
 from orthodiff.training.options import DataOptions
-
-LONGEST_SIDE = 2048
-MOST_PHOTOS = 50
 
 
 @dataclass(frozen=True)
 class ExampleSubject:
-    """A subject with its pictures, ready to train on."""
+    """A subject with its images, ready to train on."""
 
     name: str
     class_word: str
@@ -32,51 +26,31 @@ class ExampleSubject:
 
 def read_examples(folder: Path) -> dict[str, ExampleSubject]:
     """The subjects of `folder` by name; sub-folders without a `subject.json` are left out."""
-    found = {}
+    examples = {}
     for path in sorted(folder.glob("*/subject.json")):
-        told = json.loads(path.read_text("utf-8"))
+        entry = json.loads(path.read_text("utf-8"))
         name = path.parent.name
-        pictures = tuple(find_pictures(path.parent))
-        found[name] = ExampleSubject(name, told.get("class", name), pictures)
-    return found
+        images = tuple(find_pictures(path.parent))
+        examples[name] = ExampleSubject(name, entry.get("class", name), images)
+    return examples
 
 
-def open_photos(paths: Sequence[Path]) -> list[Image.Image]:
-    """Open what people brought, upright, in RGB, without hidden data such as the place taken.
+def check_photos(
+    folder: Path, names: Mapping[str, str], *, resolution: int
+) -> tuple[dict[str, str], list[str]]:
+    """What `orthodiff check` says: problems by file, and a summary with advice.
 
-    Raises:
-        UserError: none, too many, or one that cannot be read (named as the person named it).
+    `names` are the files of `folder` with what their owner calls them.
     """
-    if not paths:
-        raise UserError("There are no photos yet. Add 3 to 10 photos that show your subject.")
-    report = look_at_photos(paths, resolution=Recommended.resolution)
-    if report.problems:
-        raise UserError(_refusal(report.problems))
-    return [_open(path) for path in paths]
-
-
-def look_at_photos(paths: Sequence[Path], *, resolution: int) -> DataReport:
-    """The report that `python -m training check` would give, with names as the person knows them.
-
-    Raises:
-        UserError: there are too many to look at.
-    """
-    if len(paths) > MOST_PHOTOS:
-        raise UserError(f"{len(paths)} photos are too many. Add at most {MOST_PHOTOS}; 5 do well.")
-    records = [Record(path.name, path, caption="the prompt of the run") for path in paths]
+    records = [
+        Record(name, folder / file, caption="the prompt of the run") for file, name in names.items()
+    ]
     views = DataOptions().views(resolution, factor=PIXELS_PER_LATENT, seed=0)
-    return report_on(Listing("photos", records), DataRequest(), views=views, trigger=None)
-
-
-def _refusal(problems: Sequence[FileError]) -> str:
-    """All photos that cannot be used, in one sentence."""
-    if len(problems) == 1:
-        return str(problems[0])
-    told = ", ".join(f"`{problem.name}` ({problem.reason})" for problem in problems)
-    return f"{len(problems)} photos cannot be used: {told}. Replace or remove them."
-
-
-def _open(path: Path) -> Image.Image:
-    photo = open_picture(path, name=path.name)
-    photo.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    return photo
+    report = report_on(Listing("photos", records), DataRequest(), views=views, trigger=None)
+    of_name = {name: file for file, name in names.items()}
+    problems = {of_name.get(problem.name, ""): problem.reason for problem in report.problems}
+    for advice in report.advice:
+        for name in advice.files:
+            problems.setdefault(of_name.get(name, ""), advice.plain)
+    seen = f"{summary(report)}; at {resolution} pixels {cropping(report)}." if report.images else ""
+    return problems, [line for line in (seen, *(advice.plain for advice in report.advice)) if line]

@@ -1,7 +1,8 @@
-"""Tab 'Control': a picture, a map or a drawing in; pictures that follow its lines out."""
+"""Tab 'Control': an image, a control image or a drawing in; images that follow its lines out."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,33 +10,28 @@ from typing import Any
 import gradio as gr
 
 from orthodiff import control
-from orthodiff.adapters.peft_format.read import read_metadata
-from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
 
-from ..html import elements as cards
-from ..html import grids
-from ..services.control_request import steered_options
+from ..html import elements as html
+from ..html.maps import used_maps
+from ..services.adapters import AdapterEntry
+from ..services.kinds.images import base_of
 from ..services.maps import NothingGivenError, UsedMap
-from ..services.sampler import advice
-from ..services.training_request import in_contexts
+from ..services.settings.base import FieldError
+from ..services.settings.images import ImageSettings
+from ..services.settings.presets import sampling_advice
 from ..state import Studio
+from ..widgets.fields import Form
 from ..widgets.map_source import Source
-from ..widgets.result import Result
-from ..widgets.sampling_form import SamplingForm
+from ..widgets.parts import adapters, part, read_list
+from .generate import CHANGED
 
-Data = Mapping[Any, Any]
-NOBODY = "Nobody in particular"
+PREFIX = "control"
 NONE_YET = (
-    "There is no adapter that follows maps yet. Train one with `python -m training control`, into "
-    "a folder beside the other runs whose name has small letters, digits, - and _ alone; it "
-    "appears here when it has finished."
+    "There is no adapter that follows control images yet. Train one with `orthodiff train control` "
+    "into the runs folder; it appears here when it has finished."
 )
-EMPTY = (
-    '<div class="card empty"><b>Pictures appear here</b><p>The base model, which knows nothing of '
-    "the map, above; below it the pictures that follow the map, and the map laid over them.</p>"
-    "</div>"
-)
+Data = Mapping[Any, Any]
 
 
 class Control:
@@ -43,212 +39,113 @@ class Control:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self.form = Form(ImageSettings, PREFIX)
         with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=360):
-                self._map()
-                self._wishes()
-            with gr.Column(scale=6, min_width=380):
-                self.result = Result(
-                    studio.painter,
-                    prefix="control",
-                    message=self.message,
-                    empty=EMPTY,
-                )
+            with gr.Column(scale=5, min_width=320):
+                self._source()
+                self._images()
+            with gr.Column(scale=6, min_width=320):
+                self.preview = gr.HTML(padding=False, elem_id="control-map")
+                part("od-gallery", elem_id="control-gallery")
         self._connect()
 
-    def _map(self) -> None:
-        gr.HTML(cards.heading(1, "The map", "what the pictures follow"), padding=False)
-        self.control = gr.Dropdown(
-            [], label="Adapter", info="A training that follows maps", elem_id="control-adapter"
-        )
+    def _source(self) -> None:
+        gr.HTML(html.heading(1, "Control image", "what the images follow"), padding=False)
+        self.control = adapters(
+            elem_id="control-adapter", label="Adapter that follows control images", kind="control",
+            most=1, empty=NONE_YET,
+        )  # fmt: skip
         self.source = Source(self.studio.examples)
-        self.preview = gr.HTML(padding=False, elem_id="control-map")
 
-    def _wishes(self) -> None:
-        gr.HTML(cards.heading(2, "The pictures", "what they show"), padding=False)
-        base = self.studio.bases[0]
-        self.sampling = SamplingForm(
-            base,
-            prefix="control",
-            hint="",
-            example="a photo of a red mug",
-            value=self._example_prompt(self.source.example.value),
-        )
-        with gr.Row():
-            self.strength = gr.Slider(
-                0,
-                2,
-                1,
-                step=0.05,
-                label="Control",
-                info="0: the map does not count. 1: as trained",
-                elem_id="control-strength",
-            )
-            self.subject = gr.Dropdown(
-                [NOBODY],
-                value=NOBODY,
-                label="Subject",
-                info="One of your trainings, placed by the map",
-                elem_id="control-subject",
-            )
-        with gr.Accordion("Base and timing", open=False):
-            self.base = gr.Dropdown(self.studio.base_choices(), value=base, label="Base model")
-            with gr.Row():
-                self.start = gr.Slider(
-                    0, 1, 0, step=0.05, label="From", info="Share of the steps", elem_id="from"
-                )
-                self.end = gr.Slider(
-                    0, 1, 1, step=0.05, label="To", info="Share of the steps", elem_id="to"
-                )
-        self.compare = gr.Checkbox(True, label="Show the base model beside it")
+    def _images(self) -> None:
+        gr.HTML(html.heading(2, "The images", "what they show"), padding=False)
+        self.form.add("prompts", value="a photo of a red teapot on the beach", lines=2)
+        self.form.add("negative_prompt")
+        self.form.add_all(("num_images", "seed"))
+        self.form.add_all(("control_strength", "num_inference_steps"))
+        with gr.Accordion("Subject and timing", open=False):
+            self.subjects = adapters(
+                elem_id="control-subject", label="A subject of yours, placed by the control image",
+                kind="subject", most=1, optional=True,
+                empty="Your finished trainings on a subject can be placed here.",
+            )  # fmt: skip
+            self.form.add_all(("control_start", "control_end"))
+        self.form.add("compare", value=True)
         self.button = gr.Button("Generate", variant="primary", size="lg", elem_id="control-button")
-        self.message = gr.HTML(padding=False, elem_id="control-message")
+        self.message = gr.HTML(
+            padding=False, elem_id="control-message", elem_classes="form-message"
+        )
 
     def _connect(self) -> None:
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        source, sampling = self.source, self.sampling
-        self.before = gr.State({"controls": None, "subjects": None, "control": None})
-        self.chosen = [
-            self.before, self.control, self.subject, self.base, *source.settings, self.message,
-        ]  # fmt: skip
-        self.refreshing = {
-            "fn": self.refresh,
-            "inputs": [self.control, self.subject, self.before],
-            "outputs": self.chosen,
-            "concurrency_limit": None,
-            **private,
-        }
-        self.control.input(
-            self.choose, [self.control, self.subject, self.before], self.chosen, **private
-        )
-        self.base.input(sampling.advise, self.base, [sampling.steps, sampling.guidance], **private)
-        source.example.input(self._example_prompt, source.example, sampling.prompts, **private)
-        self.subject.input(self._subject_prompt, self.subject, sampling.prompts, **private)
+        private: dict[str, Any] = {
+            "api_visibility": "private", "show_progress": "hidden", "queue": False,
+        }  # fmt: skip
+        source = self.source
         gr.on(
-            [self.control.change, self.base.change, *source.changes],
-            self.look,
-            {self.control, self.base, *source.fields},
-            self.preview,
-            trigger_mode="always_last",
-            concurrency_limit=2,
-            **private,
-        )
-        self.button.click(
-            self.generate,
-            {
-                self.control, self.base, self.strength, self.subject, self.start, self.end,
-                self.compare, *source.fields, *sampling.fields,
-            },
-            self.result.outputs,
-            api_visibility="private",
-            show_progress_on=[self.result.status],
+            [self.control.input, *source.changes], self.look, {self.control, *source.fields},
+            self.preview, trigger_mode="always_last", **private,
         )  # fmt: skip
-
-    def refresh(self, chosen: str | None, subject: str, before: Mapping[str, Any]) -> list[Any]:
-        """Offer what is finished by now; choose the first adapter where none is chosen."""
-        controls, subjects = self._at_hand()
-        if (controls, subjects) == (before["controls"], before["subjects"]):
-            return [gr.skip()] * len(self.chosen)
-        name = chosen if chosen in controls else next(iter(controls), None)
-        return self.choose(name, subject, before)
-
-    def choose(self, name: str | None, subject: str, before: Mapping[str, Any]) -> list[Any]:
-        """An adapter that was not chosen before brings its base and its thresholds."""
-        controls, subjects = self._at_hand()
-        if name and name not in controls:
-            return [gr.skip()] * len(self.chosen)
-        subject = subject if subject in subjects else NOBODY
-        return [
-            {"controls": controls, "subjects": subjects, "control": name},
-            gr.Dropdown(choices=controls, value=name),
-            gr.Dropdown(choices=[NOBODY, *subjects], value=subject),
-            *self._brought_by(name, before["control"]),
-        ]
-
-    def _at_hand(self) -> tuple[list[str], list[str]]:
-        """The control adapters and the subjects there are."""
-        return list(self.studio.controls()), self.studio.store.finished()
-
-    def _brought_by(self, name: str | None, before: str | None) -> list[Any]:
-        """Base, thresholds and message for an adapter."""
-        unchanged = [gr.skip()] * 4
-        if name is None:
-            return [*unchanged, cards.note(NONE_YET)]
-        if name == before:
-            return [*unchanged, gr.skip()]
-        try:
-            folder = self.studio.controls()[name]
-            condition = control.read_config(folder)["condition"]
-            recipe = control.read_metadata(folder)
-        except UserError as error:
-            return [*unchanged, cards.problem(str(error))]
-        base = self.studio.base_of(recipe)
-        told = cards.note(self.studio.foreign_base(recipe))
-        return [base or gr.skip(), *self.source.settings_of(condition), told]
-
-    def look(self, data: Data) -> str:
-        """The maps as they will be used, or one sentence about why there are none."""
-        if not data[self.control]:
-            return ""
-        try:
-            return grids.used_maps(self._maps(data))
-        except NothingGivenError as nothing:
-            return cards.note(str(nothing))
-        except UserError as error:
-            return cards.problem(str(error))
-
-    def generate(self, data: Data, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
-        """Make the pictures; the message, the status line, the pictures and the download."""
-        compare = bool(data[self.compare])
-        return self.result.paint(lambda: self._options(data), compare=compare, progress=progress)
-
-    def _maps(self, data: Data) -> list[UsedMap]:
-        """The maps in the size of the pictures, which is the one the base was made for.
-
-        Raises:
-            UserError: there is no adapter, no such base, or no map.
-        """
-        if data[self.base] not in self.studio.bases:
-            raise UserError("This base model is not offered here. Choose one from the list.")
-        condition = control.read_config(self._adapter(data))["condition"]
-        side = advice(data[self.base]).resolution
-        return self.source.used(data, condition, (side, side))
-
-    def _adapter(self, data: Data) -> Path:
-        controls = self.studio.controls()
-        if data[self.control] not in controls:
-            raise UserError(NONE_YET if not controls else "Choose an adapter from the list.")
-        return controls[data[self.control]]
-
-    def _options(self, data: Data) -> GenerateOptions:
-        """The checked request; its maps are written where its pictures will be.
-
-        Raises:
-            UserError: the first field that cannot be as it is.
-        """
-        store, subject = self.studio.store, data[self.subject]
-        subjects = [] if subject == NOBODY else [store.folder(subject or "")]
-        return steered_options(
-            self._maps(data),
-            self.studio.new_folder(store.root),
-            base=data[self.base],
-            adapters=[self._adapter(data), *subjects],
-            strength=data[self.strength],
-            start=data[self.start],
-            end=data[self.end],
-            sampling=self.sampling.read(data),
+        self.control.input(self._thresholds, self.control, source.settings, **private)
+        inputs = {self.control, self.subjects, *source.fields, *self.form.fields.values()}
+        self.button.click(self.start, inputs, self.message, **private).then(
+            None, None, js=CHANGED, **private
         )
 
-    def _example_prompt(self, name: str | None) -> str:
-        """The kind of thing that an example shows, in another place."""
-        example = self.studio.examples.get(name or "")
-        return f"a photo of a {example.class_word} on the beach" if example else ""
-
-    def _subject_prompt(self, name: str) -> Any:
-        """The prompt that names a subject, in a few places."""
+    def look(self, data: Data, request: gr.Request) -> str:
+        """The control images as they will be used, or one sentence about why there are none."""
         try:
-            recipe = read_metadata(self.studio.store.folder(name))
+            entry = self._adapter(str(request.username), data[self.control])
+            return used_maps(self._maps(data, entry, str(request.username)))
+        except NothingGivenError as nothing:
+            return html.note(str(nothing))
+        except UserError as error:
+            return html.problem(str(error))
+
+    def start(self, data: Data, request: gr.Request) -> str:
+        """Check and queue images; the message beside the button."""
+        owner = str(request.username)
+        try:
+            entry = self._adapter(owner, data[self.control])
+            used = self._maps(data, entry, owner)
+            values = self.form.read(data)
+            chosen = read_list(data[self.control])[:1] + read_list(data[self.subjects])[:1]
+            with tempfile.TemporaryDirectory(dir=self.studio.scratch) as scratch:
+                paths = _write(used, Path(scratch))
+                width, height = used[0].used.size
+                values |= {"adapters": chosen, "width": width, "height": height}
+                self.studio.generate(owner, values, maps=paths)
+        except UserError as error:
+            return html.problem(error, prefix=PREFIX)
+        return ""
+
+    def _adapter(self, owner: str, value: str) -> AdapterEntry:
+        chosen = read_list(value)
+        if not chosen:
+            raise FieldError("adapter", NONE_YET)
+        entry = self.studio.adapters.get(owner, str(chosen[0].get("id")))
+        if not entry.is_control:
+            raise FieldError("adapter", f"`{entry.name}` follows no control images.")
+        return entry
+
+    def _maps(self, data: Data, entry: AdapterEntry, owner: str) -> list[UsedMap]:
+        """The control images in the size of the images, which is the one of the base."""
+        condition = control.read_config(entry.folder)["condition"]
+        base = base_of(self.studio.bases, entry.recipe.get("base", "")) or self.studio.bases[0]
+        side = sampling_advice(base).resolution
+        return self.source.used(data, condition, (side, side), self.studio.subjects, owner)
+
+    def _thresholds(self, value: str, request: gr.Request) -> list[Any]:
+        """The thresholds that an adapter was trained with."""
+        try:
+            entry = self._adapter(str(request.username), value)
+            condition = control.read_config(entry.folder)["condition"]
         except UserError:
-            return gr.skip()
-        prompt = recipe.get("instance_prompt", "")
-        return in_contexts(prompt) if prompt else gr.skip()
+            return [gr.skip()] * 3
+        return self.source.settings_of(condition)
+
+
+def _write(maps: list[UsedMap], folder: Path) -> list[Path]:
+    paths = [folder / f"{number:02d}.png" for number in range(len(maps))]
+    for shown, path in zip(maps, paths, strict=True):
+        shown.used.save(path)
+    return paths

@@ -1,4 +1,4 @@
-"""Tab 'Generate': prompts in; the base's and the adapter's pictures out, side by side."""
+"""Tab 'Generate': prompts and adapters in; images that stay."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from typing import Any
 
 import gradio as gr
 
-from orthodiff.adapters.peft_format.read import read_metadata
-from orthodiff.cli.generate import GenerateOptions
 from orthodiff.errors import UserError
-from orthodiff.settings import validate
 
-from ..html import elements as cards
-from ..services.training_request import in_contexts
+from ..html import elements as html
+from ..services.settings.base import FieldError
+from ..services.settings.images import ImageSettings
 from ..state import Studio
-from ..widgets.forms import number
-from ..widgets.result import Result
-from ..widgets.sampling_form import SamplingForm
+from ..widgets.fields import Form
+from ..widgets.parts import adapters, bridge, part, read_list, read_object, upload
 
-Data = Mapping[Any, Any]
-EMPTY = (
-    '<div class="card empty"><b>Pictures appear here</b><p>The base model above, your adapter '
-    "below, from the same seeds: only the training makes the difference.</p></div>"
+PREFIX = "generate"
+CHANGED = "() => window.studio.changed()"
+RECIPE = (
+    '(id) => { if (window.studioRecipe) window.dispatchEvent(new CustomEvent("studio-recipe", '
+    "{ detail: window.studioRecipe })); }"
 )
+Data = Mapping[Any, Any]
 
 
 class Generate:
@@ -31,108 +30,100 @@ class Generate:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self.form = Form(ImageSettings, PREFIX)
         with gr.Row(equal_height=False):
-            with gr.Column(scale=4, min_width=340):
+            with gr.Column(scale=4, min_width=320):
                 self._form()
-            with gr.Column(scale=7, min_width=420):
-                self.result = Result(
-                    studio.painter,
-                    prefix="generate",
-                    message=self.message,
-                    empty=EMPTY,
-                )
+            with gr.Column(scale=7, min_width=320):
+                part("od-gallery", elem_id="gallery")
         self._connect()
 
     def _form(self) -> None:
-        base = self.studio.bases[0]
-        self.run = gr.Dropdown([], label="Run", info="A finished training", elem_id="generate-run")
-        self.base = gr.Dropdown(self.studio.base_choices(), value=base, label="Base model")
-        self.strength = gr.Slider(
-            0,
-            1.5,
-            1,
-            step=0.05,
-            label="Strength",
-            info="0: the base model. 1: as trained. Beyond: more of it",
-            elem_id="strength",
-        )
-        self.sampling = SamplingForm(
-            base,
-            prefix="generate",
-            hint="; name the subject as in training",
-            example="a photo of sks dog in the snow",
-        )
-        self.compare = gr.Checkbox(True, label="Show the base model beside it")
+        self.adapters = adapters(
+            elem_id=f"{PREFIX}-adapters", label="Adapters", kind="subject", most=4,
+            empty="There is no adapter yet. Train one under Train; until then the base model makes "
+            "images by itself.",
+        )  # fmt: skip
+        self.form.add(
+            "prompts", value="a photo of {trigger} in the snow\na photo of {trigger} on the beach",
+            lines=3,
+        )  # fmt: skip
+        self.form.add("negative_prompt")
+        self.form.add_all(("num_images", "seed"))
+        self.form.add("compare", value=True)
+        with gr.Accordion("Steps, guidance and size", open=False):
+            self.base = gr.Dropdown(
+                [("the adapters' own", ""), *self.studio.base_choices()], value="",
+                label="Base model", elem_id=f"{PREFIX}-base",
+            )  # fmt: skip
+            self.form.add_all(("num_inference_steps", "guidance_scale"))
+            self.form.add_all(("width", "height"))
+        with gr.Accordion("Grid over strengths", open=False):
+            self.strengths = gr.Textbox(
+                label="Strengths", placeholder="0, 0.5, 1", info="A row for each, with commas",
+                elem_id=f"{PREFIX}-strengths",
+            )  # fmt: skip
+        with gr.Accordion("Make an image again", open=False):
+            self.again = upload(
+                elem_id="recipe-upload", label="Drop a PNG of ours here",
+                hint="The form takes over the prompt, seed and settings inside it.", most=1,
+                quiet=True,
+            )  # fmt: skip
         self.button = gr.Button("Generate", variant="primary", size="lg", elem_id="generate-button")
-        self.message = gr.HTML(padding=False, elem_id="generate-message")
+        self.message = gr.HTML(
+            padding=False, elem_id="generate-message", elem_classes="form-message"
+        )
+        self.recipe = bridge("studio-recipe", elem_id="recipe-bridge")
 
     def _connect(self) -> None:
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        sampling = self.sampling
-        self.before = gr.State({"names": [], "run": None})
-        self.chosen = [self.before, self.run, self.base, sampling.prompts, self.message]
-        self.run.input(self.choose, [self.run, self.before], self.chosen, **private)
-        self.base.input(sampling.advise, self.base, [sampling.steps, sampling.guidance], **private)
-        self.refreshing = {
-            "fn": self.refresh,
-            "inputs": [self.run, self.before],
-            "outputs": self.chosen,
-            "concurrency_limit": None,
-            **private,
-        }
-        self.button.click(
-            self.generate,
-            {self.run, self.base, self.strength, self.compare, *sampling.fields},
-            self.result.outputs,
-            api_visibility="private",
-            show_progress_on=[self.result.status],
+        private: dict[str, Any] = {
+            "api_visibility": "private", "show_progress": "hidden", "queue": False,
+        }  # fmt: skip
+        inputs = {self.adapters, self.base, self.strengths, *self.form.fields.values()}
+        self.button.click(self.start, inputs, self.message, **private).then(
+            None, None, js=CHANGED, **private
         )
+        self.again.input(None, self.again, js=RECIPE, **private)
+        self.recipe.input(self._fill, self.recipe, list(self.form.fields.values()), **private)
 
-    def refresh(self, chosen: str | None, before: Mapping[str, Any]) -> list[Any]:
-        """Offer the runs that are finished by now; choose the newest where none is chosen."""
-        names = self.studio.store.finished()
-        if names == before["names"]:
-            return [gr.skip()] * 5
-        return self.choose(chosen if chosen in names else next(iter(names), None), before)
-
-    def choose(self, name: str | None, before: Mapping[str, Any]) -> list[Any]:
-        """A run that was not chosen before brings its base, and prompts that name its subject."""
-        names = self.studio.store.finished()
-        if name and name not in names:
-            return [gr.skip()] * 5
-        head = [{"names": names, "run": name}, gr.Dropdown(choices=names, value=name)]
-        if name is None or name == before["run"]:
-            return [*head, *[gr.skip()] * 3]
+    def start(self, data: Data, request: gr.Request) -> str:
+        """Check and queue images; the message beside the button."""
         try:
-            recipe = read_metadata(self.studio.store.folder(name))
+            values = self.form.read(data)
+            values["adapters"] = read_list(data[self.adapters])
+            values["strengths"] = _numbers(data[self.strengths])
+            if data[self.base]:
+                values["base"] = data[self.base]
+            self.studio.generate(str(request.username), values)
         except UserError as error:
-            return [*head, gr.skip(), gr.skip(), cards.problem(str(error))]
-        base, prompt = self.studio.base_of(recipe), recipe.get("instance_prompt", "")
-        prompts = in_contexts(prompt) if prompt else gr.skip()
-        told = cards.note(self.studio.foreign_base(recipe))
-        return [*head, gr.Dropdown(value=base) if base else gr.skip(), prompts, told]
+            return html.problem(error, prefix=PREFIX)
+        return ""
 
-    def generate(self, data: Data, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
-        """Make the pictures; the message, the status line, the pictures and the download."""
-        compare = bool(data[self.compare])
-        return self.result.paint(lambda: self._options(data), compare=compare, progress=progress)
+    def _fill(self, value: str) -> list[Any]:
+        """The fields as a recipe or an earlier request has them; others stay as they are."""
+        recipe = read_object(value)
+        values: dict[str, Any] = {name: recipe[name] for name in self.form.fields if name in recipe}
+        if "prompt" in recipe and "prompts" not in recipe:
+            values |= {"prompts": [recipe["prompt"]], "num_images": 1}
+        if isinstance(values.get("prompts"), list):
+            values["prompts"] = "\n".join(str(line) for line in values["prompts"])
+        return [_plain(values[name]) if name in values else gr.skip() for name in self.form.fields]
 
-    def _options(self, data: Data) -> GenerateOptions:
-        """The checked request.
 
-        Raises:
-            UserError: the first field that cannot be as it is.
-        """
-        if data[self.base] not in self.studio.bases:
-            raise UserError("This base model is not offered here. Choose one from the list.")
-        if not data[self.run]:
-            raise UserError("There is no finished run to paint with yet. Train one first.")
-        folder = self.studio.store.folder(data[self.run])
-        values = {
-            "pretrained_model_name_or_path": data[self.base],
-            "adapter": [folder],
-            "strength": number("Strength", data[self.strength], least=0, most=2),
-            "output_dir": self.studio.new_folder(folder),
-            **self.sampling.read(data),
-        }
-        return validate(GenerateOptions, values)
+def _plain(value: Any) -> Any:
+    """A value that a field can take, whatever a file said."""
+    return value if value is None or isinstance(value, str | int | float | bool) else gr.skip()
+
+
+def _numbers(text: str | None) -> list[float]:
+    """Numbers with commas between.
+
+    Raises:
+        FieldError: one is none.
+    """
+    words = [word for word in (text or "").replace(";", ",").split(",") if word.strip()]
+    try:
+        return [float(word) for word in words]
+    except ValueError as error:
+        sentence = f"Strengths are numbers with commas between, not “{text}”."
+        raise FieldError("strengths", sentence) from error

@@ -1,58 +1,64 @@
-"""Tab 'Personalise': a subject, a method, a few numbers; then a training starts."""
+"""Tab 'Train': a subject or a style on photos, a base and a preset; then a training is queued."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from orthodiff import ADAPTERS
 from orthodiff.errors import UserError
-from orthodiff.training.options.method import default_learning_rate
 
-from ..html import elements as cards
-from ..html import grids
-from ..services.photos import ExampleSubject, look_at_photos, open_photos
-from ..services.sampler import advice
-from ..services.training_request import (
-    TrainForm,
-    in_contexts,
-    make_config,
-    name_prompt,
-)
+from ..html import elements as html
+from ..services.estimate import estimate
+from ..services.photos import ExampleSubject
+from ..services.settings.base import read_settings
+from ..services.settings.limits import check_base
+from ..services.settings.presets import family_of
+from ..services.settings.subject import MEMORY, PRIOR, SAMPLES, STEPS, SubjectSettings
 from ..state import Studio
-from ..widgets.forms import settings_fields
-from ..widgets.runs import Runs
+from ..widgets.fields import Form, method_fields
+from ..widgets.parts import part, upload
 
 EXAMPLE, OWN = "An example", "My own photos"
-PHOTO_ADVICE = (
-    "Best: the subject alone and whole, in different places, light and poses. Up to 50 MB each."
+PREFIX = "train"
+DEMO = (
+    "The pocket model is a demo that knows small rendered objects only: of real photos it learns "
+    "blobs. For photos start the studio with a real model, for example "
+    "--base stable-diffusion-v1-5/stable-diffusion-v1-5, and choose it under Base model."
 )
+HINT = "3 to 10 photos: the subject alone and whole, in different places, light and poses."
+OPEN_JOB = "(id) => { if (id) window.studio.openJob(id); }"
+SECTIONS = {
+    STEPS: (("max_train_steps", "learning_rate"), ("train_batch_size", "seed")),
+    SAMPLES: (("validation_prompts",), ("validation_steps",)),
+    MEMORY: (("resolution",), ("mixed_precision",), ("gradient_checkpointing",)),
+    PRIOR: (("with_prior_preservation",), ("num_class_images",)),
+}
 Data = Mapping[Any, Any]
 
 
-class Personalise:
+class Train:
     """The components of the tab, and what happens when one of them is used."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
+        self.form = Form(SubjectSettings, PREFIX)
         with gr.Row(equal_height=False):
-            with gr.Column(scale=6, min_width=420):
+            with gr.Column(scale=6, min_width=320):
                 self._subject()
                 self._method()
-                self._training()
-            with gr.Column(scale=5, min_width=380):
-                self.runs = Runs(studio)
+            with gr.Column(scale=5, min_width=320, elem_classes="side"):
+                self._start()
         self._connect()
 
     def _subject(self) -> None:
         examples = list(self.studio.examples.values())
         first = examples[0] if examples else None
-        gr.HTML(cards.heading(1, "Your subject", "one thing, on 3 to 10 photos"), padding=False)
+        gr.HTML(html.heading(1, "Your subject", "one thing, or one style"), padding=False)
         self.source = gr.Radio(
-            [EXAMPLE, OWN], value=EXAMPLE if first else OWN, show_label=False, elem_id="source"
+            [EXAMPLE, OWN], value=EXAMPLE if first else OWN, label="Photos", elem_id="source"
         )
         with gr.Group(visible=first is not None) as self.example_group:
             self.example = gr.Radio(
@@ -61,184 +67,150 @@ class Personalise:
                 label="Example subject",
                 elem_id="example",
             )
-            self.example_pictures = gr.HTML(
-                _strip(first) if first else "", elem_id="example-pictures"
-            )
+            self.strip = gr.HTML(_strip(first), padding=False, elem_id="example-pictures")
         with gr.Column(visible=first is None) as self.own_group:
-            gr.HTML(cards.note(PHOTO_ADVICE), padding=False)
-            self.photos = gr.Gallery(
-                show_label=False,
-                columns=5,
-                object_fit="cover",
-                height=190,
-                interactive=True,
-                file_types=["image"],
-                buttons=[],
-                elem_id="photos",
-            )
-            self.report = gr.HTML(padding=False, elem_id="photo-report")
-        word = first.class_word if first else "dog"
+            self.demo_note = gr.HTML(self._demo_note(None), padding=False, elem_id="demo-note")
+            self.photos = upload(
+                elem_id=f"{PREFIX}-subject", label="Drop photos here, or choose files", hint=HINT,
+                captions=True,
+            )  # fmt: skip
         with gr.Row():
-            self.class_word = gr.Textbox(
-                word,
-                label="What is it?",
-                info="One or two plain words",
-                elem_id="class-word",
-            )
-            self.prompt = gr.Textbox(
-                name_prompt(word),
-                label="The prompt that will mean it",
-                info="The rare word sks becomes its name",
-                elem_id="prompt",
-            )
+            word = first.class_word if first else "dog"
+            self.form.add("class_word", placeholder=word, min_width=150)
+            self.form.add("trigger", min_width=150)
+        with gr.Accordion("Prompt and style", open=False):
+            self.form.add("prompt", placeholder=f"a photo of sks {word}")
+            self.form.add("style")
 
     def _method(self) -> None:
-        gr.HTML(cards.heading(2, "Method", "how the model may change"), padding=False)
+        gr.HTML(html.heading(2, "How it is learned"), padding=False)
+        with gr.Row():
+            self.base = gr.Dropdown(
+                self.studio.base_choices(),
+                value=self.studio.bases[0],
+                label="Base model",
+                info="What is taught",
+                elem_id=f"{PREFIX}-base",
+                min_width=150,
+            )
+            self.form.fields["base"] = self.base
+            self.form.add("preset", min_width=150)
         default = next(iter(ADAPTERS))
+        choices = [(method.__name__, name) for name, method in ADAPTERS.items()]
         self.method = gr.Radio(
-            [(method.__name__, name) for name, method in ADAPTERS.items()],
-            value=default,
-            show_label=False,
-            info=ADAPTERS[default].title,
-            elem_id="method",
+            choices, value=default, label="Method", info=ADAPTERS[default].title, elem_id="method"
         )
+        self.form.fields["method"] = self.method
         self.settings: dict[str, dict[str, Any]] = {}
         self.groups: dict[str, gr.Column] = {}
         for name in ADAPTERS:
             with gr.Column(visible=name == default) as self.groups[name]:
-                self.settings[name] = settings_fields(name)
+                self.settings[name] = method_fields(name, name)
+        for title, rows in SECTIONS.items():
+            with gr.Accordion(title, open=False):
+                for names in rows:
+                    self.form.add_all(names)
 
-    def _training(self) -> None:
-        gr.HTML(cards.heading(3, "Training"), padding=False)
-        with gr.Row():
-            self.steps = gr.Number(
-                300,
-                label="Steps",
-                info="More steps, more likeness",
-                elem_id="steps",
-            )
-            self.rate = gr.Number(
-                default_learning_rate(next(iter(ADAPTERS))),
-                label="Learning rate",
-                info="How far each step goes",
-                elem_id="learning-rate",
-            )
-            self.seed = gr.Number(
-                0, label="Seed", info="Same seed, same result", elem_id="train-seed"
-            )
-        with gr.Accordion("More", open=False):
-            self.base = gr.Dropdown(
-                self.studio.base_choices(), value=self.studio.bases[0], label="Base model"
-            )
-            with gr.Row():
-                self.batch = gr.Number(4, label="Pictures per step", elem_id="batch")
-                self.every = gr.Number(
-                    100, label="Sample pictures every … steps", elem_id="sample-every"
-                )
-            self.sample_prompts = gr.Textbox(
-                in_contexts(self.prompt.value),
-                label="Sample prompts",
-                info="Painted on the way, always with the same seeds. One per line",
-                lines=2,
-                elem_id="sample-prompts",
-            )
-            self.name = gr.Textbox(
-                label="Name of the run", placeholder="chosen for you", elem_id="run-name"
-            )
-        self.start_button = gr.Button(
-            "Start training", variant="primary", size="lg", elem_id="start"
+    def _start(self) -> None:
+        gr.HTML(html.heading(3, "Start"), padding=False)
+        self.plan = gr.HTML(padding=False, elem_id="plan")
+        self.name = gr.Textbox(
+            label="Name of the run", placeholder="chosen for you", elem_id=f"{PREFIX}-name"
         )
-        self.message = gr.HTML(padding=False, elem_id="start-message")
+        self.button = gr.Button("Start training", variant="primary", size="lg", elem_id="start")
+        self.message = gr.HTML(padding=False, elem_id="start-message", elem_classes="form-message")
+        self.started = gr.Textbox(visible="hidden", elem_id="started-job")
+        gr.HTML('<h2 class="step">Newest runs</h2>', padding=False)
+        part("od-runs", elem_id="recent-runs", compact="4")
 
     def _connect(self) -> None:
-        groups = [self.example_group, self.own_group]
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        self.source.input(self._choose_source, self.source, groups, **private)
-        self.example.input(
-            self._choose_example, self.example, [self.example_pictures, self.class_word], **private
-        )
-        gr.on(
-            [self.photos.change, self.base.change], self._look, [self.photos, self.base],
-            self.report, **private,
-        )  # fmt: skip
-        self.class_word.change(name_prompt, self.class_word, self.prompt, **private)
-        self.prompt.change(in_contexts, self.prompt, self.sample_prompts, **private)
-        self.method.input(
-            self._choose_method, self.method, [self.method, self.rate, *self.groups.values()],
-            **private,
-        )  # fmt: skip
-        fields = {
-            self.source, self.example, self.photos, self.class_word, self.prompt, self.method,
-            self.steps, self.rate, self.seed, self.base, self.batch, self.every,
-            self.sample_prompts, self.name,
-            *(field for fields in self.settings.values() for field in fields.values()),
+        private: dict[str, Any] = {
+            "api_visibility": "private", "show_progress": "hidden", "queue": False,
         }  # fmt: skip
-        self.start_button.click(
-            self.start, fields, [self.message, self.runs.run], api_visibility="private"
-        ).then(**self.runs.refreshing)
-
-    def start(self, data: Data) -> tuple[str, Any]:
-        """Check everything, then start; the message beside the form and the list of runs."""
-        try:
-            name = self._start(data)
-        except UserError as error:
-            return cards.problem(str(error)), gr.skip()
-        return "", self.runs.offer(name)
-
-    def _start(self, data: Data) -> str:
-        store, method = self.studio.store, data[self.method]
-        if method not in ADAPTERS:
-            raise UserError("Choose one of the methods.")
-        wish = (data[self.name] or "").strip()
-        name = wish or store.free_name(f"{data[self.class_word] or 'subject'}-{method}")
-        folder = store.claim(name)
-        form = TrainForm(
-            base=data[self.base],
-            prompt=data[self.prompt] or "",
-            method=method,
-            settings={name: data[field] for name, field in self.settings[method].items()},
-            steps=data[self.steps],
-            learning_rate=data[self.rate],
-            batch_size=data[self.batch],
-            seed=data[self.seed],
-            sample_every=data[self.every],
-            sample_prompts=data[self.sample_prompts] or "",
+        groups = [self.example_group, self.own_group]
+        self.source.input(self._choose_source, self.source, groups, **private)
+        words = [self.form.fields["class_word"], self.form.fields["prompt"]]
+        self.example.input(self._choose_example, self.example, [self.strip, *words], **private)
+        self.method.input(
+            self._choose_method, self.method, [self.method, *self.groups.values()], **private
         )
-        config = make_config(form, bases=self.studio.bases, folder=folder)
-        photos = open_photos(self._photo_paths(data))
-        return self.studio.runner.start(folder, photos=photos, config=config)
+        self.base.input(self._demo_note, self.base, self.demo_note, **private)
+        shown = [self.form.fields[name] for name in ("preset", "max_train_steps", "learning_rate")]
+        shown += [self.form.fields[name] for name in ("train_batch_size", "resolution")]
+        self.planning = {
+            "fn": self._plan,
+            "inputs": self._inputs(),
+            "outputs": self.plan,
+            "trigger_mode": "always_last",
+            **private,
+        }
+        changes = [one.change for one in (self.base, self.method, *shown)]
+        gr.on(changes, **self.planning)
+        self.button.click(self.start, self._inputs(), [self.message, self.started], **private).then(
+            None, self.started, js=OPEN_JOB, **private
+        )
 
-    def _photo_paths(self, data: Data) -> list[Path]:
-        """Files of ours for an example; for own photos, files that Gradio has received itself."""
-        if data[self.source] == OWN:
-            return [Path(path) for path, _ in data[self.photos] or []]
-        example = self.studio.examples.get(data[self.example])
-        if example is None:
-            raise UserError("Choose an example subject, or add photos of your own.")
-        return list(example.pictures)
+    def _inputs(self) -> set[Any]:
+        of_methods = (field for fields in self.settings.values() for field in fields.values())
+        return {
+            self.source, self.example, self.photos, self.name, *self.form.fields.values(),
+            *of_methods,
+        }  # fmt: skip
 
-    def _look(self, photos: list[tuple[str, str]] | None, base: str) -> str:
-        """What `check` says about the photos, at the resolution of the chosen base."""
-        if not photos or base not in self.studio.bases:
-            return ""
+    def start(self, data: Data, request: gr.Request) -> tuple[str, str]:
+        """Derive and check everything, then queue it; a message, and the job's id."""
         try:
-            paths = [Path(path) for path, _ in photos]
-            report = look_at_photos(paths, resolution=advice(base).resolution)
+            owner = str(request.username)
+            subject = data[self.photos] if data[self.source] == OWN else data[self.example]
+            job = self.studio.submit(
+                owner,
+                "dreambooth",
+                self._values(data),
+                subject=subject or None,
+                name=data[self.name] or "",
+            )
         except UserError as error:
-            return cards.problem(str(error))
-        return cards.photo_report(report)
+            return html.problem(error, prefix=PREFIX), ""
+        return html.note(f"`{job.name}` is in the queue."), job.id
 
-    def _choose_source(self, source: str) -> list[gr.Group | gr.Column]:
+    def _values(self, data: Data) -> dict[str, Any]:
+        """What is filled in, with the settings of the chosen method alone."""
+        values = self.form.read(data)
+        fields = self.settings.get(data[self.method] or "", {})
+        return {**values, "method_settings": {name: data[one] for name, one in fields.items()}}
+
+    def _plan(self, data: Data) -> str:
+        """What Start would do, from what this computer has shown."""
+        try:
+            settings = read_settings(SubjectSettings, self._values(data))
+            base = check_base(settings.base, self.studio.bases)
+            found = estimate(self.studio.jobs.store, settings, base)
+        except UserError as error:
+            return html.problem(error, prefix=PREFIX)
+        time = "not measured here yet" if found.seconds is None else html.duration(found.seconds)
+        return html.facts([("Time", time), *found.lines], title="What Start will do")
+
+    def _demo_note(self, base: str | None) -> str:
+        is_demo = family_of(base or self.studio.bases[0]) == "demo"
+        return html.warning(DEMO) if is_demo else ""
+
+    def _choose_source(self, source: str) -> list[Any]:
         return [gr.Group(visible=source == EXAMPLE), gr.Column(visible=source == OWN)]
 
     def _choose_example(self, name: str) -> list[Any]:
+        """Only hints change: what Start does never depends on whether they have arrived."""
         example = self.studio.examples[name]
-        return [_strip(example), example.class_word]
+        prompt = f"a photo of sks {example.class_word}"
+        return [
+            _strip(example),
+            gr.Textbox(placeholder=example.class_word),
+            gr.Textbox(placeholder=prompt),
+        ]
 
     def _choose_method(self, method: str) -> list[Any]:
         rows = [gr.Column(visible=name == method) for name in ADAPTERS]
-        return [gr.Radio(info=ADAPTERS[method].title), default_learning_rate(method), *rows]
+        return [gr.Radio(info=ADAPTERS[method].title), *rows]
 
 
-def _strip(example: ExampleSubject) -> str:
-    return grids.strip(example.pictures, title=example.class_word)
+def _strip(example: ExampleSubject | None) -> str:
+    return html.strip(example.name, example.pictures) if example else ""

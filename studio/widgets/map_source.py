@@ -13,7 +13,6 @@ from orthodiff.control import Canny, Condition
 from orthodiff.control.image import Size
 from orthodiff.errors import UserError
 
-from ..html import elements as cards
 from ..services.maps import (
     UsedMap,
     from_drawing,
@@ -22,15 +21,16 @@ from ..services.maps import (
     with_thresholds,
 )
 from ..services.photos import ExampleSubject
-from .forms import whole
+from ..services.uploads.subjects import Subjects
+from .parts import upload
 from .sketchpad import sketchpad
 
-EXAMPLE, PICTURES, MAPS, DRAWING = "An example", "My picture", "A ready map", "A drawing"
+EXAMPLE, PICTURES, MAPS, DRAWING = "An example", "My image", "A ready control image", "A drawing"
 CLEAREST = "teapot"
 """The example whose outlines say most about it."""
 HINTS = {
-    PICTURES: "Its map is computed. Up to 4 pictures, up to 50 MB each.",
-    MAPS: "A map of the adapter's own kind, as PNG. Up to 4.",
+    PICTURES: "Its control image is computed. Up to 4 images, up to 50 MB each.",
+    MAPS: "Of the adapter's own kind, as PNG. Up to 4.",
 }
 HIGHEST = 600
 """The largest threshold of the sliders; few edges of a picture are stronger."""
@@ -42,12 +42,12 @@ class Source:
     def __init__(self, examples: Mapping[str, ExampleSubject]) -> None:
         self.examples = examples
         kinds = [EXAMPLE, PICTURES, MAPS, DRAWING] if examples else [PICTURES, MAPS, DRAWING]
-        self.kind = gr.Radio(kinds, value=kinds[0], show_label=False, elem_id="map-source")
+        self.kind = gr.Radio(kinds, value=kinds[0], label="Made from", elem_id="map-source")
         with gr.Column(visible=kinds[0] == EXAMPLE) as example:
             self.example = gr.Radio(
                 [(name.replace("_", " "), name) for name in examples],
                 value=CLEAREST if CLEAREST in examples else next(iter(examples), None),
-                label="Example picture",
+                label="Example image",
                 elem_id="map-example",
             )
         with gr.Column(visible=kinds[0] == PICTURES) as pictures:
@@ -61,7 +61,7 @@ class Source:
             self.high = _threshold("Upper threshold", 200, info="Of strong edges")
         self.groups = {EXAMPLE: example, PICTURES: pictures, MAPS: maps, DRAWING: drawing}
         self.changes = [
-            self.kind.change, self.example.change, self.pictures.change, self.maps.change,
+            self.kind.change, self.example.change, self.pictures.input, self.maps.input,
             self.drawing.input, self.low.change, self.high.change,
         ]  # fmt: skip
         self.fields = {
@@ -85,27 +85,34 @@ class Source:
         sliders = [gr.Slider(value=v, maximum=most) for v in (condition.low, condition.high)]
         return [*sliders, gr.Row(visible=True)]
 
-    def used(self, data: Mapping[Any, Any], condition: Condition, size: Size) -> list[UsedMap]:
-        """The maps that the fields lead to.
+    def used(
+        self,
+        data: Mapping[Any, Any],
+        condition: Condition,
+        size: Size,
+        subjects: Subjects,
+        owner: str,
+    ) -> list[UsedMap]:
+        """The control images that the fields lead to.
 
         Raises:
             UserError: they lead to none, told in one sentence.
         """
         kind = data[self.kind]
         if kind == MAPS:
-            return from_maps(_paths(data[self.maps]), condition, size)
+            return from_maps(_paths(data[self.maps], subjects, owner), condition, size)
         if kind == DRAWING:
             return [from_drawing(data[self.drawing], condition, size)]
         adjusted = with_thresholds(
             condition,
-            low=whole("Lower threshold", data[self.low]),
-            high=whole("Upper threshold", data[self.high]),
+            low=_whole("Lower threshold", data[self.low]),
+            high=_whole("Upper threshold", data[self.high]),
         )
         if kind == PICTURES:
-            return from_pictures(_paths(data[self.pictures]), adjusted, size)
+            return from_pictures(_paths(data[self.pictures], subjects, owner), adjusted, size)
         example = self.examples.get(data[self.example])
         if kind != EXAMPLE or example is None:
-            raise UserError("Choose an example, or give a picture, a map or a drawing of your own.")
+            raise UserError("Choose an example, or give an image, a control image or a drawing.")
         (used,) = from_pictures(example.pictures[:1], adjusted, size)
         return [replace(used, name=example.class_word)]
 
@@ -114,19 +121,8 @@ class Source:
         return [*groups, gr.Column(visible=kind in (EXAMPLE, PICTURES))]
 
 
-def _upload(kind: str, elem_id: str) -> gr.Gallery:
-    gr.HTML(cards.note(HINTS[kind]), padding=False)
-    return gr.Gallery(
-        show_label=False,
-        columns=4,
-        object_fit="contain",
-        height=170,
-        interactive=True,
-        file_types=["image"],
-        buttons=[],
-        elem_id=elem_id,
-        elem_classes="dropzone",
-    )
+def _upload(kind: str, elem_id: str) -> gr.HTML:
+    return upload(elem_id=elem_id, label="Drop images here", hint=HINTS[kind], most=4, quiet=True)
 
 
 def _threshold(label: str, value: int, *, info: str) -> gr.Slider:
@@ -134,6 +130,17 @@ def _threshold(label: str, value: int, *, info: str) -> gr.Slider:
     return gr.Slider(0, HIGHEST, value, step=5, label=label, info=info, elem_id=name)
 
 
-def _paths(uploaded: list[tuple[str, str | None]] | None) -> list[Path]:
-    """Files that Gradio has received itself."""
-    return [Path(path) for path, _ in uploaded or []]
+def _paths(upload_id: str | None, subjects: Subjects, owner: str) -> list[Path]:
+    """The clean images of an upload of this user."""
+    return subjects.get(owner, upload_id).paths if upload_id else []
+
+
+def _whole(label: str, value: Any) -> int:
+    """A threshold.
+
+    Raises:
+        UserError: it is empty.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise UserError(f"{label} is empty. Enter a number.")
+    return int(value)

@@ -1,153 +1,193 @@
-"""The runs folder: one sub-folder per run, and nothing about a run is kept anywhere else."""
+"""The durable store of jobs. Every change of status is guarded: it names the status it expects."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+from sqlalchemy import ColumnElement, Engine, and_, case, func, select
 
-from orthodiff.control import is_control
-from orthodiff.errors import UserError
-from orthodiff.training.tasks.dreambooth import DreamBoothConfig
+from .job import RESUMABLE, TERMINAL, Job, Status, Wish
+from .tables import JOBS
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
-PHOTOS, REQUEST, RECORD, LOG = "photos", "request.yaml", "job.json", "log.txt"
-EVENTS, ADAPTER, EXIT_CODE, STOP = "events.jsonl", "adapter_config.json", "exit_code", "stop"
+COLUMNS = [column for column in JOBS.columns if column.name != "words"]
 
 
 @dataclass(frozen=True)
-class Record:
-    """The process of a run: its id, and the unix time at which it was known to exist."""
+class Query:
+    """Which jobs to list; what is left out does not matter. `owner` None means everyone's."""
 
-    pid: int
-    seen: float
-
-
-class RunStore:
-    """Runs by name under `root`."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def folder(self, name: str) -> Path:
-        """The folder of an existing run.
-
-        Raises:
-            UserError: the name is none that a run can have, or there is no such run.
-        """
-        check_name(name)
-        folder = self.root / name
-        if not _is_run(folder):
-            raise UserError(f"There is no run called `{name}`. Choose one from the list.")
-        return folder
-
-    def names(self) -> list[str]:
-        """All runs, newest first."""
-        found = self.root.iterdir() if self.root.is_dir() else []
-        runs = [path for path in found if NAME.fullmatch(path.name) and _is_run(path)]
-        return [path.name for path in sorted(runs, key=_age)]
-
-    def finished(self, *, control: bool = False) -> list[str]:
-        """The runs that have an adapter, which follows maps or does not, newest first."""
-        folders = [self.root / name for name in self.names()]
-        if control:
-            return [folder.name for folder in folders if is_control(folder)]
-        adapters = [folder for folder in folders if (folder / ADAPTER).is_file()]
-        return [folder.name for folder in adapters if not is_control(folder)]
-
-    def free_name(self, wish: str) -> str:
-        """`wish` as a valid name that is not taken: `robot-hra`, then `robot-hra-2`, ..."""
-        stem = re.sub(r"[^a-z0-9_]+", "-", wish.lower()).strip("-_")[:50] or "run"
-        number, name = 1, stem
-        while (self.root / name).exists():
-            number += 1
-            name = f"{stem}-{number}"
-        return name
-
-    def claim(self, name: str) -> Path:
-        """The folder of a run to be.
-
-        Raises:
-            UserError: the name is none that a run can have, or it is taken.
-        """
-        check_name(name)
-        folder = self.root / name
-        if folder.exists():
-            raise UserError(
-                f"A run called `{name}` exists already. Choose another name, or leave it empty."
-            )
-        return folder
-
-    def create(
-        self, folder: Path, *, photos: Sequence[Image.Image], config: DreamBoothConfig
-    ) -> None:
-        """Make the run's folder with its photos and its request: whole, or not at all.
-
-        Raises:
-            UserError: the runs folder cannot be written, or the name was taken meanwhile.
-        """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.root, prefix=".new-") as scratch:
-                new = Path(scratch) / "run"
-                (new / PHOTOS).mkdir(parents=True)
-                for number, photo in enumerate(photos):
-                    photo.save(new / PHOTOS / f"{number:02d}.png")
-                (new / REQUEST).write_text(config.to_yaml(), "utf-8")
-                new.rename(folder)
-        except OSError as error:
-            raise UserError(
-                f"The run `{folder.name}` cannot be written ({error.strerror}). "
-                "Choose another name, or see that the disk has room."
-            ) from error
-
-    def discard(self, folder: Path) -> None:
-        """Remove a run that never started."""
-        shutil.rmtree(folder, ignore_errors=True)
+    owner: str | None = None
+    statuses: Sequence[Status] = ()
+    kinds: Sequence[str] = ()
+    words: str = ""
+    trashed: bool = False
 
 
-def check_name(name: str) -> None:
-    """Refuse everything that could be more than a plain folder name.
+class JobStore:
+    """Jobs in a database. A guarded change returns whether it took place."""
 
-    Raises:
-        UserError: the name has other signs than small letters, digits, `-` and `_`.
-    """
-    if not NAME.fullmatch(name):
-        raise UserError(
-            f"`{name}` cannot be the name of a run. Use small letters, digits, - and _, at most "
-            "60 of them, beginning with a letter or a digit."
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def add(self, job: Job) -> Job:
+        """Insert a job, at the end of the queue."""
+        with self.engine.begin() as connection:
+            last = connection.execute(select(func.max(JOBS.c.position))).scalar() or 0.0
+            values = {**_values(job), "position": last + 1.0}
+            connection.execute(JOBS.insert().values(**values, words=_words(job)))
+        return self.get(job.id) or job
+
+    def get(self, job_id: str) -> Job | None:
+        """The job with this id, also one in the trash."""
+        found = self._select(JOBS.c.id == job_id)
+        return found[0] if found else None
+
+    def list(self, query: Query, *, limit: int = 1000, offset: int = 0) -> list[Job]:
+        """Waiting jobs in their order, then all others, the newest first."""
+        waits = (JOBS.c.status != "queued").asc()
+        order = [waits, _queue_order(), JOBS.c.created.desc()]
+        statement = select(*COLUMNS).where(_where(query)).order_by(*order)
+        with self.engine.connect() as connection:
+            rows = connection.execute(statement.limit(limit).offset(offset))
+            return [_job(row) for row in rows.mappings()]
+
+    def count(self, query: Query) -> int:
+        """How many jobs a query has."""
+        with self.engine.connect() as connection:
+            statement = select(func.count()).select_from(JOBS).where(_where(query))
+            return int(connection.execute(statement).scalar() or 0)
+
+    def in_status(self, *statuses: Status) -> list[Job]:
+        """All jobs in one of these, in the order of the queue."""
+        return self._select(JOBS.c.status.in_(statuses), JOBS.c.trashed.is_(None))
+
+    def folders(self) -> set[str]:
+        """The folders that belong to a job, those of the trash included."""
+        with self.engine.connect() as connection:
+            return set(connection.execute(select(JOBS.c.folder)).scalars())
+
+    def last_starts(self) -> dict[str, float]:
+        """When each owner's newest job was started."""
+        statement = select(JOBS.c.owner, func.max(JOBS.c.started)).group_by(JOBS.c.owner)
+        with self.engine.connect() as connection:
+            rows = connection.execute(statement)
+            return {owner: started for owner, started in rows if started is not None}
+
+    def begin(self, job: Job, handle: dict[str, Any]) -> bool:
+        """queued -> running, with the way to find its process again."""
+        values = {"status": "running", "handle": handle, "started": time.time(), "ended": None}
+        return self._change(
+            job.id, {**values, "error": "", "attempt": job.attempt + 1}, JOBS.c.status == "queued"
         )
 
+    def attach(self, job: Job, handle: dict[str, Any]) -> bool:
+        """Note the process of a job that has just begun."""
+        return self._change(job.id, {"handle": handle}, *_running(job))
 
-def write_record(folder: Path, pid: int) -> None:
-    """Note which process works on the run; replaced in one step."""
-    aside = folder / f".{RECORD}"
-    aside.write_text(json.dumps({"pid": pid, "seen": time.time()}), "utf-8")
-    aside.replace(folder / RECORD)
+    def end(self, job: Job, status: Status, *, error: str = "", summary: Any = None) -> bool:
+        """running -> a terminal status, for the process of this attempt alone."""
+        values = {"status": status, "error": error, "ended": time.time(), "wish": ""}
+        if summary is not None:
+            values["summary"] = summary
+        return self._change(job.id, values, *_running(job))
+
+    def wish(self, job: Job, wish: Wish) -> bool:
+        """Note what a running job has been asked to do, so that its end is understood."""
+        return self._change(job.id, {"wish": wish}, *_running(job))
+
+    def cancel_queued(self, job_id: str) -> bool:
+        """queued -> cancelled."""
+        values = {"status": "cancelled", "ended": time.time()}
+        return self._change(job_id, values, JOBS.c.status == "queued")
+
+    def requeue(self, job: Job) -> bool:
+        """A job that ended early waits again; it was asked for, or this could not happen."""
+        with self.engine.connect() as connection:
+            last = connection.execute(select(func.max(JOBS.c.position))).scalar() or 0.0
+        values = {"status": "queued", "position": last + 1.0, "ended": None, "wish": ""}
+        guards = (JOBS.c.status.in_(RESUMABLE), JOBS.c.trashed.is_(None))
+        return self._change(job.id, {**values, "error": ""}, *guards)
+
+    def rejoin(self, job: Job, handle: dict[str, Any]) -> bool:
+        """A job that ended early runs again, started by somebody elsewhere."""
+        values = {"status": "running", "handle": handle, "started": time.time(), "ended": None}
+        guards = (JOBS.c.status.in_(RESUMABLE), JOBS.c.trashed.is_(None))
+        return self._change(job.id, {**values, "attempt": job.attempt + 1, "error": ""}, *guards)
+
+    def move(self, job_id: str, position: float) -> bool:
+        """Another place in the queue."""
+        return self._change(job_id, {"position": position}, JOBS.c.status == "queued")
+
+    def rename(self, job: Job, name: str) -> bool:
+        """Another name to show."""
+        words = _words(job).replace(job.name, name, 1)
+        return self._change(job.id, {"name": name, "words": words.lower()})
+
+    def trash(self, job_id: str) -> bool:
+        """Into the trash; what waits or runs cannot go there."""
+        guards = (JOBS.c.status.in_(TERMINAL), JOBS.c.trashed.is_(None))
+        return self._change(job_id, {"trashed": time.time()}, *guards)
+
+    def restore(self, job_id: str) -> bool:
+        """Out of the trash again."""
+        return self._change(job_id, {"trashed": None}, JOBS.c.trashed.is_not(None))
+
+    def forget(self, job_id: str) -> bool:
+        """Delete the row of a job that lies in the trash."""
+        with self.engine.begin() as connection:
+            gone = JOBS.delete().where(JOBS.c.id == job_id, JOBS.c.trashed.is_not(None))
+            return bool(connection.execute(gone).rowcount)
+
+    def _change(self, job_id: str, values: dict[str, Any], *guards: ColumnElement[bool]) -> bool:
+        with self.engine.begin() as connection:
+            changed = JOBS.update().where(JOBS.c.id == job_id, *guards).values(**values)
+            return bool(connection.execute(changed).rowcount)
+
+    def _select(self, *conditions: ColumnElement[bool]) -> list[Job]:
+        statement = select(*COLUMNS).where(*conditions).order_by(JOBS.c.position)
+        with self.engine.connect() as connection:
+            return [_job(row) for row in connection.execute(statement).mappings()]
 
 
-def read_record(folder: Path) -> Record | None:
-    """The process noted last, or None for a run that was started elsewhere."""
-    try:
-        return Record(**json.loads((folder / RECORD).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+def _running(job: Job) -> tuple[ColumnElement[bool], ...]:
+    return (JOBS.c.status == "running", JOBS.c.attempt == job.attempt)
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / RECORD).is_file() or (folder / EVENTS).is_file()
+def _queue_order() -> ColumnElement[Any]:
+    """The position of what waits; all others are equal in this."""
+    return case((JOBS.c.status == "queued", JOBS.c.position), else_=0.0)
 
 
-def _age(folder: Path) -> float:
-    """Sorts the newest first, by when the run was asked for."""
-    for name in (REQUEST, "config.yaml", EVENTS):
-        if (folder / name).is_file():
-            return -(folder / name).stat().st_mtime
-    return 0.0
+def _where(query: Query) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = [
+        JOBS.c.trashed.is_not(None) if query.trashed else JOBS.c.trashed.is_(None)
+    ]
+    if query.owner is not None:
+        conditions.append(JOBS.c.owner == query.owner)
+    if query.statuses:
+        conditions.append(JOBS.c.status.in_(query.statuses))
+    if query.kinds:
+        conditions.append(JOBS.c.kind.in_(query.kinds))
+    for word in query.words.lower().split():
+        conditions.append(JOBS.c.words.contains(word, autoescape=True))
+    return and_(*conditions)
+
+
+def _values(job: Job) -> dict[str, Any]:
+    values = {column.name: getattr(job, column.name) for column in COLUMNS}
+    for name in ("request", "summary", "handle"):
+        values[name] = dict(values[name])
+    return {**values, "folder": str(job.folder)}
+
+
+def _words(job: Job) -> str:
+    parts = [job.name, job.kind, *(str(job.request.get(k, "")) for k in ("method", "base"))]
+    return " ".join([*parts, str(job.request.get("prompt") or "")]).lower()
+
+
+def _job(row: Any) -> Job:
+    return Job(**{**row, "folder": Path(row["folder"])})

@@ -1,0 +1,1 @@
+"""The typed API, and the application that it shares with the page."""

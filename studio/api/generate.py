@@ -1,0 +1,119 @@
+"""Images and adapters."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from typing import Literal
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.background import BackgroundTask
+
+from ..services.exports import export_adapter
+from ..services.sampling.plan import Album
+from ..state import Studio
+from .context import Owner, TheStudio
+from .describe import job_out
+from .files import serve
+from .schemas import AdapterOut, GenerateIn, JobCreated, Problem
+
+ROUTER = APIRouter(prefix="/api", responses={422: {"model": Problem}})
+
+
+@ROUTER.post("/generate", status_code=202, tags=["images"])
+def generate(body: GenerateIn, owner: Owner, studio: TheStudio) -> JobCreated:
+    """Ask for images; follow the job, then fetch `/api/jobs/{id}/images`."""
+    job = studio.generate(owner, body.config, control=body.control)
+    return JobCreated(id=job.id, status=job.status, name=job.name)
+
+
+@ROUTER.get("/adapters", tags=["adapters"])
+def adapters(owner: Owner, studio: TheStudio) -> list[AdapterOut]:
+    """The adapters that can be used, the newest first."""
+    return adapters_out(studio, owner)
+
+
+class ExportIn(BaseModel):
+    """The format to write."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["adapter", "lora", "kohya", "diff"]
+
+
+class ExportOut(BaseModel):
+    """Where the file is."""
+
+    name: str
+    url: str
+    size: int
+
+
+@ROUTER.post("/adapters/{adapter_id}/export", tags=["adapters"])
+def export(adapter_id: str, body: ExportIn, owner: Owner, studio: TheStudio) -> ExportOut:
+    """Write an adapter for other tools; the answer says where it can be fetched."""
+    entry = studio.adapters.get(owner, adapter_id)
+    path = export_adapter(entry, body.format, studio.exports / owner)
+    return ExportOut(name=path.name, url=f"api/exports/{path.name}", size=path.stat().st_size)
+
+
+@ROUTER.get("/exports/{name}", tags=["adapters"], response_class=FileResponse)
+def exported(name: str, owner: Owner, studio: TheStudio) -> FileResponse:
+    """An exported file of this user."""
+    return serve(studio.exports / owner, name, cache=studio.thumbnails)
+
+
+@ROUTER.get("/examples/{name}/{file}", tags=["subjects"], response_class=FileResponse)
+def example(name: str, file: str, owner: Owner, studio: TheStudio) -> FileResponse:
+    """An image of an example subject."""
+    found = studio.examples.get(name)
+    for path in found.pictures if found else ():
+        if path.name == file:
+            return serve(path.parent, file, cache=studio.thumbnails)
+    raise HTTPException(404, "There is no such file.")
+
+
+@ROUTER.get("/jobs/{job_id}/zip", tags=["images"], response_class=FileResponse)
+def archive(job_id: str, owner: Owner, studio: TheStudio) -> FileResponse:
+    """All images of a job in one file; each has its recipe inside."""
+    job = studio.jobs.get(owner, job_id)
+    place = studio.scratch / f"{job.id}-{time.time_ns()}.zip"
+    with zipfile.ZipFile(place, "w") as pack:
+        for image in Album.read(job.folder).images:
+            for name in filter(None, (image.file, image.map, image.overlay)):
+                if name not in pack.namelist():
+                    pack.write(job.folder / name, name)
+    return FileResponse(
+        place,
+        media_type="application/zip",
+        filename=f"images-{job.id}.zip",
+        background=BackgroundTask(place.unlink, missing_ok=True),
+    )
+
+
+def adapters_out(studio: Studio, owner: str) -> list[AdapterOut]:
+    """The adapters of a user, as they are shown."""
+    studio.jobs.adopt()
+    found = []
+    for entry in studio.adapters.list(owner):
+        job = job_out(entry.job) if entry.job else None
+        found.append(
+            AdapterOut(
+                id=entry.id,
+                name=entry.name,
+                kind="control" if entry.is_control else "subject",
+                base=studio.base_title(entry.recipe.get("base", "")),
+                method=entry.recipe.get("method", "") or (job.method if job else ""),
+                trigger=entry.trigger,
+                prompt=entry.recipe.get("instance_prompt", ""),
+                checkpoints=entry.checkpoints,
+                size=entry.size,
+                created=entry.job.created if entry.job else None,
+                thumbnail=job.thumbnail if job else None,
+                job=entry.job.id if entry.job else None,
+                condition=entry.condition,
+            )
+        )
+    return found

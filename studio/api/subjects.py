@@ -1,0 +1,114 @@
+"""Photos and control images that people bring."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Query, UploadFile
+from fastapi.responses import FileResponse
+
+from orthodiff.errors import UserError
+
+from ..services.uploads.subjects import MOST_PHOTOS, PhotoSet
+from ..state import Studio
+from .context import Owner, TheStudio
+from .files import serve
+from .schemas import Captions, PhotoOut, Problem, SubjectOut
+
+ROUTER = APIRouter(prefix="/api/subjects", tags=["subjects"], responses={422: {"model": Problem}})
+BLOCK = 1 << 20
+
+
+@ROUTER.post("", status_code=201)
+def add(
+    owner: Owner,
+    studio: TheStudio,
+    photos: Annotated[list[UploadFile], File(description="images")],
+    into: Annotated[str | None, Form(description="id of an upload to add them to")] = None,
+) -> SubjectOut:
+    """Bring photos. They are decoded apart and kept without EXIF; the id goes into a job."""
+    if len(photos) > MOST_PHOTOS:
+        raise UserError(f"{len(photos)} photos are too many. Add at most {MOST_PHOTOS}.")
+    with tempfile.TemporaryDirectory(dir=studio.scratch) as scratch:
+        files = []
+        for number, upload in enumerate(photos):
+            path = Path(scratch) / f"{number:04d}"
+            _receive(upload, path, studio.subjects.quota.file * BLOCK)
+            files.append((upload.filename or f"image {number + 1}", path))
+        found = studio.subjects.add(owner, files, into=into or None)
+    return subject_out(studio, found)
+
+
+@ROUTER.get("/{subject_id}")
+def one(subject_id: str, owner: Owner, studio: TheStudio) -> SubjectOut:
+    """The photos of an upload, and what `check` says about them."""
+    return subject_out(studio, studio.subjects.get(owner, subject_id))
+
+
+@ROUTER.post("/{subject_id}/captions")
+def caption(subject_id: str, body: Captions, owner: Owner, studio: TheStudio) -> SubjectOut:
+    """Write captions by file name."""
+    return subject_out(studio, studio.subjects.caption(owner, subject_id, body.captions))
+
+
+@ROUTER.delete("/{subject_id}/files/{name}")
+def remove(subject_id: str, name: str, owner: Owner, studio: TheStudio) -> SubjectOut:
+    """Take one photo out."""
+    return subject_out(studio, studio.subjects.remove_photo(owner, subject_id, name))
+
+
+@ROUTER.get("/{subject_id}/files/{name}", response_class=FileResponse)
+def file_of(
+    subject_id: str,
+    name: str,
+    owner: Owner,
+    studio: TheStudio,
+    size: Annotated[int | None, Query(ge=16, le=2048)] = None,
+) -> FileResponse:
+    """One clean photo."""
+    folder = studio.subjects.get(owner, subject_id).folder
+    return serve(folder, name, cache=studio.thumbnails, size=size)
+
+
+def subject_out(studio: Studio, found: PhotoSet) -> SubjectOut:
+    """An upload with its advice."""
+    place = f"api/subjects/{found.id}/files"
+    problems, advice = studio.check_photos(found)
+    return SubjectOut(
+        id=found.id,
+        photos=[
+            PhotoOut(
+                **vars(photo),
+                url=f"{place}/{photo.file}",
+                thumbnail=f"{place}/{Path(photo.file).with_suffix('.webp')}",
+                problem=problems.get(photo.file, ""),
+            )
+            for photo in found.photos
+        ],
+        problems=list(found.problems),
+        advice=advice,
+        recipe=_recipe(found.recipe),
+    )
+
+
+def _recipe(text: str | None) -> dict | None:
+    try:
+        recipe = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return recipe if isinstance(recipe, dict) else None
+
+
+def _receive(upload: UploadFile, path: Path, limit: int) -> None:
+    """Copy a file block by block, no further than its limit."""
+    left = limit
+    with path.open("wb") as target:
+        while block := upload.file.read(BLOCK):
+            left -= len(block)
+            if left < 0:
+                name = (upload.filename or "image").replace("\\", "/").rpartition("/")[2]
+                raise UserError(f"`{name}` is larger than {limit // BLOCK} MB. Scale it down.")
+            target.write(block)

@@ -1,0 +1,1 @@
+"""Who may do what: users, logins, the guard before every request."""

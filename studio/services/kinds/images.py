@@ -1,0 +1,125 @@
+"""Images on the page: which weights, how often, steered by what."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..adapters import AdapterEntry
+from ..sampling.plan import AdapterPlan, ImagePlan, Pass
+from ..settings.base import FieldError
+from ..settings.images import TRIGGER, ImageSettings, check_count
+from ..settings.limits import check_base
+from .base import Offer, Prepared, base_title
+
+
+def prepare_images(
+    offer: Offer, owner: str, settings: ImageSettings, maps: Sequence[Path] = ()
+) -> Prepared:
+    """Check everything there is to check before images are queued.
+
+    Raises:
+        UserError: the first setting that cannot be as it is.
+    """
+    check_count(settings)
+    entries = [offer.adapters.get(owner, use.id) for use in settings.adapters]
+    base = _base(offer, settings, entries)
+    prompts = tuple(_named(line, entries) for line in settings.lines)
+    plan = ImagePlan(
+        base=base,
+        base_title=base_title(base),
+        prompts=prompts,
+        seeds=tuple(range(settings.seed, settings.seed + settings.num_images)),
+        negative_prompt=settings.negative_prompt.strip(),
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        width=settings.width,
+        height=settings.height,
+        passes=_passes(settings, entries, steered=bool(maps)),
+        maps=tuple(f"map-{number:02d}.png" for number in range(len(maps))),
+        control_strength=settings.control_strength,
+        control_start=settings.control_start,
+        control_end=settings.control_end,
+    )
+
+    def fill(folder: Path, place: Path) -> Sequence[str]:
+        for name, path in zip(plan.maps, maps, strict=True):
+            shutil.copyfile(path, folder / name)
+        plan.write(folder)
+        return ()
+
+    request = {
+        **settings.model_dump(mode="json"),
+        "base": plan.base_title,
+        "prompt": prompts[0],
+        "images": len(prompts) * settings.num_images * len(plan.passes) * max(len(maps), 1),
+        "adapter_names": [entry.name for entry in entries],
+    }
+    return Prepared(prompts[0][:60], request, fill)
+
+
+def _base(offer: Offer, settings: ImageSettings, entries: Sequence[AdapterEntry]) -> str:
+    """The base that was chosen, else the one of the adapters."""
+    own = {base_of(offer.bases, entry.recipe.get("base", "")) for entry in entries}
+    if settings.base is not None or not entries:
+        return check_base(settings.base, offer.bases)
+    known = own - {None}
+    if len(known) > 1:
+        names = ", ".join(sorted(base_title(base) for base in known if base))
+        raise FieldError("adapters", f"These adapters belong to different bases: {names}.")
+    if not known:
+        title = base_title(entries[0].recipe.get("base", "another base"))
+        raise FieldError(
+            "base", f"`{entries[0].name}` was trained on {title}, which is not offered here."
+        )
+    return next(iter(known)) or offer.bases[0]
+
+
+def base_of(bases: Sequence[str], name: str) -> str | None:
+    """The one of `bases` that is `name`, perhaps under another path to the same folder."""
+    for base in bases:
+        same = base == name or (name and Path(base).resolve() == Path(name).resolve())
+        if same or (name and Path(base).is_dir() and Path(base).name == Path(name).name):
+            return base
+    return None
+
+
+def _passes(
+    settings: ImageSettings, entries: Sequence[AdapterEntry], *, steered: bool
+) -> tuple[Pass, ...]:
+    """The base where it is to be compared with, then the adapters at each strength."""
+    plans = [
+        AdapterPlan(str(entry.weights(use.checkpoint)), entry.name, use.strength)
+        for entry, use in zip(entries, settings.adapters, strict=True)
+    ]
+    if not plans:
+        return (Pass("Base"),)
+    base = (Pass("Base"),) if settings.compare else ()
+    if not settings.strengths:
+        return (*base, Pass("With control" if steered else "Adapted", tuple(plans), steered))
+    grid = (
+        Pass(
+            f"Strength {strength:g}",
+            tuple(dataclasses.replace(plan, strength=strength) for plan in plans),
+            steered,
+        )
+        for strength in settings.strengths
+    )
+    return (*base, *grid)
+
+
+def _named(line: str, entries: Sequence[AdapterEntry]) -> str:
+    """A prompt with the words that mean the subject.
+
+    Raises:
+        FieldError: it asks for a trigger where no adapter has one.
+    """
+    if TRIGGER not in line:
+        return line
+    triggers = [entry.trigger for entry in entries if entry.trigger]
+    if not triggers:
+        sentence = f"The prompt has {TRIGGER}, but no adapter that has a trigger word is chosen."
+        raise FieldError("prompts", sentence)
+    return line.replace(TRIGGER, triggers[0])

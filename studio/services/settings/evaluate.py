@@ -1,0 +1,13 @@
+"""The settings of an evaluation."""
+
+from __future__ import annotations
+
+from .base import Settings, setting
+
+
+class EvaluateSettings(Settings):
+    """Compare base and adapted over many prompts, with scores."""
+
+    adapter: str = setting(..., "Adapter", "A training on a subject", max_length=120)
+    checkpoint: str = setting("recommended", "Checkpoint", pattern=r"recommended|last|[0-9]{1,7}")
+    num_images: int = setting(2, "Images each", "Per prompt and model", ge=1, le=8)

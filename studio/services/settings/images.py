@@ -1,0 +1,98 @@
+"""The settings of images to be made: on the page, as a batch, and through the API."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from typing_extensions import Self
+
+from .base import FieldError, Settings, setting
+
+MOST_IMAGES, MOST_PROMPTS, MOST_ADAPTERS = 64, 16, 4
+MOST_BATCH = 10_000
+TRIGGER = "{trigger}"
+
+
+class AdapterUse(BaseModel):
+    """One adapter: the id of its training, how strongly, and which checkpoint ("best", a step)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    id: str = setting(..., "Adapter", max_length=120)
+    strength: float = setting(1.0, "Strength", ge=-2, le=2)
+    checkpoint: str = setting("recommended", "Checkpoint", pattern=r"recommended|last|[0-9]{1,7}")
+
+
+class ImageSettings(Settings):
+    """Make images with a base model and adapters."""
+
+    base: str | None = setting(None, "Base model", "Must be the one of the adapters")
+    adapters: tuple[AdapterUse, ...] = setting((), "Adapters", max_length=MOST_ADAPTERS)
+    combine: str = setting(
+        "compose", "Combine", "Composed: one after the other", pattern="compose|blend"
+    )
+    prompts: tuple[str, ...] = setting(
+        ..., "Prompts", "One per line; {trigger} stands for the trigger word", min_length=1,
+        max_length=1000,
+    )  # fmt: skip
+    negative_prompt: str = setting(
+        "", "Negative prompt", "What should not be seen", max_length=1000
+    )
+    num_images: int = setting(4, "Images each", "Per prompt", ge=1, le=MOST_IMAGES)
+    seed: int = setting(0, "First seed", "The next image has the next one", ge=0, lt=2**32)
+    num_inference_steps: int | None = setting(
+        None, "Steps", "More take longer", ge=1, le=200, automatic="by the base"
+    )
+    guidance_scale: float | None = setting(
+        None, "Guidance", "Higher: closer to the words", ge=0, le=30, automatic="by the base"
+    )
+    width: int | None = setting(
+        None, "Width", ge=32, le=2048, unit="pixels", automatic="the base's own"
+    )
+    height: int | None = setting(
+        None, "Height", ge=32, le=2048, unit="pixels", automatic="the base's own"
+    )
+    compare: bool = setting(False, "Compare with the base", "The same seeds without the adapters")
+    strengths: tuple[float, ...] = setting(
+        (), "Grid over strengths", "A column for each", max_length=8
+    )
+    control_strength: float = setting(1.0, "Control", "0: it does not count", ge=0, le=2)
+    control_start: float = setting(0.0, "From", "Share of the steps", ge=0, le=1)
+    control_end: float = setting(1.0, "To", "Share of the steps", ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not any(prompt.strip() for prompt in self.prompts):
+            raise FieldError("prompts", "The prompt is empty. Write what the images should show.")
+        if any(len(prompt) > 1000 or "\x00" in prompt for prompt in self.prompts):
+            raise FieldError("prompts", "A prompt is longer than 1000 letters. Shorten it.")
+        if not self.control_start < self.control_end:
+            raise FieldError(
+                "control_start",
+                f"Control lasts from {self.control_start:g} to {self.control_end:g}. "
+                "Let it begin before it ends.",
+            )
+        return self
+
+    @property
+    def count(self) -> int:
+        """How many images that makes, without those of the base."""
+        return len(self.lines) * self.num_images * max(len(self.strengths), 1)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The prompts that are not empty."""
+        return tuple(line.strip() for line in self.prompts if line.strip())
+
+
+def check_count(settings: ImageSettings, *, most: int = MOST_IMAGES) -> None:
+    """Refuse more images at once than one may ask for.
+
+    Raises:
+        FieldError: there are too many.
+    """
+    if settings.count > most:
+        raise FieldError(
+            "num_images",
+            f"{settings.count} images at once are too many. Ask for at most {most}: fewer prompts, "
+            "or fewer images of each. A batch takes more.",
+        )
