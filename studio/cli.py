@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on [%(default)s]")
     add("--port", default=7860, type=int, help="port [%(default)s]")
-    add("--base", action="append", help="base model; repeatable [assets/pocket]")
+    add("--base", action="append", help="base model; repeatable [pocket]")
     add("--data", default=Path("~/.local/share/orthodiff"), type=Path, help="state [%(default)s]")
     add("--runs", type=Path, help="where runs live [./runs if there is one, else DATA/runs]")
     add("--users", type=Path, help="file of users, who log in with a token each")

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orthodiff.errors import UserError
-from orthodiff.io.assets import assets
+from orthodiff.io.assets import shipped
 
 from .security.users import VARIABLE, Users, read_users
 
 DEFAULT_DATA = Path("~/.local/share/orthodiff")
+DEFAULT_BASE = "pocket"
 CLOSING = 5
 """Seconds that open requests get when the server ends."""
 
@@ -42,7 +43,7 @@ def serve(options: Serving) -> None:
         UserError: there is no base model to work with, the port is taken, the data folder is in
             use, or a public address was asked for without a login.
     """
-    bases = tuple(options.bases or [default_base()])
+    bases = tuple(options.bases or [DEFAULT_BASE])
     check_bases(bases)
     users = read_users(options.users)
     check_bind(options.host, users)
@@ -126,12 +127,6 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-def default_base() -> str:
-    """The embedded model, named relative to here where it can be."""
-    inside = Path("assets/pocket")
-    return str(inside if inside.is_dir() else assets() / "pocket")
-
-
 def check_bases(names: Sequence[str]) -> None:
     """Refuse a base that can be seen to be none.
 
@@ -139,7 +134,7 @@ def check_bases(names: Sequence[str]) -> None:
         UserError: a folder without a model, or a path to nothing.
     """
     for name in names:
-        folder = Path(name)
+        folder = shipped(name)
         if folder.is_dir() and not (folder / "model_index.json").is_file():
             raise UserError(
                 f"`{name}` holds no model_index.json, so it is not a base model. Give --base the "

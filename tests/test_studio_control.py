@@ -332,7 +332,7 @@ def test_images_that_fail_say_why(tab: Control, studio: Studio) -> None:
     job = follow(studio, newest(studio).id)
     weights.write_bytes(whole)
     assert job.status == "failed"
-    assert "is missing or damaged" in job.error
+    assert "is truncated" in job.error
     assert str(studio.jobs.runs.root) not in job.error
 
 

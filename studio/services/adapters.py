@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orthodiff import control
-from orthodiff.adapters.peft_format import read_metadata
+from orthodiff.adapters.peft_format.read import read_metadata
 from orthodiff.control import is_control
 from orthodiff.errors import UserError
 from orthodiff.training.checkpoints.sealed import list_checkpoints, step_of

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from orthodiff.errors import UserError
+from orthodiff.schedulers import SAMPLERS, sampler_name
 
 from ..html import elements as html
 from ..services.settings.base import FieldError
@@ -56,6 +57,11 @@ class Generate:
                 [("the adapters' own", ""), *self.studio.base_choices()], value="",
                 label="Base model", elem_id=f"{PREFIX}-base",
             )  # fmt: skip
+            self.sampler = gr.Dropdown(
+                [("the base's own", ""), *((one.title, name) for name, one in SAMPLERS.items())],
+                value="", label="Sampler", elem_id=f"{PREFIX}-sampler",
+            )  # fmt: skip
+            self.form.fields["sampler"] = self.sampler
             self.form.add_all(("num_inference_steps", "guidance_scale"))
             self.form.add_all(("width", "height"))
         with gr.Accordion("Grid over strengths", open=False):
@@ -105,9 +111,19 @@ class Generate:
         values: dict[str, Any] = {name: recipe[name] for name in self.form.fields if name in recipe}
         if "prompt" in recipe and "prompts" not in recipe:
             values |= {"prompts": [recipe["prompt"]], "num_images": 1}
+        if "sampler" in values:
+            values["sampler"] = _sampler(values["sampler"])
         if isinstance(values.get("prompts"), list):
             values["prompts"] = "\n".join(str(line) for line in values["prompts"])
         return [_plain(values[name]) if name in values else gr.skip() for name in self.form.fields]
+
+
+def _sampler(name: Any) -> str:
+    """The sampler of a recipe, if there is such a one; the base's own has no name."""
+    try:
+        return sampler_name(str(name)) if name else ""
+    except UserError:
+        return ""
 
 
 def _plain(value: Any) -> Any:

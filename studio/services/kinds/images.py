@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from orthodiff.io.assets import shipped
+
 from ..adapters import AdapterEntry
 from ..sampling.plan import AdapterPlan, ImagePlan, Pass
 from ..settings.base import FieldError
@@ -37,6 +39,7 @@ def prepare_images(
         guidance_scale=settings.guidance_scale,
         width=settings.width,
         height=settings.height,
+        sampler=settings.sampler or None,
         passes=_passes(settings, entries, steered=bool(maps)),
         maps=tuple(f"map-{number:02d}.png" for number in range(len(maps))),
         control_strength=settings.control_strength,
@@ -80,8 +83,9 @@ def _base(offer: Offer, settings: ImageSettings, entries: Sequence[AdapterEntry]
 def base_of(bases: Sequence[str], name: str) -> str | None:
     """The one of `bases` that is `name`, perhaps under another path to the same folder."""
     for base in bases:
-        same = base == name or (name and Path(base).resolve() == Path(name).resolve())
-        if same or (name and Path(base).is_dir() and Path(base).name == Path(name).name):
+        here, there = shipped(base), shipped(name) if name else Path()
+        same = name and (here.resolve() == there.resolve() or here.name == there.name)
+        if base == name or same:
             return base
     return None
 

@@ -18,6 +18,7 @@ from orthodiff.io.images import open_map
 from orthodiff.io.png_metadata import Recipe, save_png
 from orthodiff.models import Base
 from orthodiff.sampling import GenerateRequest, generate
+from orthodiff.schedulers import sampler_title
 
 from .plan import Album, ImagePlan, MadeImage, Pass
 
@@ -67,6 +68,7 @@ def _request(plan: ImagePlan) -> GenerateRequest:
         guidance_scale=plan.guidance_scale,
         width=plan.width,
         height=plan.height,
+        sampler=plan.sampler,
     )
 
 
@@ -161,6 +163,7 @@ def _recipe(
         width=request.width or 0,
         height=request.height or 0,
         scheduler=type(base.scheduler).__name__,
+        sampler=sampler_title(plan.sampler, base.scheduler),
         base=plan.base_title,
         adapter=" + ".join(adapter.name for adapter in one.adapters),
         method=adapter_set.method if adapter_set else "",

@@ -41,7 +41,7 @@ class ImagePlan:
     width: int | None
     height: int | None
     passes: tuple[Pass, ...]
-    combine: str = "compose"
+    sampler: str | None = None
     maps: tuple[str, ...] = ()
     control_strength: float = 1.0
     control_start: float = 0.0

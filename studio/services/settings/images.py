@@ -5,6 +5,9 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, model_validator
 from typing_extensions import Self
 
+from orthodiff.errors import UserError
+from orthodiff.schedulers import sampler_name
+
 from .base import FieldError, Settings, setting
 
 MOST_IMAGES, MOST_PROMPTS, MOST_ADAPTERS = 64, 16, 4
@@ -27,9 +30,6 @@ class ImageSettings(Settings):
 
     base: str | None = setting(None, "Base model", "Must be the one of the adapters")
     adapters: tuple[AdapterUse, ...] = setting((), "Adapters", max_length=MOST_ADAPTERS)
-    combine: str = setting(
-        "compose", "Combine", "Composed: one after the other", pattern="compose|blend"
-    )
     prompts: tuple[str, ...] = setting(
         ..., "Prompts", "One per line; {trigger} stands for the trigger word", min_length=1,
         max_length=1000,
@@ -45,6 +45,7 @@ class ImageSettings(Settings):
     guidance_scale: float | None = setting(
         None, "Guidance", "Higher: closer to the words", ge=0, le=30, automatic="by the base"
     )
+    sampler: str = setting("", "Sampler", "Empty: the base's own", max_length=40)
     width: int | None = setting(
         None, "Width", ge=32, le=2048, unit="pixels", automatic="the base's own"
     )
@@ -65,6 +66,8 @@ class ImageSettings(Settings):
             raise FieldError("prompts", "The prompt is empty. Write what the images should show.")
         if any(len(prompt) > 1000 or "\x00" in prompt for prompt in self.prompts):
             raise FieldError("prompts", "A prompt is longer than 1000 letters. Shorten it.")
+        if self.sampler:
+            _check_sampler(self.sampler)
         if not self.control_start < self.control_end:
             raise FieldError(
                 "control_start",
@@ -82,6 +85,13 @@ class ImageSettings(Settings):
     def lines(self) -> tuple[str, ...]:
         """The prompts that are not empty."""
         return tuple(line.strip() for line in self.prompts if line.strip())
+
+
+def _check_sampler(name: str) -> None:
+    try:
+        sampler_name(name)
+    except UserError as error:
+        raise FieldError("sampler", str(error)) from error
 
 
 def check_count(settings: ImageSettings, *, most: int = MOST_IMAGES) -> None:

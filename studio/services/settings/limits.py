@@ -9,6 +9,7 @@ from typing import Any
 
 from orthodiff import ADAPTERS
 from orthodiff.errors import UserError
+from orthodiff.io.assets import shipped
 
 from .base import FieldError
 from .methods import settings_of
@@ -78,7 +79,7 @@ def check_method(name: str, values: Mapping[str, Any], base: str) -> dict[str, A
 def _narrowest(base: str) -> int | None:
     """The fewest features of an adapted layer, as the UNet's configuration tells."""
     try:
-        unet = json.loads((Path(base) / "unet" / "config.json").read_text("utf-8"))
+        unet = json.loads((shipped(base) / "unet" / "config.json").read_text("utf-8"))
         blocks = zip(unet["down_block_types"], unet["block_out_channels"], strict=True)
         widths = [int(width) for kind, width in blocks if "Attn" in kind]
         cross = unet.get("cross_attention_dim")

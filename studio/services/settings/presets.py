@@ -7,11 +7,11 @@ there. The figures of Stable Diffusion are those of the recipes in `configs/`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 
+from orthodiff.io.assets import shipped
 from orthodiff.models import Recommended
 from orthodiff.models.base import native_resolution, read_recommended
 from orthodiff.training.options.method import default_learning_rate
@@ -43,7 +43,7 @@ class Advice:
 
 def family_of(base: str) -> Family:
     """Which recipe suits a base, by the side it was made for; a hub id is taken for SD or SDXL."""
-    side = native_resolution(Path(base))
+    side = native_resolution(shipped(base))
     if side is None:
         return "sdxl" if "xl" in base.lower() else "sd"
     return "demo" if side <= DEMO_SIDE else "sd" if side <= SD_SIDE else "sdxl"
@@ -65,6 +65,6 @@ def advise(base: str, method: str, preset: Preset) -> Advice:
 
 def sampling_advice(base: str) -> Recommended:
     """What the makers of a base advise for sampling, without loading it."""
-    folder = Path(base)
+    folder = shipped(base)
     default = 1024 if family_of(base) == "sdxl" else Recommended.resolution
     return read_recommended(folder, native_resolution=native_resolution(folder) or default)

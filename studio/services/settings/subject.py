@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orthodiff import ADAPTERS
-from orthodiff.cli.flags import validate
+from orthodiff.settings import validate
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
 
 from ..jobs.folders import PHOTOS
