@@ -68,7 +68,8 @@ def _job(folder: Path, owner: str) -> Job:
     handle = _process(history.started)
     status = _status(history, alive=bool(handle))
     begun = float(history.started.get("time", 0.0)) or _changed(folder)
-    ended = float(history.end["time"]) if history.end else None
+    last_word = None if handle else _changed(folder)
+    ended = float(history.end["time"]) if history.end else last_word
     started = history.started
     job = Job(
         id=new_id(),
