@@ -79,7 +79,7 @@ audit: $(VENV)/.developer ## look every installed package up in the advisory dat
 mutants: install ## MODULE=orthodiff/ops [TESTS=...]: how many wrong lines do the tests notice?
 	$(PIP) '.[mutants]'
 	$(PILLOW)
-	$(PY) -m tests.mutants $(MODULE) $(if $(TESTS),--tests $(TESTS))
+	$(PY) -m tests.mutation $(MODULE) $(if $(TESTS),--tests $(TESTS))
 
 clean: ## remove what was built, keep runs
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
