@@ -10,6 +10,23 @@ import pytest
 if TYPE_CHECKING:
     from tests.batches import Call
 
+HEAVY = {
+    "agreement", "batch", "batch_rows", "check", "control_training", "export_pictures",
+    "export_whole", "gallery", "garbage", "golden", "hardware", "hub", "kill", "loop", "memory",
+    "memory_modes", "os_errors", "outside_adapter", "ownership", "pairs", "plan", "pocket",
+    "pocket_model", "prior", "replay", "resume", "rival", "runtimes", "safety", "samples",
+    "sd15", "segmenter", "studio", "studio_browser", "studio_control", "studio_jobs",
+    "text_training", "training_cli", "training_faults", "world",
+}  # fmt: skip
+"""Modules `test_...` that start processes or train for long: `make check` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make check` leaves out."""
+    for item in items:
+        if item.path.stem.removeprefix("test_") in HEAVY:
+            item.add_marker("heavy")
+
 
 @pytest.fixture(autouse=True)
 def _thawed() -> Iterator[None]:
