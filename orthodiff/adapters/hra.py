@@ -39,6 +39,7 @@ class HRA(RotationMethod):
     peft_type: ClassVar[str] = "HRA"
     peft_entries: ClassVar[frozenset[str]] = frozenset({"r", "apply_GS"})
     factor_count: ClassVar[int] = 2
+    is_thin: ClassVar[bool] = True
 
     rank: int = setting(
         8, ge=1, help="Number of reflections; even, so that training starts at the base."

@@ -50,14 +50,15 @@ class Rotation:
         """
         return factors
 
-    def rotate_output(
-        self, output: Tensor, x: Tensor, matrix: Tensor, factors: Factors
-    ) -> Tensor | None:
+    is_thin: ClassVar[bool] = False
+    """Whether the change of W is of low rank, so that `rotate_output` pays."""
+
+    def rotate_output(self, output: Tensor, x: Tensor, matrix: Tensor, factors: Factors) -> Tensor:
         """Return `x R^T W^T + bias` from `output = x W^T + bias`, for rows x without a gradient.
 
-        `matrix` is W (out, d). None where the change of W is not thin, so that it does not pay.
+        `matrix` is W (out, d). For methods that are thin only.
         """
-        return None
+        raise NotImplementedError
 
     def scale(self, parameters: Parameters) -> Tensor | None:
         """Return the learned output scale s (out, 1), or None for a method that only rotates."""

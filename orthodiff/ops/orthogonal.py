@@ -10,6 +10,7 @@ Legend: d width of a row, r reflections, b block size, D = d / b blocks, m butte
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def compact_wy(U: Tensor) -> tuple[Tensor, Tensor]:
     its transpose and `P = S A`, where `S^{-1}` (..., r, r) is the upper triangle of the Gram matrix
     `A A^T` with its diagonal halved (Puglisi 1992; exact).
     """
-    A = U.mT.contiguous()
+    A = _Transposed.apply(U)
     gram = A @ A.mT
     squares = gram.diagonal(dim1=-2, dim2=-1)
     squares = torch.where(squares == 0, torch.ones_like(squares), squares)
@@ -36,6 +37,23 @@ def mirror(vectors: Tensor) -> tuple[Tensor, Tensor]:
     V, _ = torch.linalg.qr(vectors)
     A = V.mT.contiguous()
     return A, 2 * A
+
+
+class _Transposed(torch.autograd.Function):
+    """The transpose of a batch of matrices, its gradient laid out as the batch is.
+
+    Torch would copy the gradient of each matrix into place; so it is one copy a batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrices: Tensor) -> Tensor:
+        """Return matrices (..., r, d) in rows."""
+        return matrices.mT.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return the gradient (..., d, r) in rows."""
+        return gradient.mT.contiguous()
 
 
 def reflect(rows: Tensor, A: Tensor, P: Tensor, *, inverse: bool = False) -> Tensor:
@@ -163,15 +181,16 @@ def rotate_blocks(rows: Tensor, blocks: Tensor, *, inverse: bool = False) -> Ten
 
     A single block is shared by as many parts as a row has.
     """
-    if len(blocks) > 1:
-        return butterfly(rows, blocks[None], inverse=inverse)
     rows = in_compute_dtype(rows)
+    if len(blocks) > 1:
+        own = (blocks.mT if inverse else blocks).to(rows.dtype)
+        return _turn_rows(rows, [own], inverse=inverse, first=0)
     block = (blocks[0] if inverse else blocks[0].mT).to(rows.dtype)
     return (rows.unflatten(-1, (-1, len(block))) @ block).flatten(-2)
 
 
 def butterfly(rows: Tensor, factors: Tensor, *, inverse: bool = False, first: int = 0) -> Tensor:
-    """Return `rows R` with `R = (B_{m-1} ... B_1 B_0)^T`, or `rows R^T` (2311.06243, eq. 6).
+    """Return `rows R` with `R = (B_{m-1} ... B_1 B_0)^T`, or `rows R^T` (arXiv:2311.06243, eq. 6).
 
     `factors` (m, D, b, b) holds the blocks of each `B_i`, which couples the half-blocks k and
     k + 2^i within groups of 2^(i+1); with `first` they are `B_first ... B_{first+m-1}`. The
@@ -180,8 +199,7 @@ def butterfly(rows: Tensor, factors: Tensor, *, inverse: bool = False, first: in
     """
     rows = in_compute_dtype(rows)
     blocks = (factors.mT if inverse else factors).to(rows.dtype)
-    columns = rows.reshape(-1, rows.shape[-1]).T
-    return _turn(columns, blocks, inverse=inverse, first=first).T.reshape(rows.shape)
+    return _turn_rows(rows, blocks.unbind(), inverse=inverse, first=first)
 
 
 def fuse(factors: Tensor, *, width: int) -> tuple[Tensor, Tensor]:
@@ -197,7 +215,7 @@ def fuse(factors: Tensor, *, width: int) -> tuple[Tensor, Tensor]:
     blocks = factors[..., :levels, :, :, :].movedim(-4, 0).flatten(1, -3)
     identity = torch.eye(size, dtype=factors.dtype, device=factors.device)
     runs = blocks.shape[1] * b // size
-    product = _turn(identity.repeat(runs, 1), blocks, inverse=False, first=0)
+    product = _turn(identity.repeat(runs, 1), blocks.unbind(), inverse=False, first=0)
     return product.reshape(*batch, -1, size, size), factors[..., levels:, :, :, :]
 
 
@@ -212,12 +230,20 @@ def rotate_fused(rows: Tensor, product: Tensor, others: Tensor, *, inverse: bool
     return butterfly(rotate_blocks(rows, product), others, first=levels)
 
 
-def _turn(columns: Tensor, blocks: Tensor, *, inverse: bool, first: int) -> Tensor:
-    """Multiply columns (d, N) by the levels (m, D, b, b) from `first` up, or down if `inverse`."""
-    half, level = blocks.shape[-1] // 2, 0
+def _turn_rows(rows: Tensor, blocks: Sequence[Tensor], *, inverse: bool, first: int) -> Tensor:
+    """Multiply rows (..., d) as columns by the levels (D, b, b)."""
+    columns = rows.reshape(-1, rows.shape[-1]).T
+    return _turn(columns, blocks, inverse=inverse, first=first).T.reshape(rows.shape)
+
+
+def _turn(columns: Tensor, blocks: Sequence[Tensor], *, inverse: bool, first: int) -> Tensor:
+    """Multiply columns (d, N) by the levels (D, b, b) from `first` up, or down if `inverse`."""
+    half, level = blocks[0].shape[-1] // 2, 0
     for number in reversed(range(len(blocks))) if inverse else range(len(blocks)):
         columns, level = _pair(columns, level, first + number, half), first + number
-        columns = torch.bmm(blocks[number], columns.reshape(*blocks.shape[1:3], -1)).flatten(0, 1)
+        level_blocks = blocks[number]
+        columns = torch.bmm(level_blocks, columns.reshape(*level_blocks.shape[:2], -1))
+        columns = columns.flatten(0, 1)
     return _pair(columns, level, 0, half)
 
 

@@ -33,10 +33,8 @@ class AdaptedLinear(RotatedLayer):
         Where x wants no gradient, as a prompt's, a thin change is added to the frozen layer's
         output instead, so that training need not go back through W.
         """
-        if torch.is_grad_enabled() and not x.requires_grad:
-            output = self.method.rotate_output(self.base_layer(x), x, self.matrix, factors)
-            if output is not None:
-                return output
+        if self.method.is_thin and torch.is_grad_enabled() and not x.requires_grad:
+            return self.method.rotate_output(self.base_layer(x), x, self.matrix, factors)
         return super().run_turned(x, factors)
 
     def run(self, x: Tensor, matrix: Tensor) -> Tensor:
