@@ -243,11 +243,13 @@ def test_a_full_disk_under_the_cache_is_told(tmp_path: Path) -> None:
     """`RLIMIT_FSIZE` stands in for the disk."""
     script = (
         "import resource, signal, sys, torch; from pathlib import Path\n"
-        "from orthodiff.training.latents.cache import Cache\n"
+        "from orthodiff.training.latents.store import TensorStore\n"
         "from orthodiff.training.events.failures import explain\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        "try: Cache(Path(sys.argv[1])).get('a' * 64, lambda: {'a': torch.zeros(1000)})\n"
+        "store = TensorStore(Path(sys.argv[1]))\n"
+        "store.add(b'a' * 16, {'a': torch.zeros(1000)})\n"
+        "try: store.flush()\n"
         "except OSError as error: print(explain(error, None))\n"
     )
     words = [sys.executable, "-c", script, str(tmp_path)]

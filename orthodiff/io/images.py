@@ -6,7 +6,7 @@ import io
 import warnings
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from orthodiff.errors import FileError, UserError
 from orthodiff.io.color import on_paper, split_alpha
@@ -56,6 +56,34 @@ def is_picture_name(path: Path) -> bool:
 def is_mask_name(path: Path) -> bool:
     """Whether a file is called like the mask of an image beside it: `<stem>-masklabel.png`."""
     return path.stem.endswith(MASK_LABEL) and is_picture_name(path)
+
+
+DECODER = f"1/{Image.__version__}"
+"""What decides which pixels a file has: raise the number when `orthodiff.io` changes some."""
+PLAIN_HEADERS = frozenset({"JPEG", "PNG", "WEBP", "BMP", "GIF"})
+"""Formats whose header and EXIF say the size as it is once decoded."""
+SIDEWAYS = (5, 6, 7, 8)
+
+
+def read_size(source: Path | bytes, *, name: str | None = None) -> tuple[int, int]:
+    """Width and height of an image as it will be opened, from its header where that says so.
+
+    Raises:
+        FileError: it is not an image, or is far too large.
+    """
+    name = name or str(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with _identify(source, name=name) as image:
+                if image.format in PLAIN_HEADERS:
+                    width, height = image.size
+                    is_turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+                    return (height, width) if is_turned else (width, height)
+    except Exception:
+        pass  # opening it says in a sentence what is wrong
+    return open_picture(source, name=name).size
 
 
 def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Image:

@@ -9,21 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from orthodiff.errors import FileError, UserError
 
 from .advice import RULES, Advice, Survey
-from .dataset import Examples, open_record
-from .example import Example
+from .dataset import Examples, Inspect, OpenedImages, facts_of, open_record
 from .image_stats import ImageStats, measure_image
 from .masks import check_in_sight
 from .readers.layouts import find
 from .readers.records import DataRequest, Listing, Record
+from .table import MASK, ImageFacts, ImageTable
 from .views import Views
 
 MAX_NAMED = 5
 T = TypeVar("T")
-Inspect = Callable[[Example], None]
-"""Refuses an example by a FileError."""
 
 
 @dataclass(frozen=True)
@@ -115,33 +115,38 @@ def usable_examples(
         UserError: there are none, or some cannot be used and shall not be skipped (all are named).
     """
     listing, quick = find(request), replace(request, subject_mask=False)
+    opened = OpenedImages()
 
-    def opened(record: Record) -> Record:
-        example = open_record(record, quick)
-        if inspect:
-            inspect(example)
-        return record
+    def facts(record: Record) -> ImageFacts:
+        if opened.is_full:  # the rest is opened when it is encoded
+            return facts_of(record, is_prior=is_prior)
+        example = open_record(record, quick, is_prior=is_prior, inspect=inspect)
+        opened.add(example)
+        return facts_of(record, is_prior=is_prior, size=example.image.size)
 
-    records, problems = _sift(listing, opened)
-    every = Examples(listing.records, request, is_prior=is_prior, remarks=listing.remarks)
-    return _usable(every, records, problems, skip_bad_files=skip_bad_files)
+    usable, problems = _sift(listing, facts)
+    names = {row.name for row in usable}
+    every = Examples(
+        [record for record in listing.records if record.name in names],
+        request,
+        is_prior=is_prior,
+        remarks=listing.remarks,
+        table=ImageTable.of(usable),
+        inspect=inspect,
+        opened=opened,
+    )
+    return _usable(every, problems, skip_bad_files=skip_bad_files)
 
 
-def _usable(
-    every: Examples,
-    records: Sequence[Record],
-    problems: Sequence[FileError],
-    *,
-    skip_bad_files: bool,
-) -> Examples:
-    """The `records` of `every` without `problems`, if those may be skipped."""
-    place = every.request.place
+def _usable(usable: Examples, problems: Sequence[FileError], *, skip_bad_files: bool) -> Examples:
+    """The `usable` examples, if those with `problems` may be left out."""
+    place = usable.request.place
     if problems and not skip_bad_files:
         raise UserError(_refusal(problems, place))
-    if not records:
+    if not len(usable):
         raise UserError(f"None of the {len(problems)} images of `{place}` can be used.")
-    remarks = [*every.remarks, *(f"Left out: {problem}" for problem in problems)]
-    return Examples(records, every.request, is_prior=every.is_prior, remarks=remarks)
+    usable.remarks = [*usable.remarks, *(f"Left out: {problem}" for problem in problems)]
+    return usable
 
 
 def in_sight(examples: Examples, views: Views, *, skip_bad_files: bool = False) -> Examples:
@@ -150,16 +155,21 @@ def in_sight(examples: Examples, views: Views, *, skip_bad_files: bool = False) 
     Raises:
         UserError: there are others, which shall not be skipped (all are named), or no such.
     """
-    request = replace(examples.request, subject_mask=False)
-
-    def seen(record: Record) -> Record:
-        if record.mask or request.alpha_mask:
-            example = open_record(record, request)
-            check_in_sight(record.name, example.mask, example.image.size, views)
-        return record
-
-    records, problems = _sift(Listing("", list(examples.records)), seen)
-    return _usable(examples, records, problems, skip_bad_files=skip_bad_files)
+    flags = examples.table.columns["flags"]
+    masked = np.ones(len(flags), bool) if examples.request.alpha_mask else (flags & MASK) != 0
+    problems: dict[int, FileError] = {}
+    for row in np.flatnonzero(masked).tolist():
+        example = examples.opened.get(examples.table[row].name)
+        if example is None:  # too many to be opened ahead: seen to when it is encoded
+            continue
+        try:
+            check_in_sight(example.name, example.mask, example.image.size, views)
+        except FileError as problem:
+            problems[row] = problem
+    if not problems:
+        return examples
+    shown = examples.select([row for row in range(len(examples)) if row not in problems])
+    return _usable(shown, list(problems.values()), skip_bad_files=skip_bad_files)
 
 
 def _sift(listing: Listing, use: Callable[[Record], T]) -> tuple[list[T], list[FileError]]:

@@ -1,6 +1,7 @@
-"""Latents, prompt embeddings and maps of models, computed once and kept by content.
+"""Latents, masks, prompt embeddings and control images, computed once and kept by content.
 
-Training only looks them up.
+Training only reads them. What is in the cache is known by the sums over files, so that a second
+start opens no image.
 
 Images go through the autoencoder one by one. Batches would be no faster where it matters (1.5 %
 with SD 1.5's on a CPU), and its kernels round differently with the batch's size: what the cache
@@ -11,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,80 +22,70 @@ from PIL import Image
 from torch import Tensor
 
 from orthodiff.control import Condition
-from orthodiff.errors import UserError
+from orthodiff.errors import FileError, UserError
+from orthodiff.io.atomic import share_file
 from orthodiff.io.hashing import content_key
-from orthodiff.models import Base, Conditioning
+from orthodiff.models import Base
 
 from ..data.captions import CaptionRules
+from ..data.dataset import Examples
 from ..data.example import Example
+from ..data.masks import check_in_sight
+from ..data.readers.records import DataRequest
+from ..data.table import CONTROL_IMAGE, MASK, PRIOR, ImageFacts, ImageTable
 from ..data.views import View, Views
-from .cache import Cache
+from .samples import Encoded, Sample, StoredPrompts, StoredSamples, Stores
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One example in all its `views`, on the CPU.
-
-    `latents` `(V, 2, C, h, w)` holds mean and standard deviation; `masks` `(V, 1, h, w)` is 1
-    where the loss counts; `control_images` `(V, 3, H, W)`, grey ones `(V, 1, H, W)`, are bytes. It
-    is trained under its `prompts` by turns.
-    """
-
-    views: tuple[View, ...]
-    latents: Tensor
-    prompts: tuple[str, ...]
-    masks: Tensor | None = None
-    control_images: Tensor | None = None
-    repeats: int = 1
-
-    @property
-    def shape(self) -> torch.Size:
-        """One latent's `(C, h, w)`."""
-        return self.latents.shape[2:]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Training samples, the rules their prompts are chosen by, and every prompt's conditioning."""
-
-    samples: tuple[Sample, ...]
-    captions: CaptionRules
-    conditioning: Mapping[str, Conditioning]
+__all__ = ["Encoded", "Sample", "encode", "to_tensor"]
 
 
 def encode(
     base: Base,
-    examples: Iterable[Example],
+    examples: Sequence[Example],
     *,
     views: Views,
     captions: CaptionRules,
-    cache: Cache,
+    folder: Path | None,
     condition: Condition | None = None,
+    skip_bad_files: bool = False,
 ) -> Encoded:
-    """Encode every view of every image, and every prompt; one example is held at a time.
+    """Every view of every image, and every prompt, read from `folder` or encoded into it.
 
-    Maps are those of a `condition`: an example's own as it would resize them for `generate`, else
-    computed from the image as seen.
+    One example is held at a time. Control images are those of a `condition`: an example's own as
+    it would be resized for `generate`, else computed from the image as it is seen.
+
+    Raises:
+        UserError: some images cannot be used, and shall not be skipped (all are named).
     """
-    keep = partial(_kept_latent, base, _autoencoder(base), cache)
-    samples = []
-    for example in examples:
-        name, size = example.name, example.image.size
-        seen = views.showing(name, example.mask, size) or views.of(name, size)  # if found by itself
-        pictures = [view.see(example.image) for view in seen]
-        samples.append(
-            Sample(
-                views=seen,
-                latents=torch.stack([keep(image) for image in pictures]),
-                prompts=(example.caption,)
-                if example.is_prior
-                else captions.variants(example.caption),
-                masks=_masks(example, seen, base.factor),
-                control_images=_control_images(example, seen, pictures, condition, cache),
-                repeats=example.repeats,
-            )
-        )
-    return Encoded(tuple(samples), captions, _embed(base, samples, captions, cache))
+    if isinstance(examples, Examples):
+        table, request = examples.table, examples.request
+    else:
+        table, request = _described(examples), DataRequest()
+    autoencoder, text_encoders = _autoencoder(base), _text_encoders(base)
+    stores = Stores.at(folder, autoencoder=autoencoder, text_encoders=text_encoders)
+    prompts = StoredPrompts(stores.prompts, text_encoders)
+    samples = StoredSamples(
+        table,
+        request,
+        stores,
+        views=views,
+        captions=captions,
+        factor=base.factor,
+        condition=condition,
+    )
+    marker = _Marker(folder, samples, prompts, autoencoder=autoencoder)
+    if not marker.is_valid(stores):
+        bad = _encode_images(base, examples, samples)
+        if bad and not skip_bad_files:
+            raise UserError(_refusal([problem for _, problem in bad]))
+        if bad:
+            rows = {row for row, _ in bad}
+            samples.table = table.select([n for n in range(len(table)) if n not in rows])
+        _encode_prompts(base, samples, prompts)
+        stores.flush()
+        if not bad:
+            marker.set(stores)
+    return Encoded(samples, captions, prompts)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -103,81 +93,167 @@ def to_tensor(image: Image.Image) -> Tensor:
     return _bytes(image).float() / 127.5 - 1
 
 
-def _kept_latent(base: Base, weights: str, cache: Cache, image: Image.Image) -> Tensor:
-    def make() -> dict[str, Tensor]:
-        return {"latent": base.encode(to_tensor(image)).float()}
-
-    key = content_key("latent", weights, f"{image.size}", image.tobytes())
-    return cache.get(key, make)["latent"]
-
-
-def _embed(
-    base: Base, samples: Sequence[Sample], captions: CaptionRules, cache: Cache
-) -> dict[str, Conditioning]:
-    """The conditioning of every prompt that can come up."""
-    weights = _text_encoders(base)
-    prompts = dict.fromkeys(prompt for sample in samples for prompt in sample.prompts)
-    if captions.dropout:
-        prompts[""] = None
-    base.checked_prompts.update(prompts)  # the run's remarks name captions that are cut
-    found = {}
-    for prompt in prompts:
-        key = content_key("prompt", weights, prompt)
-        found[prompt] = Conditioning(**cache.get(key, partial(_prompt, base, prompt)))
-    return found
-
-
-def _prompt(base: Base, prompt: str) -> dict[str, Tensor]:
-    """No caption is what guidance will lead away from later."""
-    return (base.embed(prompt) if prompt else base.negative_embeds("")).tensors()
-
-
-def _masks(example: Example, views: Sequence[View], factor: int) -> Tensor | None:
-    """Each view's mask, averaged over the `factor` squared pixels of a latent's one."""
-    if example.mask is None:
-        return None
-    levels = [
-        np.asarray(view.cut(example.mask, Image.Resampling.BILINEAR), np.float32) / 255
-        for view in views
-    ]
-    stacked = torch.from_numpy(np.stack(levels))[:, None]
-    return torch.nn.functional.avg_pool2d(stacked, factor)
-
-
-def _control_images(
-    example: Example,
-    views: Sequence[View],
-    pictures: Sequence[Image.Image],
-    condition: Condition | None,
-    cache: Cache,
-) -> Tensor | None:
-    """Each view's map, `(V, 3, H, W)`, or `(V, 1, H, W)` if it is grey: all are held in memory."""
-    if condition is None:
-        return None
-    if (own := example.control_image) is not None:
-        seen = [_bytes(view.refit(own, condition.resize).convert("RGB")) for view in views]
-    else:
-        seen = [_kept_map(condition, image, example.name, cache) for image in pictures]
-    maps = torch.stack(seen)
-    is_grey = bool((maps == maps[:, :1]).all())
-    return maps[:, :1].clone() if is_grey else maps
-
-
-def _kept_map(condition: Condition, image: Image.Image, name: str, cache: Cache) -> Tensor:
-    """The map of an image `(3, H, W)`: kept where a model computes it, else made faster anew."""
-
-    def make() -> dict[str, Tensor]:
+def _encode_images(
+    base: Base, examples: Sequence[Example], samples: StoredSamples
+) -> list[tuple[int, FileError]]:
+    """Encode the images that lack something; those that cannot be used, by row."""
+    bad = []
+    for row in range(len(samples)):
+        facts = samples.table[row]
+        if samples.is_complete(facts):
+            continue
         try:
-            return {"map": _bytes(condition.compute(image).convert("RGB"))}
-        except UserError as error:
-            raise UserError(f"`{name}`: {error}") from error
+            _encode_image(base, examples[row], facts, samples)
+        except FileError as problem:
+            bad.append((row, problem))
+    samples.stores.flush()
+    return bad
 
-    source = condition.computed_by()
-    if source is None:
-        return make()["map"]
-    settings = json.dumps(condition.settings(), sort_keys=True)
-    key = content_key("map", condition.name, settings, source, f"{image.size}", image.tobytes())
-    return cache.get(key, make)["map"]
+
+def _encode_image(base: Base, example: Example, facts: ImageFacts, samples: StoredSamples) -> None:
+    if example.image.size != facts.size:
+        reason = f"its header says {facts.size}, but it has {example.image.size} pixels"
+        raise FileError(example.name, reason, "Save it again")
+    views = samples.views.of(example.name, example.image.size)
+    keys, stores, condition = samples.keys(facts, views), samples.stores, samples.condition
+    if not samples.request.subject_mask:  # such a mask is as good as the model that finds it
+        check_in_sight(example.name, example.mask, example.image.size, samples.views)
+    for view, key in zip(views, keys.masks or (), strict=False):
+        stores.masks.add(key, _mask_row(example.mask, view, base.factor))
+    seen = samples.views.showing(example.name, example.mask, example.image.size) or views
+    for view, latent, control in zip(
+        views, keys.latents, keys.control_images or (None,) * len(views), strict=True
+    ):
+        if view not in seen:
+            continue
+        image = view.see(example.image)
+        if latent not in stores.latents:
+            stores.latents.add(latent, {"latent": base.encode(to_tensor(image)).float()})
+        if control is not None and condition is not None and control not in stores.control_images:
+            stores.control_images.add(control, _control_row(example, view, image, condition))
+
+
+def _encode_prompts(base: Base, samples: StoredSamples, prompts: StoredPrompts) -> None:
+    """The conditioning of every prompt that can come up."""
+    known: set[str] = set()
+    if samples.captions.dropout:
+        known.add("")
+        _encode_prompt(base, "", prompts)
+    for row in range(len(samples)):
+        for prompt in samples.prompts(samples.table[row]):
+            if prompt not in known:
+                known.add(prompt)
+                _encode_prompt(base, prompt, prompts)
+
+
+def _encode_prompt(base: Base, prompt: str, prompts: StoredPrompts) -> None:
+    """No caption is what guidance will lead away from later."""
+    key = prompts.key(prompt)
+    base.checked_prompts.add(prompt)  # the run's remarks name captions that are cut
+    if key not in prompts.store:
+        embedded = base.embed(prompt) if prompt else base.negative_embeds("")
+        prompts.store.add(key, embedded.tensors())
+
+
+def _mask_row(mask: Image.Image | None, view: View, factor: int) -> dict[str, Tensor]:
+    """A view's mask, averaged over the `factor` squared pixels of a latent's one."""
+    if mask is None:
+        return {"none": torch.zeros(1)}
+    levels = np.asarray(view.cut(mask, Image.Resampling.BILINEAR), np.float32) / 255
+    return {"mask": torch.nn.functional.avg_pool2d(torch.from_numpy(levels)[None], factor)}
+
+
+def _control_row(
+    example: Example, view: View, image: Image.Image, condition: Condition
+) -> dict[str, Tensor]:
+    """A view's control image `(3, H, W)`, or `(1, H, W)` if it is grey."""
+    if example.control_image is not None:
+        seen = view.refit(example.control_image, condition.resize)
+    else:
+        try:
+            seen = condition.compute(image)
+        except UserError as error:
+            raise UserError(f"`{example.name}`: {error}") from error
+    levels = _bytes(seen.convert("RGB"))
+    is_grey = bool((levels == levels[:1]).all())
+    return {"map": levels[:1].clone() if is_grey else levels}
+
+
+def _described(examples: Sequence[Example]) -> ImageTable:
+    """A table of examples that are in memory, by their pixels."""
+    return ImageTable.of(
+        ImageFacts(
+            example.name,
+            example.caption,
+            _pixels(example.image),
+            example.image.size,
+            mask=_pixels(example.mask),
+            control_image=_pixels(example.control_image),
+            repeats=example.repeats,
+            flags=MASK * (example.mask is not None)
+            + CONTROL_IMAGE * (example.control_image is not None)
+            + PRIOR * example.is_prior,
+        )
+        for example in examples
+    )
+
+
+def _pixels(image: Image.Image | None) -> bytes:
+    if image is None:
+        return bytes(16)
+    return bytes.fromhex(content_key("pixels", f"{image.mode} {image.size}", image.tobytes()))[:16]
+
+
+class _Marker:
+    """A file that says that every row of some samples was encoded, and into which shards.
+
+    As long as those are there, a start need not ask for a million rows.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        samples: StoredSamples,
+        prompts: StoredPrompts,
+        *,
+        autoencoder: str,
+    ) -> None:
+        self.folder = folder
+        self._key: Callable[[], str] = lambda: content_key(
+            samples.table.digest(), samples.settings(), autoencoder, prompts.text_encoders
+        )
+
+    def is_valid(self, stores: Stores) -> bool:
+        if self.folder is None:
+            return False
+        try:
+            shards: dict[str, list[str]] = json.loads(self._path().read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        there = self._shards(stores)
+        return all(set(names) <= set(there.get(kind, ())) for kind, names in shards.items())
+
+    def set(self, stores: Stores) -> None:
+        if self.folder is not None:
+            path = self._path()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            share_file(path, json.dumps(self._shards(stores)).encode())
+
+    def _path(self) -> Path:
+        assert self.folder is not None
+        return self.folder / "complete" / f"{self._key()[:32]}.json"
+
+    def _shards(self, stores: Stores) -> dict[str, list[str]]:
+        return {
+            store.folder.name: store.shards() for store in stores.each() if store.folder is not None
+        }
+
+
+def _refusal(problems: Sequence[FileError]) -> str:
+    first = f"{problems[0]}"
+    if len(problems) > 1:
+        first = f"{len(problems)} images cannot be used. {first}"
+    return f"{first} Or add --skip_bad_files to train without it."
 
 
 def _bytes(image: Image.Image) -> Tensor:

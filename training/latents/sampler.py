@@ -8,11 +8,12 @@ processes and accumulated batches.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,10 @@ from orthodiff.models import Conditioning, Objective
 
 from ..data.views import View
 from ..objective import derive, draw
-from .encode import Encoded
+from .samples import Encoded
+
+MAX_ORDERS = 3
+"""Orders of epochs that are kept: a step may straddle two, and the first is asked for twice."""
 
 
 @dataclass(frozen=True)
@@ -125,51 +129,70 @@ class Stream:
             prompt_embeds=_as_seen(self.encoded.conditioning[prompt], sample.views[seen]),
             weights=torch.tensor([self.weight]),
             prompts=(prompt,),
-            mask=None if masks is None else masks[seen, None],
-            control_image=None if control_images is None else _as_rgb(control_images[seen, None]),
+            mask=None if masks is None else masks[seen][None],
+            control_image=None if control_images is None else _as_rgb(control_images[seen][None]),
         )
 
     def index(self, position: int) -> int:
         """The sample at `position`: an epoch sees each as often as it is repeated."""
         epoch, place = divmod(position, len(self._entries))
-        order = epoch_order(self.seed, self.name, epoch, self._shapes, self.unit)
-        return self._entries[order[place]]
+        return int(self._entries[self._order(epoch)[place]])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The order of an epoch, which is drawn once; steps may straddle two."""
+        orders = self._orders
+        if epoch not in orders:
+            if len(orders) >= MAX_ORDERS:
+                orders.clear()
+            orders[epoch] = epoch_order(self.seed, self.name, epoch, self._shapes, self.unit)
+        return orders[epoch]
 
     @cached_property
-    def _entries(self) -> tuple[int, ...]:
+    def _orders(self) -> dict[int, np.ndarray]:
+        return {}
+
+    @cached_property
+    def _entries(self) -> np.ndarray:
         """The samples of one epoch by number, in no order."""
-        counted = enumerate(self.encoded.samples)
-        return tuple(number for number, sample in counted for _ in range(sample.repeats))
+        repeats = self.encoded.repeats
+        return np.repeat(np.arange(len(repeats), dtype=np.int32), repeats)
 
     @cached_property
-    def _shapes(self) -> tuple[Hashable, ...]:
-        return tuple(tuple(self.encoded.samples[number].shape) for number in self._entries)
+    def _shapes(self) -> np.ndarray:
+        return self.encoded.shapes[self._entries]
 
 
-@lru_cache(maxsize=16)
-def epoch_order(
-    seed: int, name: str, epoch: int, shapes: tuple[Hashable, ...], unit: int
-) -> list[int]:
+def epoch_order(seed: int, name: str, epoch: int, shapes: np.ndarray, unit: int) -> np.ndarray:
     """The order of an epoch: a permutation in which units of one shape lie together.
 
-    Units are counted from the first epoch's start, so the first samples here may complete the
-    last unit of the epoch before. Those, and the last, are what is left over by full units.
+    `shapes` has a number for the shape of each entry. Units are counted from the first epoch's
+    start, so the first samples here may complete the last unit of the epoch before. Those, and the
+    last, are what is left over by full units.
     """
     generator = torch.Generator().manual_seed(derive(seed, f"order {name}", epoch))
-    by_shape: dict[Hashable, list[int]] = {}
-    for number in torch.randperm(len(shapes), generator=generator).tolist():
-        by_shape.setdefault(shapes[number], []).append(number)
-    units, loose = [], []
-    for alike in by_shape.values():
-        full = len(alike) // unit * unit
-        units += [alike[start : start + unit] for start in range(0, full, unit)]
-        loose += alike[full:]
-    order = torch.randperm(len(units), generator=generator).tolist()
-    shuffled = [units[number] for number in order]
+    shuffled = torch.randperm(len(shapes), generator=generator).numpy()
+    full, loose = _units_and_rest(shuffled, shapes[shuffled], unit)
+    units = full[torch.randperm(len(full), generator=generator).numpy()]
     begun = -epoch * len(shapes) % unit
-    while shuffled and len(loose) < begun:
-        loose += shuffled.pop()
-    return [*loose[:begun], *chain.from_iterable(shuffled), *loose[begun:]]
+    # whole units complete the one that was begun, where what is left over does not suffice
+    taken = min(max(-(-(begun - len(loose)) // unit), 0), len(units))
+    loose = np.concatenate([loose, units[len(units) - taken :][::-1].reshape(-1)])
+    order = np.concatenate([loose[:begun], units[: len(units) - taken].reshape(-1), loose[begun:]])
+    return order.astype(np.int32)
+
+
+def _units_and_rest(
+    shuffled: np.ndarray, shapes: np.ndarray, unit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entries of one shape in units `(U, unit)`, and those left over; shapes as they come up."""
+    _, first = np.unique(shapes, return_index=True)
+    units, rest = [np.zeros((0, unit), shuffled.dtype)], [np.zeros(0, shuffled.dtype)]
+    for shape in shapes[np.sort(first)].tolist():
+        alike = shuffled[shapes == shape]
+        full = len(alike) // unit * unit
+        units.append(alike[:full].reshape(-1, unit))
+        rest.append(alike[full:])
+    return np.concatenate(units), np.concatenate(rest)
 
 
 def step_batches(

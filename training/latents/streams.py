@@ -12,7 +12,6 @@ from orthodiff.models import Base
 from ..data.captions import CaptionRules
 from ..data.example import Example
 from ..data.views import Views
-from .cache import Cache
 from .encode import encode
 from .sampler import Stream
 
@@ -31,6 +30,7 @@ class StreamSettings:
     unit: int
     noise_offset: float = 0.0
     condition: Condition | None = None
+    skip_bad_files: bool = False
 
 
 def make_stream(
@@ -47,8 +47,9 @@ def make_stream(
         examples,
         views=settings.views,
         captions=settings.captions,
-        cache=Cache(settings.cache_dir / "encoded"),
+        folder=settings.cache_dir / "encoded",
         condition=settings.condition,
+        skip_bad_files=settings.skip_bad_files,
     )
     return Stream(
         name,

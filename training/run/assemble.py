@@ -188,6 +188,7 @@ def _stream_settings(context: RunContext[Config]) -> StreamSettings:
         unit=context.samples_per_step,
         noise_offset=config.noise_offset,
         condition=context.task.condition(config),
+        skip_bad_files=config.skip_bad_files,
     )
 
 

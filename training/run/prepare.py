@@ -97,8 +97,10 @@ def prepare(task: Task[Config], config: Config) -> RunContext[Config]:
 def _cut_captions(base: Base, examples: Examples, config: RunConfig) -> list[str]:
     """A remark on captions that are longer than the base reads."""
     rules = config.caption_rules(seed=config.seed)
-    longest = [(r.name, max(rules.variants(r.caption), key=len)) for r in examples.records]
     tokenizers, chunks = [text.tokenizer for text in base.texts], base.texts[0].chunks
+    letters = min(tokenizer.model_max_length for tokenizer in tokenizers) - 2  # a token has one
+    long = examples.table.with_captions_over(letters - len(rules.trigger or "") - 2)
+    longest = [(r.name, max(rules.variants(r.caption), key=len)) for r in long]
     return remark_on(cut_captions(tokenizers, longest, chunks=chunks))
 
 
