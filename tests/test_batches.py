@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, pairwise
 from typing import Any
 
@@ -24,6 +25,7 @@ from orthodiff.training.latents.sampler import (
 )
 from orthodiff.training.latents.samples import Encoded, Sample
 from orthodiff.training.objective import derive
+from orthodiff.training.validation.validator import fixed_batches
 
 SHAPES = ((8, 8), (8, 4), (4, 8))
 LATENT_SHAPE = st.sampled_from(SHAPES)
@@ -243,3 +245,16 @@ def test_masks_and_conditions_come_along() -> None:
     (bare,) = step([stream([without])], 1, share=2)
     assert bare.mask is None
     assert bare.control_image is None
+
+
+def test_validation_reads_every_caption_even_where_training_drops_them() -> None:
+    samples = [sample(n, (8, 8)) for n in range(4)]
+    trained = stream(samples)
+    table = {**trained.encoded.conditioning, "": trained.encoded.conditioning["prompt 0"]}
+    dropping = Encoded(samples, CaptionRules(dropout=1.0), table)
+    trained = replace(trained, encoded=dropping)
+    assert set(trained.at(0, objective=OBJECTIVE).prompts) == {""}
+    batches = fixed_batches(trained, 8, batch_size=4, objective=OBJECTIVE)
+    prompts = [prompt for batch in batches for prompt in batch.prompts]
+    assert len(prompts) == 8
+    assert set(prompts) <= {f"prompt {n}" for n in range(4)}

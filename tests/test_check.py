@@ -8,10 +8,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from orthodiff.training.cli.main import main
-from orthodiff.training.data.advice import BLURRED
-from orthodiff.training.data.check import DataReport, check
-from orthodiff.training.data.image_stats import difference_hash, sharpness
 from orthodiff.training.data.readers.records import DataRequest
+from orthodiff.training.data.report.advice import BLURRED
+from orthodiff.training.data.report.check import DataReport, check
+from orthodiff.training.data.report.image_stats import difference_hash, sharpness
 from orthodiff.training.data.views import Views
 from pocket.painted.pairs import write_pairs
 from tests.photos import photo, save

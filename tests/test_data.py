@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from orthodiff.errors import FileError, UserError
-from orthodiff.training.data.check import usable_examples
 from orthodiff.training.data.dataset import Examples
 from orthodiff.training.data.readers.layouts import LAYOUTS, find
 from orthodiff.training.data.readers.records import Columns, DataRequest, Listing
+from orthodiff.training.data.usable import usable_examples
 from tests.photos import photo, save
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "dreambooth"
@@ -354,6 +354,8 @@ def test_examples_are_opened_when_asked_for(tmp_path: Path) -> None:
         save(tmp_path / f"{number}.png", number, size=(40 + number, 30))
     examples = usable_examples(request(tmp_path), is_prior=True)
     (tmp_path / "1.png").unlink()
+    assert examples[1].image.size == (41, 30)  # kept since it was looked at
+    examples.close()
     assert len(examples) == 3
     assert [example.image.width for example in examples[::2]] == [40, 42]
     assert all(example.is_prior for example in examples[::2])
@@ -375,7 +377,7 @@ def test_some_are_drawn_as_datasets_draws_them(tmp_path: Path) -> None:
 
 
 def test_the_order_of_layouts_is_from_special_to_general() -> None:
-    assert list(LAYOUTS) == ["imagefolder", "datasets", "kohya", "folder"]
+    assert list(LAYOUTS) == ["imagefolder", "datasets", "webdataset", "kohya", "folder"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/dreambooth")

@@ -15,10 +15,10 @@ from orthodiff.errors import UserError
 from orthodiff.evaluation.subject_folder import read_subject
 from orthodiff.training.cli.main import main
 from orthodiff.training.data.captions import CaptionRules, mentions
-from orthodiff.training.data.check import usable_examples
 from orthodiff.training.data.readers.layouts import LAYOUTS, Layout, find
 from orthodiff.training.data.readers.records import Columns, DataRequest, Listing, Record
 from orthodiff.training.data.tokens import cut_captions, open_tokenizers
+from orthodiff.training.data.usable import usable_examples
 from orthodiff.training.tasks.prior import ClassImages
 from tests.photos import photo, save
 from tests.runs import start, train

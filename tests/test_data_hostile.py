@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from orthodiff.errors import UserError
-from orthodiff.training.data.check import usable_examples
 from orthodiff.training.data.readers.layouts import find
 from orthodiff.training.data.readers.records import DataRequest
+from orthodiff.training.data.usable import usable_examples
 from tests.photos import save
 
 

@@ -1,5 +1,6 @@
 """Class images: given ones are used, missing ones made once, gaps and damage mended."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,15 @@ def test_class_pictures_are_judged_before_anything_is_replaced(
         assert train(tiny, pictures, tmp_path / "run", class_data_dir=folder, **flags) == 2
         assert told in capsys.readouterr().err
         assert (tmp_path / "run" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "unet"])
+def test_images_of_another_base_are_not_those_of_this_one(
+    base: Base, tmp_path: Path, part: str
+) -> None:
+    """Whatever part of a base makes them differ, its autoencoder too."""
+    images = config(tmp_path, num_class_images=1).class_images
+    images.examples(base, resolution=32)
+    other = replace(base, fingerprints={**base.fingerprints, part: "another"})
+    images.examples(other, resolution=32)
+    assert len(list((tmp_path / "class").iterdir())) == 2

@@ -156,3 +156,28 @@ def test_a_tint_changes_colours_within_its_strength() -> None:
     assert len(levels) > 3
     assert all(80 <= level <= 120 for pixel in levels for level in pixel)  # type: ignore[union-attr]
     assert View((32, 32), (32, 32), (0, 0, 32, 32)).see(image).tobytes() == image.tobytes()
+
+
+SQUARES = [((64, 96), (0, 16, 64, 80)), ((96, 64), (16, 0, 80, 64))]
+
+
+@pytest.mark.parametrize(("original", "box"), SQUARES)
+def test_a_centre_crop_is_cut_in_the_middle(
+    original: tuple[int, int], box: tuple[float, float, float, float]
+) -> None:
+    (view,) = Views(32, ((32, 32),), 8).of("a", original)
+    assert view.box == box
+    assert view.corner == (box[1] // 2, box[0] // 2)
+    spot = Image.new("L", original)
+    spot.paste(255, (original[0] // 2 - 1, original[1] // 2 - 1, *(s // 2 + 1 for s in original)))
+    left, top, right, bottom = view.cut(spot, Image.Resampling.BOX).getbbox() or (0, 0, 0, 0)
+    assert (left + right, top + bottom) == (32, 32)  # what was in the middle still is
+
+
+def test_of_buckets_of_one_shape_the_largest_is_taken() -> None:
+    buckets = ((256, 256), (512, 512), (384, 384), (512, 256))
+    for order in (buckets, buckets[::-1]):
+        assert nearest_bucket((100, 100), order) == (512, 512)
+        assert nearest_bucket((200, 100), order) == (512, 256)
+    mirrored = ((640, 384), (384, 640))  # a square is as far from either: the first listed
+    assert nearest_bucket((100, 100), mirrored) == (640, 384)

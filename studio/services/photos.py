@@ -9,9 +9,9 @@ from pathlib import Path
 
 from orthodiff.io.images import find_pictures
 from orthodiff.training.cli.check import PIXELS_PER_LATENT
-from orthodiff.training.data.check import report_on
+from orthodiff.training.data.report.check import report_on
 from orthodiff.training.data.readers.records import DataRequest, Listing, Record
-from orthodiff.training.data.report import cropping, summary
+from orthodiff.training.data.report.words import cropping, summary
 from orthodiff.training.options import DataOptions
 
 

@@ -16,11 +16,11 @@ from orthodiff.errors import UserError
 from orthodiff.evaluation.subject_folder import phrase_of
 from orthodiff.settings import read_settings, validate
 
-from ..data.advice import Advice
-from ..data.check import DataReport, check
 from ..data.control_images import ControlImageCheck, stated_condition
 from ..data.readers.records import DataRequest
-from ..data.report import in_words
+from ..data.report.advice import Advice
+from ..data.report.check import DataReport, check
+from ..data.report.words import in_words
 from ..data.tokens import open_tokenizers
 from ..options.data import DataOptions
 from ..options.source import SourceOptions

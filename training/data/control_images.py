@@ -85,6 +85,15 @@ class ControlImageCheck:
             self.doubtful += 1
             self.first_doubt = self.first_doubt or f"`{example.name}`: {remark}"
 
+    def conclude(self) -> list[str]:
+        """What is worth a remark, when all were seen.
+
+        Raises:
+            UserError: images bring no map, and it cannot be computed.
+        """
+        self.check_computing()
+        return self.remarks()
+
     def check_computing(self) -> None:
         """Compute the map of the first image that brings none.
 

@@ -18,7 +18,7 @@ from .example import Example
 from .fingerprint import changed_at
 from .masks import check_bright, check_shape, subject_mask
 from .readers.records import DataRequest, Record, Source
-from .table import CONTROL_IMAGE, MASK, NOTHING, OWN_CAPTION, PRIOR, ImageFacts, ImageTable, Sum
+from .table import CONTROL_IMAGE, MASK, NOTHING, OWN_CAPTION, PRIOR, ImageFacts, ImageTable
 
 SMALLEST = 16
 """Pixels a side."""
@@ -129,18 +129,17 @@ class OpenedImages:
         self.room = room
         self._examples: dict[str, Example] = {}
 
-    @property
-    def is_full(self) -> bool:
-        return self.room <= 0
+    def has_room(self, size: tuple[int, int]) -> bool:
+        """Whether an image of that size, with a mask and a control image, may be kept as well."""
+        return self.room >= 7 * size[0] * size[1]
 
     def add(self, example: Example) -> None:
-        """Keep an example as long as there is room for it."""
+        """Keep an example."""
         layers = (example.image, example.mask, example.control_image)
         self.room -= sum(
             layer.width * layer.height * len(layer.getbands()) for layer in layers if layer
         )
-        if self.room > 0:
-            self._examples[example.name] = example
+        self._examples[example.name] = example
 
     def get(self, name: str) -> Example | None:
         return self._examples.get(name)
@@ -196,7 +195,7 @@ def complete(
 def facts_of(
     record: Record, *, is_prior: bool = False, size: tuple[int, int] | None = None
 ) -> ImageFacts:
-    """What must be known of an image; its `size` is read from its header where it is not given.
+    """What must be known of an image; its `size` is read from its header if it is not given.
 
     Raises:
         FileError: a file is not there, or is no image.
@@ -204,16 +203,15 @@ def facts_of(
     content = _bytes(record.image)
     if content is None:
         raise FileError(record.name, "it is empty", "Remove it")
-    if size is None:
-        size = read_size(content, name=record.name)
-        _check_size(record, size)
+    size = size or read_size(content, name=record.name)
+    _check_size(record, size)
     mask, control_image = _sum(record.mask), _sum(record.control_image)
     flags = OWN_CAPTION * record.has_own_caption + PRIOR * is_prior
     status = record.image.stat() if isinstance(record.image, Path) else None
     return ImageFacts(
         record.name,
         record.caption,
-        hashlib.sha256(content).digest()[:16],
+        hashlib.sha256(content).digest(),
         size,
         mask=mask or NOTHING,
         control_image=control_image or NOTHING,
@@ -245,9 +243,9 @@ def _bytes(source: Source | None) -> bytes | None:
     return content.read_bytes() if isinstance(content, Path) else content
 
 
-def _sum(source: Source | None) -> Sum | None:
+def _sum(source: Source | None) -> bytes | None:
     content = _bytes(source)
-    return None if content is None else hashlib.sha256(content).digest()[:16]
+    return None if content is None else hashlib.sha256(content).digest()
 
 
 def _check_size(record: Record, size: tuple[int, int]) -> None:

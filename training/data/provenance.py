@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orthodiff.errors import UserError
-from orthodiff.io.hashing import content_key
 
-from .dataset import Examples
+from .dataset import Examples, facts_of
+from .table import ImageTable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -19,8 +18,11 @@ if TYPE_CHECKING:
     from orthodiff.models import Base
 
     from ..options.config import RunConfig
-    from .readers.records import Record, Source
+    from .readers.records import Record
 
+Sums = list[list[str]] | dict[str, Any]
+MAX_SUMS = 10_000
+"""Images whose sums a checkpoint keeps each; of more it keeps one sum."""
 OR_AFRESH = "or start afresh in another --output_dir"
 
 
@@ -35,7 +37,7 @@ def provenance_of(
     share = config.train_batch_size * config.gradient_accumulation_steps
     return {
         "base": {part: base.fingerprint(part) for part in _parts(base)},
-        "pictures": _pictures(examples),
+        "pictures": _all_sums(examples.table),
         "class pictures": [[record.name, _prior_sum(record)] for record in prior],
         "samples": share * accelerator.num_processes,
         "precision": str(base.dtype).removeprefix("torch."),
@@ -60,10 +62,10 @@ def check_provenance(now: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> N
             )
     for kind in ("pictures", "class pictures"):
         there = before.get(kind, now[kind])  # class images were not kept at first
-        if now[kind] != there:
+        if difference := _differ(now[kind], there):
             raise UserError(
-                f"The {kind} are not those that {at} was trained on: "
-                f"{_difference(now[kind], there)}. Put them back, {OR_AFRESH}."
+                f"The {kind} are not those that {at} was trained on: {difference}. Put them back, "
+                f"{OR_AFRESH}."
             )
     for name, unit in (("samples", "samples a step"), ("precision", "as precision")):
         if now[name] != before[name]:
@@ -83,32 +85,37 @@ def _parts(base: Base) -> tuple[str, ...]:
     return (base.denoiser_folder, "vae", *(text.name for text in base.texts))
 
 
-def _pictures(examples: Examples) -> list[list[str]]:
-    """Name and sum of every image, in the order that the run's chance counts them."""
-    return [[record.name, _sum(record)] for record in examples.records]
-
-
-def _sum(record: Record) -> str:
-    layers = (_content(layer) for layer in (record.image, record.mask, record.control_image))
-    return content_key(*layers, record.caption, str(record.repeats))[:16]
-
-
 def _prior_sum(record: Record) -> str:
     """Of the image alone where it has no mask, as checkpoints have always kept it."""
-    return _content(record.image)[:16] if record.mask is None else _sum(record)
+    facts = facts_of(record)
+    return facts.image.hex()[:16] if record.mask is None else facts.sum
 
 
-def _content(source: Source | None) -> str:
-    """The sum over a file, or over what would be in one."""
-    content = source() if callable(source) else source
-    if isinstance(content, Path):
-        content = content.read_bytes()
-    return hashlib.sha256(content or b"").hexdigest()
+def _all_sums(table: ImageTable) -> Sums:
+    """Name and sum of every image in the order that the run's chance counts them, or one of all."""
+    return table.sums() if len(table) <= MAX_SUMS else _sum_of_all(table.sums())
 
 
-def _difference(now: Iterable[tuple[str, str]], before: Iterable[tuple[str, str]]) -> str:
+def _sum_of_all(sums: Sequence[Sequence[str]]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for name, each in sums:
+        digest.update(f"{name}\0{each}\n".encode(errors="surrogateescape"))
+    return {"count": len(sums), "sum": digest.hexdigest()}
+
+
+def _differ(now: Sums, before: Sums) -> str | None:
+    """What differs between the images of now and before, in words."""
+    if isinstance(now, list) and isinstance(before, list):
+        return None if now == before else _difference(now, before)
+    one, other = (_sum_of_all(sums) if isinstance(sums, list) else sums for sums in (now, before))
+    if one["count"] != other["count"]:
+        return f"there are {one['count']}, and there were {other['count']}"
+    return None if one == other else "some of them, their captions or their order were changed"
+
+
+def _difference(now: Sequence[Sequence[str]], before: Sequence[Sequence[str]]) -> str:
     """The first image that differs, in words."""
-    here, there = dict(now), dict(before)
+    here, there = ({pair[0]: pair[1] for pair in sums} for sums in (now, before))
     if gone := [name for name in there if name not in here]:
         return f"`{gone[0]}` is gone"
     if new := [name for name in here if name not in there]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,33 +19,40 @@ from torch import Tensor
 
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import share_file
+from orthodiff.io.hashing import content_key
 from orthodiff.io.safetensors import read_tensors
 
 FORMAT = "1"
 OWN_CAPTION, MASK, CONTROL_IMAGE, PRIOR = 1, 2, 4, 8
 """Flags of a row."""
-Sum = bytes
-"""16 bytes of a content's SHA-256; zeros where there is none."""
-NOTHING = bytes(16)
+NOTHING = hashlib.sha256(b"").digest()
+"""The sum over no content."""
+LAYERS = ("mask", "control_image")
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """One row: sums over the contents of image, mask and control image, and the image's size.
+    """One row: SHA-256 of the contents of image, mask and control image, and the image's size.
 
     `changed` (nanoseconds) and `length` (bytes) are the file's, zeros where there is none.
     """
 
     name: str
     caption: str
-    image: Sum
+    image: bytes
     size: tuple[int, int]
-    mask: Sum = NOTHING
-    control_image: Sum = NOTHING
+    mask: bytes = NOTHING
+    control_image: bytes = NOTHING
     repeats: int = 1
     flags: int = 0
     changed: int = 0
     length: int = 0
+
+    @property
+    def sum(self) -> str:
+        """What a run that goes on must find unchanged, as checkpoints have always kept it."""
+        contents = (self.image, self.mask, self.control_image)
+        return content_key(*(c.hex() for c in contents), self.caption, str(self.repeats))[:16]
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,8 @@ class ImageTable:
             self._text("captions", row),
             columns["image"][row].tobytes(),
             (width, height),
-            mask=columns["mask"][row].tobytes(),
-            control_image=columns["control_image"][row].tobytes(),
+            mask=self._layer("mask", row),
+            control_image=self._layer("control_image", row),
             repeats=int(columns["repeats"][row]),
             flags=int(columns["flags"][row]),
             changed=int(columns["changed"][row]),
@@ -105,11 +113,24 @@ class ImageTable:
 
     def digest(self) -> str:
         """A sum over everything in the table but times, in order."""
-        digest = hashlib.sha256()
+        digest = hashlib.blake2b(digest_size=16)
         for name in sorted(set(self.columns) - {"changed", "length"}):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.columns[name]).data)
         return digest.hexdigest()
+
+    def sums(self) -> list[list[str]]:
+        """Name and sum of every row, in order."""
+        names = (self._text("names", row) for row in range(len(self)))
+        each = (content.tobytes().hex() for content in self.columns["sums"])
+        return [[name, content] for name, content in zip(names, each, strict=True)]
+
+    def captions(self) -> Iterator[str]:
+        """That of every row, in order."""
+        return (self._text("captions", row) for row in range(len(self)))
+
+    def _layer(self, name: str, row: int) -> bytes:
+        return self.columns[name][row].tobytes() if name in self.columns else NOTHING
 
     def _text(self, column: str, row: int) -> str:
         start, end = self.columns[f"{column}_at"][row : row + 2].tolist()
@@ -123,29 +144,39 @@ class _Builder:
     texts: dict[str, bytearray] = field(
         default_factory=lambda: {"names": bytearray(), "captions": bytearray()}
     )
-    ends: dict[str, list[int]] = field(default_factory=lambda: {"names": [0], "captions": [0]})
-    sums: dict[str, bytearray] = field(
-        default_factory=lambda: {n: bytearray() for n in ("image", "mask", "control_image")}
+    ends: dict[str, array[int]] = field(
+        default_factory=lambda: {"names": array("q", [0]), "captions": array("q", [0])}
     )
-    numbers: list[tuple[int, ...]] = field(default_factory=list)
+    contents: dict[str, bytearray] = field(
+        default_factory=lambda: {n: bytearray() for n in ("image", *LAYERS)}
+    )
+    sums: bytearray = field(default_factory=bytearray)
+    numbers: array[int] = field(default_factory=lambda: array("q"))
 
     def add(self, facts: ImageFacts) -> None:
         for column, text in (("names", facts.name), ("captions", facts.caption)):
             self.texts[column] += text.encode(errors="surrogateescape")
             self.ends[column].append(len(self.texts[column]))
-        for column, content in self.sums.items():
+        for column, content in self.contents.items():
             content += getattr(facts, column)
-        self.numbers.append((*facts.size, facts.repeats, facts.flags, facts.changed, facts.length))
+        self.sums += bytes.fromhex(facts.sum)
+        self.numbers.extend((*facts.size, facts.repeats, facts.flags, facts.changed, facts.length))
 
     def columns(self) -> dict[str, np.ndarray]:
         numbers = np.array(self.numbers, np.int64).reshape(-1, 6)
         texts = {name: np.frombuffer(bytes(text), np.uint8) for name, text in self.texts.items()}
         ends = {f"{name}_at": np.array(ends, np.int64) for name, ends in self.ends.items()}
-        sums = {n: np.frombuffer(bytes(s), np.uint8).reshape(-1, 16) for n, s in self.sums.items()}
+        nothing = NOTHING * len(numbers)
+        contents = {
+            name: np.frombuffer(bytes(content), np.uint8).reshape(-1, 32)
+            for name, content in self.contents.items()
+            if name not in LAYERS or content != nothing
+        }
         return {
             **texts,
             **ends,
-            **sums,
+            **contents,
+            "sums": np.frombuffer(bytes(self.sums), np.uint8).reshape(-1, 8),
             "size": numbers[:, :2].astype(np.int32),
             "repeats": numbers[:, 2].astype(np.int32),
             "flags": numbers[:, 3].astype(np.uint8),
@@ -154,7 +185,7 @@ class _Builder:
         }
 
 
-def save_table(table: ImageTable, path: Path, *, fingerprint: str) -> None:
+def save_table(table: ImageTable, path: Path, fingerprint: str) -> None:
     """Write a table as it is for a place of this `fingerprint`."""
     tensors = {name: _as_tensor(column) for name, column in table.columns.items()}
     metadata = {

@@ -32,7 +32,8 @@ from ..data.dataset import Examples
 from ..data.example import Example
 from ..data.masks import check_in_sight
 from ..data.readers.records import DataRequest
-from ..data.table import CONTROL_IMAGE, MASK, PRIOR, ImageFacts, ImageTable
+from ..data.table import CONTROL_IMAGE, MASK, NOTHING, PRIOR, ImageFacts, ImageTable
+from ..data.usable import refusal
 from ..data.views import View, Views
 from .samples import Encoded, Sample, StoredPrompts, StoredSamples, Stores
 
@@ -73,11 +74,11 @@ def encode(
         factor=base.factor,
         condition=condition,
     )
-    marker = _Marker(folder, samples, prompts, autoencoder=autoencoder)
+    marker = Marker(folder, samples, prompts, autoencoder=autoencoder)
     if not marker.is_valid(stores):
         bad = _encode_images(base, examples, samples)
         if bad and not skip_bad_files:
-            raise UserError(_refusal([problem for _, problem in bad]))
+            raise UserError(refusal([problem for _, problem in bad], request.place))
         if bad:
             rows = {row for row, _ in bad}
             samples.table = table.select([n for n in range(len(table)) if n not in rows])
@@ -200,11 +201,11 @@ def _described(examples: Sequence[Example]) -> ImageTable:
 
 def _pixels(image: Image.Image | None) -> bytes:
     if image is None:
-        return bytes(16)
-    return bytes.fromhex(content_key("pixels", f"{image.mode} {image.size}", image.tobytes()))[:16]
+        return NOTHING
+    return bytes.fromhex(content_key("pixels", f"{image.mode} {image.size}", image.tobytes()))
 
 
-class _Marker:
+class Marker:
     """A file that says that every row of some samples was encoded, and into which shards.
 
     As long as those are there, a start need not ask for a million rows.
@@ -247,13 +248,6 @@ class _Marker:
         return {
             store.folder.name: store.shards() for store in stores.each() if store.folder is not None
         }
-
-
-def _refusal(problems: Sequence[FileError]) -> str:
-    first = f"{problems[0]}"
-    if len(problems) > 1:
-        first = f"{len(problems)} images cannot be used. {first}"
-    return f"{first} Or add --skip_bad_files to train without it."
 
 
 def _bytes(image: Image.Image) -> Tensor:

@@ -111,16 +111,16 @@ class Stream:
         """The one sample at `position`, with a timestep that `objective` draws."""
         sample = self.encoded.samples[self.index(position)]
         seen = derive(self.seed, f"view {self.name}", position) % len(sample.views)
+        mean, deviation = sample.latents[seen]
         prompt = self.encoded.captions.choose(sample.prompts, self.name, position)
         chance = draw(
             self.seed,
             position,
-            sample.shape,
+            mean.shape,
             objective=objective,
             stream=self.name,
             offset=self.noise_offset,
         )
-        mean, deviation = sample.latents[seen]
         masks, control_images = sample.masks, sample.control_images
         return Batch(
             latents=(mean + deviation * chance.posterior)[None],

@@ -89,6 +89,7 @@ def build_trainer(
         device=device,
         dtype=dtype,
     )
+    context.examples.close()
     # the adapter comes after everything that the base's encoders, as they were, are needed for
     adapter_set = task.attach(config, base)
     task.init_from_data(adapter_set, partial(batches.first_seen, INIT_SAMPLES))

@@ -15,10 +15,10 @@ from orthodiff.models import Base, load_base
 
 from ..checkpoints.run_dir import check_output
 from ..checkpoints.sealed import find_checkpoint, load_checkpoint
-from ..data.check import in_sight
 from ..data.dataset import Examples
 from ..data.provenance import check_provenance, provenance_of
 from ..data.tokens import cut_captions, remark_on
+from ..data.usable import in_sight
 from ..events.trackers import check_log
 from ..hub.upload import open_repository
 from ..latents.cache import check_cache, default_cache

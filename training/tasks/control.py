@@ -24,9 +24,10 @@ from orthodiff.errors import UserError
 from orthodiff.io.images import open_map
 from orthodiff.sampling import GenerateRequest
 
-from ..data.check import usable_examples
 from ..data.control_images import ControlImageCheck, find_condition
 from ..data.dataset import Examples
+from ..data.usable import usable_examples
+from ..latents.cache import default_cache
 from ..options import (
     ControlOptions,
     Harmless,
@@ -162,14 +163,14 @@ class ControlTask(Task[ControlConfig]):
     def _examples(self, config: ControlConfig, condition: Condition) -> Examples:
         """Those with maps of that kind, given or to be computed."""
         maps = ControlImageCheck(condition, trigger=config.trigger_phrase)
-        found = usable_examples(
+        return usable_examples(
             config.request(config.train_data_dir, caption=""),
             skip_bad_files=config.skip_bad_files,
             inspect=maps,
+            conclude=maps.conclude,
+            about=f"{condition} {config.trigger_phrase}",
+            cache_dir=config.cache_dir or default_cache(),
         )
-        maps.check_computing()
-        found.remarks = [*found.remarks, *maps.remarks()]
-        return found
 
     def condition(self, config: ControlConfig) -> Condition:
         return config.condition

@@ -14,10 +14,10 @@ import orthodiff
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.errors import UserError
 
-from ..data.check import usable_examples
 from ..data.dataset import Examples
 from ..data.example import Example
-from ..data.readers.records import Record
+from ..data.readers.records import DataRequest, Record
+from ..data.usable import usable_examples
 from ..latents.cache import default_cache
 from ..options import (
     ModelOptions,
@@ -89,7 +89,7 @@ class DreamBooth(Task[DreamBoothConfig]):
         config.class_images.check(subject_folder=config.source.folder)
 
     def examples(self, config: DreamBoothConfig) -> Examples:
-        found = usable_examples(config.source, skip_bad_files=config.skip_bad_files)
+        found = _usable(config, config.source)
         if config.placeholder_token:
             found.remarks = [*found.remarks, *_captions_without_word(config, found)]
         return found
@@ -101,7 +101,7 @@ class DreamBooth(Task[DreamBoothConfig]):
         if config.validation_data_dir is None:
             return []
         source = config.of_folder(config.validation_data_dir).source
-        return usable_examples(source, skip_bad_files=config.skip_bad_files)
+        return _usable(config, source)
 
     def samples_per_epoch(self, config: DreamBoothConfig, examples: Examples) -> int:
         """Of the subject or of the class, whatever there is more of, as diffusers counts."""
@@ -152,6 +152,14 @@ class DreamBooth(Task[DreamBoothConfig]):
         return described
 
 
+def _usable(config: DreamBoothConfig, source: DataRequest) -> Examples:
+    return usable_examples(
+        source,
+        skip_bad_files=config.skip_bad_files,
+        cache_dir=config.cache_dir or default_cache(),
+    )
+
+
 def _captions_without_word(config: DreamBoothConfig, examples: Examples) -> list[str]:
     """Whether some captions lack the word that is to be learned.
 
@@ -159,7 +167,7 @@ def _captions_without_word(config: DreamBoothConfig, examples: Examples) -> list
         UserError: all do, so that it would not be learned at all.
     """
     word, trigger = config.placeholder_token or "", config.trigger_phrase or ""
-    captions = [f"{trigger}, {record.caption}" for record in examples.records]
+    captions = [f"{trigger}, {caption}" for caption in examples.table.captions()]
     lack, count = sum(word not in caption for caption in captions), len(captions)
     if lack == count:
         raise UserError(

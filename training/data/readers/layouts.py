@@ -15,6 +15,7 @@ from . import (
     folder,
     imagefolder,
     kohya,
+    webdataset,
 )
 from . import (
     hub_dataset as hub,
@@ -39,12 +40,13 @@ LAYOUTS: Registry[Layout] = Registry(
     builtin={
         "imagefolder": Layout(imagefolder.recognises, imagefolder.read, has_columns=True),
         "datasets": Layout(hub.recognises, hub.read, has_columns=True),
+        "webdataset": Layout(webdataset.recognises, webdataset.read),
         "kohya": Layout(kohya.recognises, kohya.read),
         "folder": Layout(folder.recognises, folder.read),
     },
 )
 """The first that recognises a folder reads it: those of other packages, then these in order."""
-BUILTIN = ("imagefolder", "datasets", "kohya", "folder")
+BUILTIN = ("imagefolder", "datasets", "webdataset", "kohya", "folder")
 
 
 def layout_of(place: Path) -> str | None:

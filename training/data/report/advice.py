@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .captions import mentions
+from ..captions import mentions
+from ..readers.folder import name_list
+from ..readers.records import DataRequest
+from ..tokens import cut_captions, remark_on
 from .image_stats import ImageStats
-from .readers.folder import name_list
-from .readers.records import DataRequest
-from .tokens import cut_captions, remark_on
 
 BLURRED = 40.0
 """Photos measured 100 and more at 512 pixels, the same ones blurred by 2 pixels 16 and less."""

@@ -12,11 +12,11 @@ from PIL import Image
 
 from orthodiff.io.images import open_layers
 
-from .dataset import complete, image_source
-from .example import Example
-from .masks import check_in_sight
-from .readers.records import DataRequest, Record
-from .views import View, Views
+from ..dataset import complete, image_source
+from ..example import Example
+from ..masks import check_in_sight
+from ..readers.records import DataRequest, Record
+from ..views import View, Views
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A report on data before any training: what is there, and what could be better."""
