@@ -9,8 +9,8 @@ from pathlib import Path
 
 from orthodiff.io.images import find_pictures
 from orthodiff.training.cli.check import PIXELS_PER_LATENT
-from orthodiff.training.data.report.check import report_on
 from orthodiff.training.data.readers.records import DataRequest, Listing, Record
+from orthodiff.training.data.report.check import report_on
 from orthodiff.training.data.report.words import cropping, summary
 from orthodiff.training.options import DataOptions
 
