@@ -74,7 +74,6 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         "orthodiff/training/loop.py",
         "orthodiff/training/tasks/dreambooth.py",
         "orthodiff/studio/serve.py",
-        "orthodiff/studio/style.css",
         "orthodiff/assets/pocket/model_index.json",
         "orthodiff/assets/pocket/unet/diffusion_pytorch_model.safetensors",
         "orthodiff/assets/pocket-canny/hint_encoder.safetensors",
@@ -94,6 +93,9 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         and f"orthodiff/{path.relative_to(ROOT)}" not in names
     ]
     assert not missing
+    parts = [path for path in (ROOT / "studio").rglob("*") if path.suffix in (".css", ".js")]
+    assert parts
+    assert {f"orthodiff/{path.relative_to(ROOT)}" for path in parts} <= names
     strangers = [name for name in names if "/pictures/" in name or "__pycache__" in name]
     assert not strangers
 

@@ -24,7 +24,14 @@ class Command(NamedTuple):
     summary: str
 
 
-EXTRAS = {"accelerate": "train", "gradio": "studio", "psutil": "train", "ray": "cluster"}
+EXTRAS = {
+    "accelerate": "train",
+    "fastapi": "studio",
+    "gradio": "studio",
+    "psutil": "train",
+    "ray": "cluster",
+    "sqlalchemy": "studio",
+}
 """What a plain installation lacks, and the extra that brings it."""
 
 COMMANDS = {
