@@ -1,0 +1,1 @@
+"""The rendered world: individuals in three dimensions, seen from any side, on painted grounds."""
