@@ -16,7 +16,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from pocket.trainings.unet import noise_schedule
 
-GENERATION = {"guidance_scale": 4.0, "num_inference_steps": 25, "resolution": 64}
+GENERATION = {"guidance_scale": 4.0, "num_inference_steps": 25}
 """What `python -m orthodiff generate` uses with this base unless told otherwise."""
 
 
@@ -34,12 +34,13 @@ def assemble(parts: Path, out: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(out)
+    defaults = {**GENERATION, "resolution": pipeline.vae.config.sample_size}
     CLIPModel.from_pretrained(parts / "scorer", **half).save_pretrained(out / "scorer")
     for extra in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
         shutil.copy(parts / "scorer" / extra, out / "scorer" / extra)
     for part in ("text_encoder", "scorer"):
         _open_in_float32(out / part / "config.json")
-    (out / "generation_config.json").write_text(json.dumps(GENERATION, indent=1) + "\n")
+    (out / "generation_config.json").write_text(json.dumps(defaults, indent=1) + "\n")
 
 
 def _open_in_float32(config: Path) -> None:

@@ -24,16 +24,19 @@ KL_WEIGHT = 3e-5
 GRADIENT_WEIGHT = 0.5
 
 
-def build() -> AutoencoderKL:
+def build(
+    channels: tuple[int, ...] = (32, 48, 96), *, latent_channels: int = 4, side: int = 64
+) -> AutoencoderKL:
+    """An autoencoder that halves the side between its blocks, for pictures of `side` pixels."""
     return AutoencoderKL(
-        block_out_channels=(32, 48, 96),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=latent_channels,
         norm_num_groups=8,
         mid_block_add_attention=False,
-        sample_size=64,
+        sample_size=side,
     )
 
 
@@ -79,10 +82,21 @@ def set_scaling(model: AutoencoderKL, images: np.ndarray) -> None:
     model.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
 
 
-def train(album: Album, folder: Path, *, minutes: float, batch: int = 16) -> AutoencoderKL:
-    """Train on an album and save to `folder/autoencoder`; prints the held-out PSNR."""
+def train(
+    album: Album,
+    folder: Path,
+    *,
+    minutes: float,
+    batch: int = 16,
+    model: AutoencoderKL | None = None,
+    fresh: np.ndarray | None = None,
+) -> AutoencoderKL:
+    """Train on an album and save to `folder/autoencoder`; prints the PSNR on `fresh` pictures.
+
+    By default the model is the painted world's, and so are the fresh pictures.
+    """
     on = device()
-    model = build().to(on, memory_format=torch.channels_last)
+    model = (model or build()).to(on, memory_format=torch.channels_last)
     stage = Stage(folder / "autoencoder-state", model, Box(minutes, learning_rate=1.5e-3))
 
     def loss(step: int) -> dict[str, Tensor]:
@@ -93,7 +107,8 @@ def train(album: Album, folder: Path, *, minutes: float, batch: int = 16) -> Aut
             return reconstruction_losses(model, pixels)
 
     averaged = stage.run(loss).to("cpu")
-    fresh = np.stack([paint(TEST_SEED, k).image for k in range(256)])
+    if fresh is None:
+        fresh = np.stack([paint(TEST_SEED, k).image for k in range(256)])
     set_scaling(averaged, fresh)
     averaged.save_pretrained(folder / "autoencoder")
     print(f"autoencoder: held-out PSNR {psnr(averaged, fresh):.2f} dB", flush=True)

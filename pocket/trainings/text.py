@@ -38,9 +38,14 @@ from pocket.trainings.stage import (
 MAX_TOKENS = 32
 WIDTH = 192
 GIBBERISH_SHARE = 0.1
+WEIGHTS = {"pairs": 1.0, "class": 2.0, "context": 1.0}
+"""Of the losses; the others weigh one half."""
 
 
-def prompts() -> dict[str, dict[str, str]]:
+Prompts = dict[str, dict[str, str]]
+
+
+def prompts() -> Prompts:
     """For each attribute of a card, value -> the prompt that names it and nothing else."""
     return {
         "class": {name: f"a photo of {article(name)} {name}" for name in CLASSES},
@@ -51,10 +56,15 @@ def prompts() -> dict[str, dict[str, str]]:
     }
 
 
-def build_tokenizer() -> CLIPTokenizer:
-    """Byte-pair tokens in which every word of the world is one token; any other word is spelled."""
-    texts = [text for values in prompts().values() for text in values.values()]
-    texts += ["a picture of an", *RARE_TOKENS]
+def build_tokenizer(named: Prompts | None = None, *more: str) -> CLIPTokenizer:
+    """Byte-pair tokens in which every word of the world is one token; any other word is spelled.
+
+    Args:
+        named: the prompts of the world, by default of the painted one.
+        more: other texts of the world.
+    """
+    texts = [text for values in (named or prompts()).values() for text in values.values()]
+    texts += ["a picture of an", *RARE_TOKENS, *more]
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -78,7 +88,8 @@ def _with_every_letter(model_json: bytes) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
 
 
-def build(tokenizer: CLIPTokenizer) -> CLIPModel:
+def build(tokenizer: CLIPTokenizer, *, side: int = 64, patch: int = 8) -> CLIPModel:
+    """A CLIP that sees pictures of `side` pixels."""
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=2 * WIDTH,
@@ -86,7 +97,7 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
         pad_token_id=tokenizer.pad_token_id, **ends,
     )  # fmt: skip
     vision = CLIPVisionConfig(
-        image_size=64, patch_size=8, hidden_size=WIDTH, intermediate_size=3 * WIDTH,
+        image_size=side, patch_size=patch, hidden_size=WIDTH, intermediate_size=3 * WIDTH,
         num_hidden_layers=5, num_attention_heads=6,
     )  # fmt: skip
     return CLIPModel(
@@ -125,8 +136,8 @@ def with_gibberish(caption: str, rng: np.random.Generator) -> str:
 class PromptTargets:
     """The fixed prompts of all attributes, and each card's place among them."""
 
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
-        self.prompts = prompts()
+    def __init__(self, tokenizer: CLIPTokenizer, named: Prompts | None = None) -> None:
+        self.tokenizer, self.prompts = tokenizer, named or prompts()
         texts = [text for values in self.prompts.values() for text in values.values()]
         self.batch = tokens(tokenizer, texts)
         self.places = {
@@ -151,13 +162,25 @@ def contrast(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def train(album: Album, folder: Path, *, minutes: float, batch: int = 96) -> CLIPModel:
-    """Train on an album; saves `folder/{scorer,text_encoder,tokenizer}`, prints accuracies."""
+def train(
+    album: Album,
+    folder: Path,
+    *,
+    minutes: float,
+    batch: int = 96,
+    targets: PromptTargets | None = None,
+    patch: int = 8,
+    fresh: tuple[np.ndarray, list[dict]] | None = None,
+) -> CLIPModel:
+    """Train on an album; saves `folder/{scorer,text_encoder,tokenizer}`, prints accuracies.
+
+    By default the prompts are the painted world's, and so are the `fresh` pictures and cards.
+    """
     on = device()
     torch.manual_seed(0)
-    tokenizer = build_tokenizer()
-    clip = build(tokenizer).to(on)
-    targets = PromptTargets(tokenizer)
+    targets = targets or PromptTargets(build_tokenizer())
+    tokenizer = targets.tokenizer
+    clip = build(tokenizer, side=album.images.shape[1], patch=patch).to(on)
     stage = Stage(folder / "clip-state", clip, Box(minutes, 1.5e-3, weight_decay=0.05))
 
     def loss(step: int) -> dict[str, Tensor]:
@@ -174,17 +197,20 @@ def train(album: Album, folder: Path, *, minutes: float, batch: int = 96) -> CLI
         for name, directions in targets.split(named).items():
             labels = targets.labels(cards, name).to(on)
             losses[name] = F.cross_entropy(scale * images @ directions.T, labels)
-        total = losses["pairs"] + 2 * losses["class"] + losses["context"]
-        total = total + 0.5 * (losses["colour"] + losses["pattern"] + losses["accessory"])
+        total = sum(WEIGHTS.get(name, 0.5) * value for name, value in losses.items())
         return {"loss": total, **losses}
 
     averaged = stage.run(loss).to("cpu")
     save(averaged, tokenizer, folder)
+    scores = accuracy(averaged, targets, *(fresh or _fresh_paintings()))
+    print(f"clip: accuracy on fresh pictures {scores}", flush=True)
+    return averaged
+
+
+def _fresh_paintings() -> tuple[np.ndarray, list[dict]]:
     fresh = [paint(TEST_SEED, k) for k in range(1000)]
     cards = [{"class": p.look.name, "context": p.context} for p in fresh]
-    scores = accuracy(averaged, targets, np.stack([p.image for p in fresh]), cards)
-    print(f"clip: accuracy on fresh paintings {scores}", flush=True)
-    return averaged
+    return np.stack([p.image for p in fresh]), cards
 
 
 @torch.no_grad()
@@ -207,8 +233,9 @@ def save(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """The scorer (whole CLIP) and the text tower in the layout Stable Diffusion has."""
     clip.save_pretrained(folder / "scorer")
     tokenizer.save_pretrained(folder / "scorer")
+    side = clip.config.vision_config.image_size
     CLIPImageProcessorPil(
-        size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64},
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side},
         image_mean=[0.5] * 3, image_std=[0.5] * 3,
     ).save_pretrained(folder / "scorer")  # fmt: skip
     tower = CLIPTextModel(clip.config.text_config)

@@ -26,9 +26,11 @@ EMPTY_PROMPT_SHARE = 0.1
 SNR_GAMMA = 5.0
 
 
-def build(text_width: int) -> UNet2DConditionModel:
+def build(text_width: int, *, latent_channels: int = 4) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=16,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
         block_out_channels=(64, 128, 192),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -56,7 +58,7 @@ def noise_schedule() -> DDIMScheduler:
 
 @torch.no_grad()
 def cache_latents(album: Album, autoencoder: AutoencoderKL, path: Path, *, count: int) -> Tensor:
-    """Latents of the first `count` paintings at unit variance, `(count, 4, 16, 16)` float16."""
+    """Latents of the first `count` paintings at unit variance, `(count, channels, 16, 16)` float16."""
     if not path.exists():
         on, scale = autoencoder.device, autoencoder.config.scaling_factor
         parts = []
@@ -113,7 +115,9 @@ def train(
     latents = cache_latents(album, autoencoder, folder / "latents.pt", count=latents_count)
     captions = Captions(folder, on)
     torch.manual_seed(0)
-    unet = build(captions.tower.config.hidden_size).to(on, memory_format=torch.channels_last)
+    channels = autoencoder.config.latent_channels
+    unet = build(captions.tower.config.hidden_size, latent_channels=channels)
+    unet.to(on, memory_format=torch.channels_last)
     schedule = DDPMScheduler.from_config(noise_schedule().config)
     stage = Stage(folder / "unet-state", unet, Box(minutes, learning_rate=2e-3))
 

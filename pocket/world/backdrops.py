@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from training.pocket.brush import Picture, Rgb, box, dot, gradient, mix, noise, polygon, side
+from pocket.painted.brush import Picture, Rgb, box, dot, gradient, mix, noise, polygon, side
 
 Backdrop = Callable[[np.random.Generator, Picture, int], None]
 

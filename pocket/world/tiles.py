@@ -7,8 +7,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from training.pocket.brush import Picture, Rgb, dot, mix
-from training.pocket.grounds import GROUNDS
+from pocket.painted.brush import Picture, Rgb, dot, mix
+from pocket.painted.grounds import GROUNDS
 
 SIDE = 256
 """Side of a tile in pixels."""

@@ -1,0 +1,11 @@
+"""The names of all that a pixel of the world can show."""
+
+from __future__ import annotations
+
+from pocket.painted.regions import REGIONS
+from pocket.world.catalogue import class_keys
+
+WORDS = tuple(class_keys())
+"""The class words of all individuals."""
+LABELS = ("unlabelled", *REGIONS, *WORDS)
+"""Label -> name: regions first, as in the painted world, then the classes."""
