@@ -11,6 +11,7 @@ minutes it trains longer. A finished stage is not begun again, except with more 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,12 @@ class Plan:
         return self.minutes * SHARES[stage]
 
     @property
+    def album(self) -> Path:
+        """Another plan has other pictures, so its album is another folder."""
+        parts = (self.words, self.sets, self.count, self.free_only)
+        return self.folder / f"album-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
+
+    @property
     def seen(self) -> tuple[Individual, ...]:
         """The individuals of pretraining: never those that are held out as subjects."""
         everyone = individuals(self.models, free_only=self.free_only)
@@ -84,9 +91,7 @@ def train(plan: Plan) -> Path:
     from pocket.world.captions import SIDES
 
     world = world_of(plan)
-    album = open_album(
-        plan.folder / "album", world, count=plan.count, size=SIDE, processes=plan.processes
-    )
+    album = open_album(plan.album, world, count=plan.count, size=SIDE, processes=plan.processes)
     pictures, cards = compose_many(world, TEST_SEED, range(plan.fresh), size=SIDE)
     if _wants(plan, "autoencoder"):
         model = autoencoder.build(CHANNELS, latent_channels=LATENT_CHANNELS, side=SIDE)
@@ -107,7 +112,7 @@ def train(plan: Plan) -> Path:
         _finish(plan, "text")
     unet.train(
         album, plan.folder, minutes=plan.share("unet"), batch=64 * plan.batch,
-        latents_count=len(album),
+        latents_count=len(album), latents_path=plan.album / "latents.pt",
     )  # fmt: skip
     assemble(plan.folder, plan.folder / "model")
     return plan.folder / "model"

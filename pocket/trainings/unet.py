@@ -107,12 +107,19 @@ def denoising_losses(
 
 
 def train(
-    album: Album, folder: Path, *, minutes: float, batch: int = 64, latents_count: int = 60_000
+    album: Album,
+    folder: Path,
+    *,
+    minutes: float,
+    batch: int = 64,
+    latents_count: int = 60_000,
+    latents_path: Path | None = None,
 ) -> UNet2DConditionModel:
     """Train on the album's first paintings and save the averaged UNet to `folder/unet`."""
     on = device()
     autoencoder = AutoencoderKL.from_pretrained(folder / "autoencoder").to(on)
-    latents = cache_latents(album, autoencoder, folder / "latents.pt", count=latents_count)
+    latents_path = latents_path or folder / "latents.pt"
+    latents = cache_latents(album, autoencoder, latents_path, count=latents_count)
     captions = Captions(folder, on)
     torch.manual_seed(0)
     channels = autoencoder.config.latent_channels

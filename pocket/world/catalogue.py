@@ -102,7 +102,8 @@ def _individual(entry: dict[str, str], word: str, count: int) -> Individual:
         member=entry["model"].lstrip("/"),
         rotation=tuple(float(number) for number in rotation.split()),
         files=entry["files"],
-        held_out=count >= FEWEST_TO_SPLIT and zlib.crc32(entry["id"].encode()) % HELD_OUT_SHARE == 0,
+        held_out=count >= FEWEST_TO_SPLIT
+        and zlib.crc32(entry["id"].encode()) % HELD_OUT_SHARE == 0,
     )
 
 

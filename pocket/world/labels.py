@@ -7,5 +7,5 @@ from pocket.world.catalogue import class_keys
 
 WORDS = tuple(class_keys())
 """The class words of all individuals."""
-LABELS = ("unlabelled", *REGIONS, *WORDS)
-"""Label -> name: regions first, as in the painted world, then the classes."""
+LABELS = ("unlabelled", *REGIONS, *(word for word in WORDS if word not in REGIONS))
+"""Label -> name: regions first, as in the painted world, then the classes. A tree is a tree."""

@@ -90,9 +90,7 @@ def compose(
     labels = np.where(inside, LABELS.index(individual.word), ground.labels).astype(np.uint8)
     distance = np.where(inside, placed.distance, ground.distance).astype(np.float32)
     normal = np.where(inside[..., None], placed.normal, ground.normal)
-    scene = Scene(
-        image, mask, labels, distance, normal, individual, look, view, context, pose
-    )
+    scene = Scene(image, mask, labels, distance, normal, individual, look, view, context, pose)
     return _flipped(scene) if pose.flip else scene
 
 

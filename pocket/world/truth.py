@@ -7,6 +7,7 @@ import numpy as np
 
 from pocket.world.scene import Scene
 
+
 def depth_map(scene: Scene) -> np.ndarray:
     """Nearness `(size, size)` uint8: one over the distance, the nearest white, the farthest black.
 

@@ -120,10 +120,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket/views"))
     parser.add_argument("--sets", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--words", nargs="+", help="classes to render (default: all)")
     options = parser.parse_args()
-    render_missing(
-        options.folder, list(individuals()), options.sets, processes=options.processes
-    )
+    chosen = [one for one in individuals() if not options.words or one.word in options.words]
+    render_missing(options.folder, chosen, options.sets, processes=options.processes)
 
 
 if __name__ == "__main__":
