@@ -2,10 +2,11 @@
 
     python -m pocket.train --folder runs/pocket3d --minutes 600 --device cpu
 
-Views are rendered, pictures composed, then the autoencoder, the CLIP (text tower and scorer) and the
-UNet are trained for their shares of the minutes, and a folder is assembled that diffusers opens.
-Every stage is saved as it goes: the same command goes on where the last one stopped, and with more
-minutes it trains longer. A finished stage is not begun again, except with more minutes.
+Views are rendered, pictures composed, then the autoencoder, the CLIP (text tower and scorer) and
+the UNet are trained for their shares of the minutes, and a model is assembled for diffusers.
+Every stage is saved as it goes: the same command goes on where the last one stopped. With more
+minutes the UNet trains longer; what it stands on, the autoencoder and the text tower, stays as it
+was from the moment the UNet has begun.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from pocket.world.catalogue import MODELS, Individual, individuals
 from pocket.world.contexts import CONTEXTS

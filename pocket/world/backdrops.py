@@ -110,8 +110,8 @@ def autumn(rng: np.random.Generator, picture: Picture, row: int) -> None:
     box(picture, (90, 58, 35), x - size * 0.03, 0, x + size * 0.03, row, region="tree")
     for _ in range(40):
         colour = ((225, 95, 25), (240, 150, 30), (200, 50, 30))[rng.integers(3)]
-        dot(picture, colour, x + rng.normal() * size * 0.15,
-            min(size * rng.uniform(-0.02, 0.24), row * 0.8), size * 0.045, region="tree")  # fmt: skip
+        px, py = x + rng.normal() * size * 0.15, min(size * rng.uniform(-0.02, 0.24), row * 0.8)
+        dot(picture, colour, px, py, size * 0.045, region="tree")
 
 
 def tower(rng: np.random.Generator, picture: Picture, row: int) -> None:

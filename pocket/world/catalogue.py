@@ -102,9 +102,13 @@ def _individual(entry: dict[str, str], word: str, count: int) -> Individual:
         member=entry["model"].lstrip("/"),
         rotation=tuple(float(number) for number in rotation.split()),
         files=entry["files"],
-        held_out=count >= FEWEST_TO_SPLIT
-        and zlib.crc32(entry["id"].encode()) % HELD_OUT_SHARE == 0,
+        held_out=count >= FEWEST_TO_SPLIT and _is_drawn(entry["id"]),
     )
+
+
+def _is_drawn(key: str) -> bool:
+    """A stable draw of one in `HELD_OUT_SHARE`."""
+    return zlib.crc32(key.encode()) % HELD_OUT_SHARE == 0
 
 
 def _entries(models: Path, archive: str) -> list[dict[str, str]]:

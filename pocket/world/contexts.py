@@ -86,7 +86,8 @@ CONTEXTS: dict[str, Context] = {
         "field", tiles.speckled((196, 148, 52), (232, 190, 92), 10, 60, 120), DAY, "sky",
         (back.cloudy(_CLEAR, _HAZE), back.wheat)),
     "with a tree and autumn leaves in the background": Context(
-        "earth", tiles.leaves, DAY, "sky", (back.sky((215, 220, 225), (245, 235, 215)), back.autumn)),
+        "earth", tiles.leaves, DAY, "sky",
+        (back.sky((215, 220, 225), (245, 235, 215)), back.autumn)),
     "with the Eiffel Tower in the background": Context(
         "grass", tiles.speckled((105, 132, 68), (150, 172, 100), 8, 40, 120), DUSK, "sky",
         (back.sky((250, 170, 110), (255, 225, 180)), back.tower)),
@@ -98,7 +99,8 @@ CONTEXTS: dict[str, Context] = {
     "on top of a mirror": Context(
         "mirror", tiles.speckled((165, 185, 200), (228, 240, 248), 4), INDOORS, reflection=0.6),
     "on top of the sidewalk in a crowded street": Context(
-        "stone", _ROAD, DAY, "wall", (back.crowd,), rug=("slabs", (168, 168, 164), (118, 118, 116))),
+        "stone", _ROAD, DAY, "wall", (back.crowd,),
+        rug=("slabs", (168, 168, 164), (118, 118, 116))),
     "on top of a dirt road": Context(
         "grass", _GRASS, DAY, "sky", (back.cloudy(_CLEAR, _HAZE),),
         rug=("road", (150, 105, 65), (118, 78, 45))),

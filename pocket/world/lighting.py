@@ -35,7 +35,7 @@ def shade(
     sky = record["sky"].astype(np.float32)[..., None] / 255
     facing = np.array((1, 1, -1))
     up, to_sun = (camera.axes @ v * facing for v in (np.array((0.0, 1.0, 0.0)), camera.to_sun))
-    half = to_sun + (0, 0, 1)
+    half = to_sun + np.array((0, 0, 1))
     shine = np.maximum(surface.normal @ (half / np.linalg.norm(half)), 0)[..., None] ** 24
     openness = 0.72 + 0.28 * (surface.normal @ up)[..., None]
     lit = np.array(light.sun) * sun + np.array(light.sky) * sky * openness

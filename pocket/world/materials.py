@@ -42,7 +42,7 @@ class Surface:
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """Most individuals keep their own colour and material; made of something, they have no other."""
+    """Most keep their own colour and material; what is made of marble has no colour word."""
     colour = str(COLOURS[rng.integers(len(COLOURS))]) if rng.random() < 0.4 else None
     finish = str(FINISHES[rng.integers(len(FINISHES))]) if rng.random() < 0.25 else None
     return Look(None if finish in MATERIALS else colour, finish)

@@ -1,7 +1,7 @@
 """Rendering an individual with Mitsuba: not one picture but what pictures are made of.
 
-A view keeps surface colour, light from the sun, light from the sky, normals, distance and the shadow
-on the ground apart, so that a scene can be lit, recoloured and measured later without rendering.
+A view keeps surface colour, light from the sun, light from the sky, normals, distance and the
+shadow on the ground apart: a scene can be lit, recoloured and measured later without rendering.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def render(stage: Stage, camera: Camera, *, seed: int = 0) -> np.ndarray:
 def _record(
     colours: np.ndarray, shapes: np.ndarray, sunlit: np.ndarray, camera: Camera, stage: Stage
 ) -> np.ndarray:
-    """Averages over a pixel include what is beside the individual: divide by the share it covers."""
+    """Means over a pixel include what is beside the individual: divide by the share it covers."""
     alpha = np.clip(shapes[..., 3], 0, 1)
     share = np.maximum(alpha, 1e-3)
     normal = shapes[..., 5:8] @ (camera.axes * [[1], [1], [-1]]).T
@@ -103,7 +103,7 @@ def _record(
 
 
 def _smooth(sky: np.ndarray) -> np.ndarray:
-    """The light of the sky is sampled, so it is noisy, and it changes slowly: a bilateral filter."""
+    """The light of the sky is sampled, so it is noisy, but it changes slowly."""
     return cv2.bilateralFilter(sky.astype(np.float32), 5, 0.12, 2.0)
 
 

@@ -88,8 +88,9 @@ def compose(
     mask = np.round(placed.alpha[..., 0] * 255).astype(np.uint8)
     inside = mask > 127
     labels = np.where(inside, LABELS.index(individual.word), ground.labels).astype(np.uint8)
-    distance = np.where(inside, placed.distance, ground.distance).astype(np.float32)
-    normal = np.where(inside[..., None], placed.normal, ground.normal)
+    is_known = inside & (placed.distance > 0)  # at the rim some pixels are mostly ground
+    distance = np.where(is_known, placed.distance, ground.distance).astype(np.float32)
+    normal = np.where(is_known[..., None], placed.normal, ground.normal)
     scene = Scene(image, mask, labels, distance, normal, individual, look, view, context, pose)
     return _flipped(scene) if pose.flip else scene
 
@@ -111,6 +112,7 @@ def _placed(
     forward = camera.axes[2] * (1, 0, 1)
     distance = (surface.position - camera.eye) @ (forward / np.linalg.norm(forward))
     layers = np.concatenate([colour * alpha, alpha], -1).astype(np.float32)
+    distance *= record["distance"] > 0
     truth = np.concatenate([distance[..., None], surface.normal], -1).astype(np.float32)
     move = _affine(scale, shift)
     layers = cv2.warpAffine(layers, move, (size, size), flags=cv2.INTER_LINEAR)
@@ -122,7 +124,7 @@ def _placed(
 
 
 def _affine(scale: float, shift: np.ndarray) -> np.ndarray:
-    """`q = scale p + shift` for positions, as a matrix for indices of pixels (middles at halves)."""
+    """`q = scale p + shift` for positions, as a matrix for pixel numbers (middles at halves)."""
     x, y = 0.5 * scale + shift - 0.5
     return np.array([[scale, 0, x], [0, scale, y]], np.float32)
 

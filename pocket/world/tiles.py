@@ -38,7 +38,7 @@ def flowers(rng: np.random.Generator) -> Picture:
     """Grass with sunflowers."""
     picture = speckled((50, 115, 35), (115, 190, 75), 12, 40, 120)(rng)
     for row, column in ((r, c) for r in range(4) for c in range(4)):
-        x, y = ((column, row) + rng.uniform(0.25, 0.75, 2)) * SIDE / 4
+        x, y = (np.array((column, row)) + rng.uniform(0.25, 0.75, 2)) * SIDE / 4
         for angle in np.arange(0, 2 * np.pi, np.pi / 5):
             reach = SIDE * 0.036
             x2, y2 = x + np.cos(angle) * reach, y + np.sin(angle) * reach

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def _read_lines(path: Path) -> _Raw:
             raw.normals.append(rest.split())
         elif word == "f":
             corners = [_corner(text, raw) for text in rest.split()]
-            fan = zip(corners[1:], corners[2:], strict=False)
+            fan = pairwise(corners[1:])
             raw.corners[material] += [c for pair in fan for c in (corners[0], *pair)]
         elif word == "usemtl":
             material = rest.strip()
