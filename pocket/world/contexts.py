@@ -131,6 +131,12 @@ def tile(phrase: str, variant: int) -> Picture:
     return picture
 
 
+@lru_cache(maxsize=256)
+def tile_mean(phrase: str, variant: int) -> np.ndarray:
+    """The mean colour of a tile."""
+    return tile(phrase, variant).reshape(-1, 3).mean(0, dtype=np.float32)
+
+
 Shape = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Coordinates on the ground -> where the rug is, and where its second colour is."""
 

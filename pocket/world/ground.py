@@ -9,7 +9,7 @@ import numpy as np
 
 from pocket.painted.regions import REGIONS, recording
 from pocket.world.camera import Camera
-from pocket.world.contexts import CONTEXTS, RUG_REGIONS, RUGS, VARIANTS, tile
+from pocket.world.contexts import CONTEXTS, RUG_REGIONS, RUGS, VARIANTS, tile, tile_mean
 from pocket.world.tiles import SIDE as TILE_SIDE
 
 FAR = 40.0
@@ -86,7 +86,8 @@ def _laid_out(
     phrase: str, x: np.ndarray, z: np.ndarray, distance: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """The context's tile laid over the plane; far away it fades to its mean, as haze does."""
-    source = tile(phrase, int(rng.integers(VARIANTS)))
+    variant = int(rng.integers(VARIANTS))
+    source = tile(phrase, variant)
     scale = TILE_SIDE / CONTEXTS[phrase].span
     shift = rng.uniform(0, TILE_SIDE, 2)
     columns, rows = x * scale + shift[0], shift[1] - z * scale
@@ -98,8 +99,7 @@ def _laid_out(
         borderMode=cv2.BORDER_REFLECT_101,
     )
     haze = np.clip((distance - 7) / 14, 0, 0.9)[..., None].astype(np.float32)
-    mean = source.reshape(-1, 3).mean(0)
-    return (picture * (1 - haze) + mean * haze).astype(np.uint8)
+    return (picture * (1 - haze) + tile_mean(phrase, variant) * haze).astype(np.uint8)
 
 
 def _lay_rug(
