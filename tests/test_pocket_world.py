@@ -11,14 +11,13 @@ import pytest
 
 from orthodiff.errors import UserError
 from pocket.painted.grounds import GROUNDS
-from pocket.world.camera import SIDE, Camera, View, camera_of, random_view
+from pocket.world.camera import SIDE, Camera, camera_of, random_view
 from pocket.world.captions import random_caption, side
-from pocket.world.catalogue import Individual, class_keys, individuals, is_installed
+from pocket.world.catalogue import class_keys, individuals, is_installed
 from pocket.world.contexts import CONTEXTS
 from pocket.world.credits import credits
 from pocket.world.labels import LABELS, WORDS
 from pocket.world.materials import COLOURS, FINISHES, Look, Surface, finished, random_look, recolour
-from pocket.world.render import LAYERS
 from pocket.world.scene import Pose, Scene, compose
 from pocket.world.shadow import ground_shadow
 from pocket.world.truth import depth_map, edge_map, normal_map
@@ -26,58 +25,14 @@ from pocket.world.views import VIEWS, ViewStore, address, views_of
 from pocket.world.wavefront import read_obj
 from pocket.world.words import PRETRAINED
 from pocket.world.world import World
+from tests.ball import BALL, RADIUS, VIEW, ball_points, ball_record, ball_world
 
 needs_models = pytest.mark.skipif(not is_installed(), reason="sweethome3d-furniture is missing")
-VIEW = View(azimuth=30.0, elevation=10.0, distance=4.0, sun_azimuth=-50.0, sun_elevation=45.0)
-BALL = Individual(
-    "Test#ball", "Ball", "ball", "Nobody", "CC0-1.0", "none", "none", (1, 0, 0, 0, 1, 0, 0, 0, 1),
-    "0", False,
-)  # fmt: skip
-RADIUS = 0.7
-
-
-def ball_points(count: int = 24) -> tuple[np.ndarray, np.ndarray]:
-    """A ball of radius `RADIUS` that stands on the ground: points and triangles."""
-    turn, lift = np.meshgrid(
-        np.linspace(0, 2 * np.pi, count), np.linspace(-np.pi / 2, np.pi / 2, count)
-    )
-    points = np.stack([np.cos(lift) * np.cos(turn), np.sin(lift), np.cos(lift) * np.sin(turn)], -1)
-    numbers = np.arange(count * count).reshape(count, count)
-    corners = [numbers[:-1, :-1], numbers[1:, :-1], numbers[1:, 1:], numbers[:-1, 1:]]
-    a, b, c, d = (part.ravel() for part in corners)
-    faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
-    return points.reshape(-1, 3) * RADIUS + (0, RADIUS, 0), faces
-
-
-def ball_record(view: View) -> np.ndarray:
-    """What a renderer would give for the ball, from the equation of a sphere."""
-    points, faces = ball_points()
-    camera = camera_of(view, points, 2 * RADIUS)
-    rays, middle = camera.rays(), np.array((0, RADIUS, 0))
-    along = rays @ (middle - camera.eye)
-    inner = along**2 - ((middle - camera.eye) ** 2).sum() + RADIUS**2
-    hit = inner > 0
-    distance = np.where(hit, along - np.sqrt(np.maximum(inner, 0)), 0)
-    normal = (camera.eye + rays * distance[..., None] - middle) / RADIUS
-    record = np.zeros((), LAYERS)
-    record["albedo"] = (200, 60, 60)
-    record["alpha"] = hit * 255
-    record["sun"] = np.where(hit, np.clip(normal @ camera.to_sun, 0, 1) * 255, 0)
-    record["sky"] = 255
-    seen = normal @ camera.axes.T * (1, 1, -1)
-    record["normal"] = np.where(hit[..., None], np.round(seen * 127), 0)
-    record["distance"] = distance
-    record["shadow"] = np.round(ground_shadow(points, faces, camera) * 255)
-    record["camera"] = camera.as_row()
-    return record
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    store = ViewStore(tmp_path_factory.mktemp("views"))
-    records = np.stack([ball_record(view) for view in views_of(BALL, 0)])
-    np.save(store.path(BALL, 0), records)
-    return World(store, (BALL,), (0,))
+    return ball_world(tmp_path_factory.mktemp("views"))
 
 
 def scene_of(context: str, look: Look | None = None, *, flip: bool = False) -> Scene:
