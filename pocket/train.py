@@ -29,6 +29,8 @@ SHARES = {"autoencoder": 0.2, "text": 0.2, "unet": 0.6}
 """Shares of the minutes."""
 CHANNELS, LATENT_CHANNELS, SIDE, PATCH = (24, 48, 96, 128), 8, 128, 16
 TEST_SEED = 1
+ALBUM_VERSION = 1
+"""Counts changes of how scenes are composed: pictures of another version are made anew."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Plan:
     @property
     def album(self) -> Path:
         """Another plan has other pictures, so its album is another folder."""
-        parts = (self.words, self.sets, self.count, self.free_only)
+        shown = [(one.key, one.word) for one in self.seen]
+        parts = (ALBUM_VERSION, shown, self.sets, self.count)
         return self.folder / f"album-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
 
     @property

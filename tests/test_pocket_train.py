@@ -10,10 +10,13 @@ from diffusers import StableDiffusionPipeline
 from pocket import train
 from pocket.world import album as album_module
 from pocket.world.album import open_album
+from pocket.world.catalogue import is_installed
 from pocket.world.imagenet import CLASSES, named_share
 from pocket.world.labels import WORDS
 from pocket.world.world import World
 from tests.ball import ball_world
+
+needs_models = pytest.mark.skipif(not is_installed(), reason="sweethome3d-furniture is missing")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,7 @@ def test_imagenet_s_names_are_those_of_the_world():
         named_share(["snowman"], labels[:1])
 
 
+@needs_models
 def test_another_plan_has_another_album(tmp_path: Path):
     first, second = (train.Plan(tmp_path, 1, sets=sets) for sets in ((0,), (0, 1)))
     assert first.album != second.album
@@ -56,6 +60,7 @@ def test_one_command_trains_all_stages_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(train, "world_of", lambda plan: world)
+    monkeypatch.setattr(train.Plan, "album", tmp_path / "album")
     monkeypatch.setattr(train, "SHARES", {"autoencoder": 0.02, "text": 0.02, "unet": 0.02})
     plan = train.Plan(tmp_path, 1, count=250, fresh=16)
     model = train.train(plan)
