@@ -17,7 +17,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocket.world.catalogue import MODELS, Individual, individuals
+from pocket.world.catalogue import MODELS, Individual, indexed, individuals, is_installed
 from pocket.world.contexts import CONTEXTS
 from pocket.world.labels import WORDS
 from pocket.world.materials import COLOURS, FINISHES
@@ -62,8 +62,18 @@ class Plan:
     @property
     def seen(self) -> tuple[Individual, ...]:
         """The individuals of pretraining: never those that are held out as subjects."""
-        everyone = individuals(self.models, free_only=self.free_only)
-        return tuple(one for one in everyone if one.word in self.words and not one.held_out)
+        return tuple(
+            one
+            for one in everyone(self.folder / "views", self.models)
+            if one.word in self.words
+            and not one.held_out
+            and (not self.free_only or one.licence == "CC0-1.0")
+        )
+
+
+def everyone(views: Path, models: Path = MODELS) -> tuple[Individual, ...]:
+    """All individuals: from the models, or where they are not installed from beside the views."""
+    return individuals(models) if is_installed(models) else indexed(views) or individuals(models)
 
 
 def world_of(plan: Plan) -> World:

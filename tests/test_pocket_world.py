@@ -11,9 +11,10 @@ import pytest
 
 from orthodiff.errors import UserError
 from pocket.painted.grounds import GROUNDS
+from pocket.train import everyone
 from pocket.world.camera import SIDE, Camera, camera_of, random_view
 from pocket.world.captions import random_caption, side
-from pocket.world.catalogue import class_keys, individuals, is_installed
+from pocket.world.catalogue import class_keys, indexed, individuals, is_installed, write_index
 from pocket.world.contexts import CONTEXTS
 from pocket.world.credits import credits
 from pocket.world.labels import LABELS, WORDS
@@ -211,6 +212,13 @@ def test_the_world_has_classes_and_individuals_enough():
     free = individuals(free_only=True)
     assert len(free) >= 80
     assert {one.licence for one in free} == {"CC0-1.0"}
+
+
+def test_views_are_enough_without_the_models(tmp_path: Path):
+    assert indexed(tmp_path) == ()
+    write_index(tmp_path, (BALL,))
+    assert indexed(tmp_path) == (BALL,)
+    assert everyone(tmp_path, tmp_path / "nothing") == (BALL,)
 
 
 @needs_models

@@ -12,7 +12,7 @@ import re
 import zipfile
 import zlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +30,7 @@ LICENCES = {
 HELD_OUT_SHARE = 4
 """Of a class with enough individuals, about one in four is never seen in pretraining."""
 FEWEST_TO_SPLIT = 4
+INDEX = "individuals.json"
 _CLASSES = Path(__file__).with_name("classes.json")
 _ENTRY = re.compile(r"(\w+)#(\d+)=(.*)")
 
@@ -88,6 +89,23 @@ def individuals(models: Path = MODELS, *, free_only: bool = False) -> tuple[Indi
         for individual in (_individual(entries[key], word, len(keys)) for key in keys)
         if not free_only or individual.licence == "CC0-1.0"
     )
+
+
+def write_index(folder: Path, everyone: tuple[Individual, ...]) -> None:
+    """Keep what is known of the individuals beside their views.
+
+    A machine that has the views then needs neither the models nor a renderer.
+    """
+    rows = [asdict(one) for one in everyone]
+    (folder / INDEX).write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+
+
+def indexed(folder: Path) -> tuple[Individual, ...]:
+    """The individuals as `write_index` left them; none where it has left nothing."""
+    if not (folder / INDEX).is_file():
+        return ()
+    rows = json.loads((folder / INDEX).read_text("utf-8"))
+    return tuple(Individual(**{**row, "rotation": tuple(row["rotation"])}) for row in rows)
 
 
 def _individual(entry: dict[str, str], word: str, count: int) -> Individual:

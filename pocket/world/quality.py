@@ -20,11 +20,10 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from orthodiff.evaluation.metrics.efficientnet import EfficientNetLite0, load_efficientnet
 from pocket.quality import generate, sheet
-from pocket.train import TEST_SEED, prompts
+from pocket.train import TEST_SEED, everyone, prompts
 from pocket.trainings.autoencoder import psnr
 from pocket.trainings.text import PromptTargets, accuracy
 from pocket.world.album import compose_many
-from pocket.world.catalogue import individuals
 from pocket.world.contexts import CONTEXTS
 from pocket.world.imagenet import CLASSES, named_share
 from pocket.world.materials import Look
@@ -100,7 +99,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    seen = (one for one in of_words(individuals(), PRETRAINED) if not one.held_out)
+    seen = (one for one in of_words(everyone(options.views), PRETRAINED) if not one.held_out)
     world = World(ViewStore(options.views), tuple(seen), tuple(options.sets))
     figures = measure(
         options.model, world, count=options.count, steps=options.steps, sheet_path=options.sheet

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from pocket.world.camera import FRONT, SIDE, View, camera_of, random_view
-from pocket.world.catalogue import Individual, individuals
+from pocket.world.catalogue import Individual, individuals, is_installed, write_index
 from pocket.world.meshes import open_model
 from pocket.world.render import LAYERS, SAMPLES, render, set_stage
 
@@ -98,6 +98,8 @@ def render_missing(
     """Render what is missing of all sets of the chosen individuals, first sets first."""
     folder.mkdir(parents=True, exist_ok=True)
     store = ViewStore(folder)
+    if is_installed():
+        write_index(folder, individuals())
     jobs = [
         (folder, individual, number)
         for number, individual in product(sets, chosen)
