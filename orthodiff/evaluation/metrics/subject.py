@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from PIL import Image
+from torch import Tensor
 
-from orthodiff.evaluation.metrics.scorer import Scorer
+
+class SubjectJudge(Protocol):
+    """What turns images into comparable directions: a CLIP, or a classifier's features."""
+
+    @property
+    def name(self) -> str: ...
+
+    def look(self, pictures: Sequence[Image.Image]) -> Tensor: ...
 
 
 def subject_similarity(
-    scorer: Scorer, pictures: Sequence[Image.Image], photos: Sequence[Image.Image]
+    scorer: SubjectJudge, pictures: Sequence[Image.Image], photos: Sequence[Image.Image]
 ) -> float:
     """Mean cosine over all pairs of a picture and a photo, in [-1, 1]."""
     return (scorer.look(pictures) @ scorer.look(photos).T).mean().item()
 
 
-def real_against_real(scorer: Scorer, photos: Sequence[Image.Image]) -> float:
+def real_against_real(scorer: SubjectJudge, photos: Sequence[Image.Image]) -> float:
     """The ceiling: mean cosine over all pairs of two different photos; 1 for a single photo."""
     if len(photos) < 2:
         return 1.0
