@@ -17,6 +17,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from pocket.painted.album import Album
 from pocket.world.catalogue import MODELS, Individual, indexed, individuals, is_installed
 from pocket.world.contexts import CONTEXTS
 from pocket.world.labels import WORDS
@@ -98,36 +101,68 @@ def prompts() -> dict[str, dict[str, str]]:
 def train(plan: Plan) -> Path:
     """All stages in turn; returns the folder of the assembled model."""
     from pocket.assemble import assemble
-    from pocket.trainings import autoencoder, text, unet
-    from pocket.world.album import compose_many, open_album
-    from pocket.world.captions import SIDES
+    from pocket.world.album import open_album
 
     world = world_of(plan)
     album = open_album(plan.album, world, count=plan.count, size=SIDE, processes=plan.processes)
-    pictures, cards = compose_many(world, TEST_SEED, range(plan.fresh), size=SIDE)
     if _wants(plan, "autoencoder"):
-        model = autoencoder.build(CHANNELS, latent_channels=LATENT_CHANNELS, side=SIDE)
-        minutes, batch = plan.share("autoencoder"), 16 * plan.batch
-        autoencoder.train(
-            album, plan.folder, minutes=minutes, batch=batch, model=model, fresh=pictures[:256]
-        )
-        _finish(plan, "autoencoder")
+        _train_autoencoder(plan, world, album)
     if _wants(plan, "text"):
-        tokenizer = text.build_tokenizer(prompts(), *SIDES)
-        targets = text.PromptTargets(tokenizer, prompts())
-        named = [{"class": one["class"], "context": one["context"]} for one in cards]
-        minutes, batch = plan.share("text"), 96 * plan.batch
-        text.train(
-            album, plan.folder, minutes=minutes, batch=batch, targets=targets, patch=PATCH,
-            fresh=(pictures, named),
-        )  # fmt: skip
-        _finish(plan, "text")
-    unet.train(
-        album, plan.folder, minutes=plan.share("unet"), batch=64 * plan.batch,
-        latents_count=len(album), latents_path=plan.album / "latents.pt",
-    )  # fmt: skip
+        _train_text(plan, world, album)
+    _train_unet(plan, album)
     assemble(plan.folder, plan.folder / "model")
     return plan.folder / "model"
+
+
+def _train_autoencoder(plan: Plan, world: World, album: Album) -> None:
+    from pocket.trainings import autoencoder
+
+    autoencoder.train(
+        album,
+        plan.folder,
+        minutes=plan.share("autoencoder"),
+        batch=16 * plan.batch,
+        model=autoencoder.build(CHANNELS, latent_channels=LATENT_CHANNELS, side=SIDE),
+        fresh=lambda: _fresh(plan, world)[0],
+    )
+    _finish(plan, "autoencoder")
+
+
+def _train_text(plan: Plan, world: World, album: Album) -> None:
+    from pocket.trainings import text
+    from pocket.world.captions import SIDES
+
+    text.train(
+        album,
+        plan.folder,
+        minutes=plan.share("text"),
+        batch=96 * plan.batch,
+        targets=text.PromptTargets(text.build_tokenizer(prompts(), *SIDES), prompts()),
+        patch=PATCH,
+        fresh=lambda: _fresh(plan, world),
+    )
+    _finish(plan, "text")
+
+
+def _train_unet(plan: Plan, album: Album) -> None:
+    from pocket.trainings import unet
+
+    unet.train(
+        album,
+        plan.folder,
+        minutes=plan.share("unet"),
+        batch=64 * plan.batch,
+        latents_count=len(album),
+        latents_path=plan.album / "latents.pt",
+    )
+
+
+def _fresh(plan: Plan, world: World) -> tuple[np.ndarray, list[dict]]:
+    """Pictures of another stream than the album's, with class and context of each."""
+    from pocket.world.album import compose_many
+
+    pictures, cards = compose_many(world, TEST_SEED, range(plan.fresh), size=SIDE)
+    return pictures, [{"class": one["class"], "context": one["context"]} for one in cards]
 
 
 def _wants(plan: Plan, stage: str) -> bool:
@@ -158,6 +193,8 @@ def main() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for one
     import torch
 
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device. Use --device cpu.")
     torch.set_num_threads(options.threads)
     plan = Plan(
         folder=options.folder,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,11 +90,12 @@ def train(
     minutes: float,
     batch: int = 16,
     model: AutoencoderKL | None = None,
-    fresh: np.ndarray | None = None,
+    fresh: Callable[[], np.ndarray] | None = None,
 ) -> AutoencoderKL:
     """Train on an album and save to `folder/autoencoder`; prints the PSNR on `fresh` pictures.
 
-    By default the model is the painted world's, and so are the fresh pictures.
+    By default the model is the painted world's, and so are the fresh pictures, which are made when
+    the training is over.
     """
     on = device()
     model = (model or build()).to(on, memory_format=torch.channels_last)
@@ -107,12 +109,15 @@ def train(
             return reconstruction_losses(model, pixels)
 
     averaged = stage.run(loss).to("cpu")
-    if fresh is None:
-        fresh = np.stack([paint(TEST_SEED, k).image for k in range(256)])
-    set_scaling(averaged, fresh)
+    pictures = (fresh or _fresh_paintings)()
+    set_scaling(averaged, pictures)
     averaged.save_pretrained(folder / "autoencoder")
-    print(f"autoencoder: held-out PSNR {psnr(averaged, fresh):.2f} dB", flush=True)
+    print(f"autoencoder: held-out PSNR {psnr(averaged, pictures):.2f} dB", flush=True)
     return averaged
+
+
+def _fresh_paintings() -> np.ndarray:
+    return np.stack([paint(TEST_SEED, k).image for k in range(256)])
 
 
 def refine_decoder(album: Album, folder: Path, *, minutes: float, batch: int = 16) -> float:
@@ -134,7 +139,7 @@ def refine_decoder(album: Album, folder: Path, *, minutes: float, batch: int = 1
 
     decoder.load_state_dict(stage.run(loss).state_dict())
     model.to("cpu").save_pretrained(folder / "autoencoder")
-    return psnr(model, np.stack([paint(TEST_SEED, k).image for k in range(256)]))
+    return psnr(model, _fresh_paintings())
 
 
 def main() -> None:

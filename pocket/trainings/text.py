@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def train(
     batch: int = 96,
     targets: PromptTargets | None = None,
     patch: int = 8,
-    fresh: tuple[np.ndarray, list[dict]] | None = None,
+    fresh: Callable[[], tuple[np.ndarray, list[dict]]] | None = None,
 ) -> CLIPModel:
     """Train on an album; saves `folder/{scorer,text_encoder,tokenizer}`, prints accuracies.
 
@@ -202,7 +203,7 @@ def train(
 
     averaged = stage.run(loss).to("cpu")
     save(averaged, tokenizer, folder)
-    scores = accuracy(averaged, targets, *(fresh or _fresh_paintings()))
+    scores = accuracy(averaged, targets, *(fresh or _fresh_paintings)())
     print(f"clip: accuracy on fresh pictures {scores}", flush=True)
     return averaged
 
