@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from pocket.painted.album import Album
-from pocket.world.catalogue import MODELS, Individual, indexed, individuals, is_installed
-from pocket.world.contexts import CONTEXTS
 from pocket.world.labels import WORDS
-from pocket.world.materials import COLOURS, FINISHES
-from pocket.world.views import ViewStore, render_missing
+from pocket.world.models.catalogue import MODELS, Individual, everyone
+from pocket.world.places.contexts import CONTEXTS
+from pocket.world.rendering.views import ViewStore, render_missing
+from pocket.world.scenes.materials import COLOURS, FINISHES
 from pocket.world.words import PRETRAINED
 from pocket.world.world import World
 
@@ -72,11 +72,6 @@ class Plan:
             and not one.held_out
             and (not self.free_only or one.licence == "CC0-1.0")
         )
-
-
-def everyone(views: Path, models: Path = MODELS) -> tuple[Individual, ...]:
-    """All individuals: from the models, or where they are not installed from beside the views."""
-    return individuals(models) if is_installed(models) else indexed(views) or individuals(models)
 
 
 def world_of(plan: Plan) -> World:
@@ -130,7 +125,7 @@ def _train_autoencoder(plan: Plan, world: World, album: Album) -> None:
 
 def _train_text(plan: Plan, world: World, album: Album) -> None:
     from pocket.trainings import text
-    from pocket.world.captions import SIDES
+    from pocket.world.scenes.captions import SIDES
 
     text.train(
         album,

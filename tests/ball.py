@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pocket.world.camera import View, camera_of
-from pocket.world.catalogue import Individual
-from pocket.world.render import LAYERS
-from pocket.world.shadow import ground_shadow
-from pocket.world.views import ViewStore, views_of
+from pocket.world.models.catalogue import Individual
+from pocket.world.rendering.camera import View, camera_of
+from pocket.world.rendering.render import LAYERS
+from pocket.world.rendering.shadow import ground_shadow
+from pocket.world.rendering.views import ViewStore, views_of
 from pocket.world.world import World
 
 VIEW = View(azimuth=30.0, elevation=10.0, distance=4.0, sun_azimuth=-50.0, sun_elevation=45.0)

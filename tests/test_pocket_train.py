@@ -10,9 +10,9 @@ from diffusers import StableDiffusionPipeline
 from pocket import train
 from pocket.world import album as album_module
 from pocket.world.album import open_album
-from pocket.world.catalogue import is_installed
 from pocket.world.imagenet import CLASSES, named_share
 from pocket.world.labels import WORDS
+from pocket.world.models.catalogue import is_installed
 from pocket.world.world import World
 from tests.ball import ball_world
 

@@ -11,19 +11,33 @@ import pytest
 
 from orthodiff.errors import UserError
 from pocket.painted.grounds import GROUNDS
-from pocket.train import everyone
-from pocket.world.camera import SIDE, Camera, camera_of, random_view
-from pocket.world.captions import random_caption, side
-from pocket.world.catalogue import class_keys, indexed, individuals, is_installed, write_index
-from pocket.world.contexts import CONTEXTS
-from pocket.world.credits import credits
 from pocket.world.labels import LABELS, WORDS
-from pocket.world.materials import COLOURS, FINISHES, Look, Surface, finished, random_look, recolour
-from pocket.world.scene import Pose, Scene, compose
-from pocket.world.shadow import ground_shadow
-from pocket.world.truth import depth_map, edge_map, normal_map
-from pocket.world.views import VIEWS, ViewStore, address, views_of
-from pocket.world.wavefront import read_obj
+from pocket.world.models.catalogue import (
+    class_keys,
+    everyone,
+    indexed,
+    individuals,
+    is_installed,
+    write_index,
+)
+from pocket.world.models.credits import credits
+from pocket.world.models.wavefront import read_obj
+from pocket.world.places.contexts import CONTEXTS
+from pocket.world.rendering.camera import SIDE, Camera, camera_of, random_view
+from pocket.world.rendering.shadow import ground_shadow
+from pocket.world.rendering.views import VIEWS, ViewStore, address, views_of
+from pocket.world.scenes.captions import random_caption, side
+from pocket.world.scenes.materials import (
+    COLOURS,
+    FINISHES,
+    Look,
+    Surface,
+    finished,
+    random_look,
+    recolour,
+)
+from pocket.world.scenes.scene import Pose, Scene, compose
+from pocket.world.scenes.truth import depth_map, edge_map, normal_map
 from pocket.world.words import PRETRAINED
 from pocket.world.world import World
 from tests.ball import BALL, RADIUS, VIEW, ball_points, ball_record, ball_world
@@ -223,7 +237,7 @@ def test_views_are_enough_without_the_models(tmp_path: Path):
 
 @needs_models
 def test_credits_name_every_creator():
-    text = Path("pocket/world/CREDITS.md").read_text("utf-8")
+    text = Path("pocket/world/models/CREDITS.md").read_text("utf-8")
     assert text == credits(individuals())
     assert all(f"- {one.creator}: " in text for one in individuals())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pocket.painted.album import Album
-from pocket.world.scene import Scene
+from pocket.world.scenes.scene import Scene
 from pocket.world.world import World
 
 _CHUNK = 250

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pocket.painted.regions import REGIONS
-from pocket.world.catalogue import class_keys
+from pocket.world.models.catalogue import class_keys
 
 WORDS = tuple(class_keys())
 """The class words of all individuals."""

@@ -18,11 +18,11 @@ from PIL import Image
 from orthodiff.control import Canny, Condition, Depth, Scribble, Segmentation
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import replacing
-from pocket.train import everyone
 from pocket.world.labels import LABELS
-from pocket.world.scene import Scene
-from pocket.world.truth import depth_map
-from pocket.world.views import ViewStore
+from pocket.world.models.catalogue import everyone
+from pocket.world.rendering.views import ViewStore
+from pocket.world.scenes.scene import Scene
+from pocket.world.scenes.truth import depth_map
 from pocket.world.words import PRETRAINED
 from pocket.world.world import World
 

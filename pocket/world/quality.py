@@ -20,14 +20,15 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from orthodiff.evaluation.metrics.efficientnet import EfficientNetLite0, load_efficientnet
 from pocket.quality import generate, sheet
-from pocket.train import TEST_SEED, everyone, prompts
+from pocket.train import TEST_SEED, prompts
 from pocket.trainings.autoencoder import psnr
 from pocket.trainings.text import PromptTargets, accuracy
 from pocket.world.album import compose_many
-from pocket.world.contexts import CONTEXTS
 from pocket.world.imagenet import CLASSES, named_share
-from pocket.world.materials import Look
-from pocket.world.views import ViewStore
+from pocket.world.models.catalogue import everyone
+from pocket.world.places.contexts import CONTEXTS
+from pocket.world.rendering.views import ViewStore
+from pocket.world.scenes.materials import Look
 from pocket.world.words import PRETRAINED
 from pocket.world.world import World, of_words
 

@@ -16,11 +16,11 @@ from PIL import Image
 
 from orthodiff.errors import UserError
 from pocket.painted.world import article
-from pocket.world.catalogue import Individual, individuals
-from pocket.world.contexts import CONTEXTS
-from pocket.world.materials import Look
-from pocket.world.scene import Scene
-from pocket.world.views import ViewStore, render_missing
+from pocket.world.models.catalogue import Individual, individuals
+from pocket.world.places.contexts import CONTEXTS
+from pocket.world.rendering.views import ViewStore, render_missing
+from pocket.world.scenes.materials import Look
+from pocket.world.scenes.scene import Scene
 from pocket.world.world import World
 
 

@@ -10,13 +10,13 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from orthodiff.errors import UserError
-from pocket.world.camera import View
-from pocket.world.captions import random_caption
-from pocket.world.catalogue import Individual
-from pocket.world.contexts import CONTEXTS
-from pocket.world.materials import Look, random_look
-from pocket.world.scene import Scene, compose, random_pose
-from pocket.world.views import ViewStore, views_of
+from pocket.world.models.catalogue import Individual
+from pocket.world.places.contexts import CONTEXTS
+from pocket.world.rendering.camera import View
+from pocket.world.rendering.views import ViewStore, views_of
+from pocket.world.scenes.captions import random_caption
+from pocket.world.scenes.materials import Look, random_look
+from pocket.world.scenes.scene import Scene, compose, random_pose
 
 LOW_VIEWS = 3
 """Before a horizon, the flattest of this many views is taken: it agrees best with the horizon."""
@@ -41,7 +41,7 @@ class World:
         if missing:
             raise UserError(
                 f"{missing} sets of views are missing in `{self.store.folder}`. Run "
-                f"`python -m pocket.world.views --folder {self.store.folder} --sets "
+                f"`python -m pocket.world.rendering.views --folder {self.store.folder} --sets "
                 f"{' '.join(map(str, self.sets))}` first."
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pocket.world.camera import SIDE, Camera
+from pocket.world.rendering.camera import SIDE, Camera
 
 CONTACT = 0.06
 """Surfaces lower than this, in radii, darken the ground right below them."""

@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pocket.world.camera import SIDE, Camera
-from pocket.world.meshes import Model, Part
-from pocket.world.shadow import ground_shadow
+from pocket.world.models.meshes import Model, Part
+from pocket.world.rendering.camera import SIDE, Camera
+from pocket.world.rendering.shadow import ground_shadow
 
 SAMPLES = 9
 """Rays a pixel, on a jittered grid."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pocket.world.scene import Scene
+from pocket.world.scenes.scene import Scene
 
 
 def depth_map(scene: Scene) -> np.ndarray:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pocket.world.camera import Camera
-from pocket.world.contexts import Light
-from pocket.world.materials import Look, Surface, finished
+from pocket.world.places.contexts import Light
+from pocket.world.rendering.camera import Camera
+from pocket.world.scenes.materials import Look, Surface, finished
 
 GLOSS = 0.1
 _TABLE = 4096

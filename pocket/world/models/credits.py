@@ -1,6 +1,6 @@
 """Who made the models: the text of `CREDITS.md`.
 
-python -m pocket.world.credits > pocket/world/CREDITS.md
+python -m pocket.world.models.credits > pocket/world/models/CREDITS.md
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from pocket.world.catalogue import Individual, individuals
+from pocket.world.models.catalogue import Individual, individuals
 
 HEAD = """# Creators of the 3D models
 
@@ -18,7 +18,7 @@ were scaled, some were turned upright, and their surfaces were lit, recoloured a
 materials. Models under CC-BY 3.0 ask that their creators be named: here they are, all of them,
 together with those who gave their work to the public domain.
 
-This file is written by `python -m pocket.world.credits`.
+This file is written by `python -m pocket.world.models.credits`.
 """
 LICENCE_NAMES = {
     "CC0-1.0": "Public domain (CC0 1.0)",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pocket.painted.world import RARE_TOKENS, article, shortened
-from pocket.world.camera import View
-from pocket.world.materials import Look
+from pocket.world.rendering.camera import View
+from pocket.world.scenes.materials import Look
 
 
 def random_caption(

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from pocket.world.catalogue import MODELS, Individual
-from pocket.world.wavefront import Material, Triangles, read_obj
+from pocket.world.models.catalogue import MODELS, Individual
+from pocket.world.models.wavefront import Material, Triangles, read_obj
 
 TEXTURE_SIDE = 384
 """Textures are made at most this wide: a view of 128 pixels shows no more."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from pocket.world.camera import FILLED, SIDE, Camera, View
-from pocket.world.catalogue import Individual
-from pocket.world.contexts import CONTEXTS, Context
-from pocket.world.ground import Ground, paint_ground
 from pocket.world.labels import LABELS
-from pocket.world.lighting import shade, surface_of
-from pocket.world.materials import Look, Surface
+from pocket.world.models.catalogue import Individual
+from pocket.world.places.contexts import CONTEXTS, Context
+from pocket.world.places.ground import Ground, paint_ground
+from pocket.world.rendering.camera import FILLED, SIDE, Camera, View
+from pocket.world.scenes.lighting import shade, surface_of
+from pocket.world.scenes.materials import Look, Surface
 
 WATERLINE = 0.1
 """How deep a floating individual sinks, in shares of its height."""

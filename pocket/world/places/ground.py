@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from pocket.painted.regions import REGIONS, recording
-from pocket.world.camera import Camera
-from pocket.world.contexts import CONTEXTS, RUG_REGIONS, RUGS, VARIANTS, tile, tile_mean
-from pocket.world.tiles import SIDE as TILE_SIDE
+from pocket.world.places.contexts import CONTEXTS, RUG_REGIONS, RUGS, VARIANTS, tile, tile_mean
+from pocket.world.places.tiles import SIDE as TILE_SIDE
+from pocket.world.rendering.camera import Camera
 
 FAR = 40.0
 """Distance of what stands at the horizon, in radii of the individual."""

@@ -13,9 +13,9 @@ import numpy as np
 
 from pocket.painted.brush import Picture, Rgb
 from pocket.painted.grounds import GROUNDS
-from pocket.world import backdrops as back
-from pocket.world import tiles
-from pocket.world.tiles import Tile
+from pocket.world.places import backdrops as back
+from pocket.world.places import tiles
+from pocket.world.places.tiles import Tile
 
 VARIANTS = 6
 """Tiles of a context are painted this many times and kept."""

@@ -1,6 +1,6 @@
 """Rendered views kept on disk by content: a view is rendered once, and again if anything changes.
 
-    python -m pocket.world.views --folder DIR --sets 0 1 2
+    python -m pocket.world.rendering.views --folder DIR --sets 0 1 2
 
 A set holds a few views of one individual. Its file is named after a hash of all that the views
 depend on: the files of the model, the cameras and the renderer's settings.
@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pocket.world.camera import FRONT, SIDE, View, camera_of, random_view
-from pocket.world.catalogue import Individual, individuals, is_installed, write_index
-from pocket.world.meshes import open_model
-from pocket.world.render import LAYERS, SAMPLES, render, set_stage
+from pocket.world.models.catalogue import Individual, individuals, is_installed, write_index
+from pocket.world.models.meshes import open_model
+from pocket.world.rendering.camera import FRONT, SIDE, View, camera_of, random_view
+from pocket.world.rendering.render import LAYERS, SAMPLES, render, set_stage
 
 VERSION = 1
 """Counts changes of the renderer that its settings do not tell."""

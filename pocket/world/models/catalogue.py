@@ -108,6 +108,15 @@ def indexed(folder: Path) -> tuple[Individual, ...]:
     return tuple(Individual(**{**row, "rotation": tuple(row["rotation"])}) for row in rows)
 
 
+def everyone(views: Path, models: Path = MODELS) -> tuple[Individual, ...]:
+    """All individuals: from the models, or where they are not installed from beside the views.
+
+    Raises:
+        UserError: neither are there.
+    """
+    return individuals(models) if is_installed(models) else indexed(views) or individuals(models)
+
+
 def _individual(entry: dict[str, str], word: str, count: int) -> Individual:
     rotation = entry.get("modelRotation", "1 0 0 0 1 0 0 0 1")
     return Individual(

@@ -1,0 +1,1 @@
+"""Places: the 24 contexts as grounds in perspective."""
