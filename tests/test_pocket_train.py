@@ -7,8 +7,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from orthodiff.evaluation.metrics.efficientnet import offline_judges
 from pocket import train
 from pocket.world import album as album_module
+from pocket.world import quality
 from pocket.world.album import open_album
 from pocket.world.imagenet import CLASSES, named_share
 from pocket.world.labels import WORDS
@@ -68,8 +70,23 @@ def test_one_command_trains_all_stages_and_goes_on(
     pipeline.set_progress_bar_config(disable=True)
     picture = pipeline("a photo of a ball", num_inference_steps=2).images[0]
     assert picture.size == (128, 128)
+    _figures_are_told(model, world, tmp_path, monkeypatch)
     text_log = (tmp_path / "clip-state" / "state.pt").stat().st_mtime
     train.train(train.Plan(tmp_path, 2, count=250, fresh=16))
     state = torch.load(tmp_path / "unet-state" / "state.pt", weights_only=True)
     assert state["spent"] >= 0.02 * 2 * 60
     assert (tmp_path / "clip-state" / "state.pt").stat().st_mtime == text_log
+
+
+def _figures_are_told(
+    model: Path, world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the weights of the offline judge are installed."""
+    if not offline_judges():
+        return
+    monkeypatch.setattr(quality, "FRESH", 8)
+    figures = quality.measure(model, world, count=12, steps=1, sheet_path=folder / "sheet.png")
+    assert figures["generated_pictures"] == 12
+    assert figures["reconstruction_psnr_db"] > 0
+    assert 0 <= figures["efficientnet-lite0_names_generated"] <= 1
+    assert set(figures["scorer_on_scenes"]) == {"class", "context", "colour", "finish"}
