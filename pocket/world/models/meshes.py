@@ -68,11 +68,11 @@ def _texture(material: Material) -> np.ndarray | None:
     """The texture's pixels, with an alpha channel where the material cuts holes."""
     if material.texture is None or not material.texture.is_file():
         return None
-    image = Image.open(material.texture)
+    image: Image.Image = Image.open(material.texture)
     has_alpha = "A" in image.getbands() or "transparency" in image.info
     image = image.convert("RGBA" if has_alpha else "RGB")
     if material.opacity_texture is not None and material.opacity_texture.is_file():
-        holes = Image.open(material.opacity_texture)
+        holes: Image.Image = Image.open(material.opacity_texture)
         holes = holes.getchannel("A") if "A" in holes.getbands() else holes.convert("L")
         image.putalpha(holes.resize(image.size))
     image.thumbnail((TEXTURE_SIDE, TEXTURE_SIDE), Image.Resampling.BOX)

@@ -49,18 +49,23 @@ class Stage:
 
 def set_stage(model: Model) -> Stage:
     """Hand a model's triangles to Mitsuba."""
-    mi = _mitsuba()
     white = {"type": "diffuse", "reflectance": {"type": "rgb", "value": 1.0}}
     coloured = [_shape(part, _surface(part)) for part in model.parts]
     plain = [_shape(part, white) for part in model.parts]
     sun = {"type": "directional", "direction": [0, -1, 0], "irradiance": float(np.pi)}
     sky = {"type": "constant", "radiance": 1.0}
-    scenes = (coloured, {}), (plain, {"sun": sun}), (plain, {"sky": sky})
-    built = [
-        mi.load_dict({"type": "scene", **{f"part{k}": s for k, s in enumerate(shapes)}, **lights})
-        for shapes, lights in scenes
-    ]
-    return Stage(*built, model, np.concatenate([part.vertices for part in model.parts]))
+    return Stage(
+        coloured=_scene(coloured),
+        sunlit=_scene(plain, sun=sun),
+        skylit=_scene(plain, sky=sky),
+        model=model,
+        points=np.concatenate([part.vertices for part in model.parts]),
+    )
+
+
+def _scene(shapes: list[Any], **lights: dict[str, Any]) -> Any:
+    parts = {f"part{number}": shape for number, shape in enumerate(shapes)}
+    return _mitsuba().load_dict({"type": "scene", **parts, **lights})
 
 
 def render(stage: Stage, camera: Camera, *, seed: int = 0) -> np.ndarray:

@@ -155,15 +155,21 @@ def _reflected(placed: _Placed) -> tuple[np.ndarray, np.ndarray]:
         return placed.colour, placed.alpha
     bottom = int(rows[-1])
     mirrored = np.clip(2 * bottom - np.arange(size), 0, size - 1)
-    fade = np.clip(1 - (np.arange(size) - bottom) / (0.5 * size), 0, 1) * (np.arange(size) > bottom)
-    fade = fade.astype(np.float32)[:, None, None]
+    below = np.arange(size) - bottom
+    fade = np.where(below > 0, np.clip(1 - below / (0.5 * size), 0, 1), 0)[:, None, None]
     return placed.colour[mirrored] * fade, placed.alpha[mirrored] * fade
 
 
 def _flipped(scene: Scene) -> Scene:
-    arrays = {
-        name: np.ascontiguousarray(getattr(scene, name)[:, ::-1])
-        for name in ("image", "mask", "labels", "distance", "normal")
-    }
-    arrays["normal"] = arrays["normal"] * np.array((-1, 1, 1), np.float32)
-    return replace(scene, **arrays)
+    return replace(
+        scene,
+        image=_mirrored(scene.image),
+        mask=_mirrored(scene.mask),
+        labels=_mirrored(scene.labels),
+        distance=_mirrored(scene.distance),
+        normal=_mirrored(scene.normal) * np.array((-1, 1, 1), np.float32),
+    )
+
+
+def _mirrored(picture: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(picture[:, ::-1])
