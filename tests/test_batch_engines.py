@@ -22,7 +22,7 @@ from orthodiff.settings import validate
 from tests.batches import Call, images, records
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 300
+SECONDS = 600
 
 
 @pytest.fixture(autouse=True)
@@ -200,6 +200,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
         "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
         "RAY_ADDRESS": "",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
     }
     command = [str(Path(sys.executable).with_name("ray"))]
     start = ["start", "--head", "--node-ip-address", "127.0.0.1", "--port", str(port)]

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from orthodiff.adapters.peft_format.read import read_metadata
+from orthodiff.cli.evaluate_generated import evaluate_generated_command
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
 from orthodiff.cli.options import SamplingOptions
@@ -44,12 +45,14 @@ class EvaluateOptions(SamplingOptions):
     output_dir: Path = Field(Path("runs/evaluate"), description="folder for grid and report")
 
 
-def evaluate_command(arguments: Sequence[str]) -> None:
-    """Write `grid.png` and `report.json`, and print the scores.
+def evaluate_command(arguments: Sequence[str]) -> int:
+    """Write `grid.png` and `report.json`, and print the scores; --generated scores a batch instead.
 
     Raises:
         UserError: a bad option, base, adapter, subject or scorer; nothing has been written.
     """
+    if any(word.split("=")[0] == "--generated" for word in arguments):
+        return evaluate_generated_command(arguments)
     options = read_options(EvaluateOptions, arguments, prog="orthodiff evaluate")
     quiet_libraries()
     check_prompts(options.prompt)
@@ -83,6 +86,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
     for note in report.notes:
         print_note(note)
     print("\n".join([*_scores(report.values), "", *_next_steps(options, report.values)]))
+    return 0
 
 
 def open_scorer(name: str | None, base: Base) -> Scorer | None:

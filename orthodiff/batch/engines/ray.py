@@ -69,7 +69,7 @@ class RayEngine:
 
     def __enter__(self) -> RayEngine:
         if self.address is None:
-            _guard_local()
+            _prepare_local()
         import ray  # reads the environment as it is imported
 
         try:
@@ -169,8 +169,13 @@ class RayEngine:
             give(1)
 
 
-def _guard_local() -> None:
-    """Let only this user talk to the cluster that is about to start on this machine."""
+def _prepare_local() -> None:
+    """Let only this user talk to the cluster that is about to start on this machine.
+
+    Ray runs workers at a lower priority, for the sake of machines that serve others beside; here
+    they are what the machine is for.
+    """
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
