@@ -13,6 +13,8 @@ from orthodiff.components.compose import load_all
 from orthodiff.devices import DTYPES, check_device, default_device, default_dtype
 from orthodiff.errors import UserError
 from orthodiff.models import Base, load_base
+from orthodiff.models.offload import Offload
+from orthodiff.models.quantize import Bits
 from orthodiff.sampling import GenerateRequest
 
 
@@ -47,6 +49,13 @@ class SamplingOptions(BaseModel):
     dtype: Literal["fp32", "fp16", "bf16"] | None = Field(
         None, description="precision [fp32 on a CPU, fp16 on a GPU]"
     )
+    offload: Offload = Field(
+        "none",
+        description="none, model or sequential: parts, or layers, lie on the CPU until they work",
+    )
+    quantize_base: Bits | None = Field(
+        None, description="4bit or 8bit: packs the denoiser's linear layers, by bitsandbytes"
+    )
     device: str | None = Field(None, description="cpu, cuda, ... [a GPU if there is one]")
 
     def open_base(self) -> Base:
@@ -63,6 +72,8 @@ class SamplingOptions(BaseModel):
             variant=self.variant,
             dtype=DTYPES[self.dtype] if self.dtype else default_dtype(device),
             device=device,
+            offload=self.offload,
+            quantize=self.quantize_base,
         )
         if self.max_prompt_tokens:
             base.set_max_prompt_tokens(self.max_prompt_tokens)

@@ -94,7 +94,7 @@ class Control:
                 f"The hints have shape {tuple(self._hints.shape)}, but the UNet's first features "
                 f"{tuple(output.shape)}. Give one map per picture, of the pictures' size."
             )
-        return output + self._hints.to(output.dtype).repeat(times, 1, 1, 1)
+        return output + self._hints.to(output.device, output.dtype).repeat(times, 1, 1, 1)
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by diffusers' names."""

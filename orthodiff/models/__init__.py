@@ -14,6 +14,8 @@ from orthodiff.models.base import Base, Recommended
 from orthodiff.models.conditioning import Conditioning
 from orthodiff.models.index import check_weight_maps, read_index
 from orthodiff.models.objective import Diffusion, FlowMatching, Objective, objective_of
+from orthodiff.models.offload import Offload
+from orthodiff.models.quantize import Bits, check_quantization, quantize_linear_layers
 from orthodiff.models.sd import StableDiffusion
 from orthodiff.models.sdxl import StableDiffusionXL
 from orthodiff.models.single_file import configuration, open_parts, texts_of
@@ -58,14 +60,43 @@ def load_base(
     variant: str | None = None,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    offload: Offload = "none",
+    quantize: Bits | None = None,
 ) -> Base:
     """Load the base model `name`: a diffusers-format folder, a checkpoint file, or a hub id.
+
+    With `offload` its parts lie on the CPU and work on `device` by turns. `quantize` packs the
+    linear layers of the denoiser into 8 or 4 bits.
 
     `pocket` is the embedded model.
 
     Raises:
         UserError: no such folder or id, no family serves it, or files are missing.
     """
+    if quantize:
+        check_quantization()
+        if offload == "sequential":
+            raise UserError(
+                "`quantize_base` does not work with `offload` sequential: packed layers cannot be "
+                "moved one by one. Use --offload model."
+            )
+    base = _load(
+        name,
+        revision=revision,
+        variant=variant,
+        dtype=dtype,
+        device="cpu" if quantize or offload != "none" else device,
+    )
+    if quantize:
+        quantize_linear_layers(base.denoiser, quantize, device=device)
+        base.to(device)
+    base.offload_to_cpu(offload, device)
+    return base
+
+
+def _load(
+    name: str, *, revision: str | None, variant: str | None, dtype: torch.dtype, device: str
+) -> Base:
     local = shipped(name)
     if local.is_file() or local.suffix == ".safetensors":
         return _load_file(local, name, dtype=dtype, device=device)

@@ -19,11 +19,15 @@ from orthodiff.errors import UserError
 from orthodiff.io.hashing import sha256_of_files
 from orthodiff.models.conditioning import Conditioning
 from orthodiff.models.objective import Objective, objective_of
+from orthodiff.models.offload import Offload, layers_on_device, on_device
 from orthodiff.models.prompts import cut_note, set_max_prompt_tokens
 from orthodiff.models.text_encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
 REMEMBERED_PROMPTS = 512
+TILE_ABOVE, OFFLOADED_TILE_ABOVE, TILE = 1536**2, 768**2, 512
+"""Pixels above which the autoencoder decodes tile by tile (at 1536 its features take some 5 GB),
+and the side of a tile where memory is short."""
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -45,7 +49,8 @@ class Base(ABC):
     already scaled to unit variance; images are `(3, H, W)` in [-1, 1]. With
     `force_zeros_for_empty_prompt` the base was trained to meet zeros where there is no prompt.
     `prompts` remembers what was read so far: clear it when a text encoder changes. `fingerprints`
-    remembers the sums over weight files, `checked_prompts` whose length was looked at.
+    remembers the sums over weight files, `checked_prompts` whose length was looked at. With
+    `offload` the parts lie on the CPU and work on the `execution_device`.
     """
 
     name: str
@@ -59,6 +64,9 @@ class Base(ABC):
     prompts: dict[str, Conditioning] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
     checked_prompts: set[str] = field(default_factory=set)
+    offload: Offload = "none"
+    tile_above: int = TILE_ABOVE
+    execution_device: torch.device | None = None
 
     family: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]]
@@ -164,6 +172,37 @@ class Base(ABC):
     def latent_channels(self) -> int:
         return int(self.vae.config.latent_channels)
 
+    def to(self, device: torch.device | str) -> None:
+        """Move every part to `device`."""
+        for part in (self.denoiser, self.vae, *(text.model for text in self.texts)):
+            part.to(device)
+
+    def offload_to_cpu(self, offload: Offload, device: torch.device | str) -> None:
+        """Let the parts lie on the CPU and work on `device` by turns; see `Offload`.
+
+        The text encoders leave the device before the denoiser comes, and it before the
+        autoencoder, which works in tiles above `tile_above` pixels.
+        """
+        if offload == "none":
+            return
+        self.to("cpu")
+        self.offload, self.execution_device = offload, torch.device(device)
+        self.tile_above = min(self.tile_above, OFFLOADED_TILE_ABOVE)
+        self.vae.tile_sample_min_size = TILE
+        self.vae.tile_latent_min_size = TILE // self.factor
+
+    @contextmanager
+    def denoising(self) -> Iterator[None]:
+        """Within the block the denoiser can be used on `device`."""
+        if self.offload == "sequential":
+            with layers_on_device(self.denoiser, self.device):
+                yield
+        elif self.offload == "model":
+            with on_device([self.denoiser], self.device):
+                yield
+        else:
+            yield
+
     def warn_of_cut(self, prompts: Sequence[str]) -> None:
         """Log, once for each prompt, which end of it the text encoders do not read."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.checked_prompts]
@@ -187,6 +226,9 @@ class Base(ABC):
 
     @property
     def device(self) -> torch.device:
+        """Where the denoiser works."""
+        if self.execution_device is not None:
+            return self.execution_device
         return next(self.denoiser.parameters()).device
 
     @property
@@ -215,20 +257,6 @@ class Base(ABC):
         self.vae.to("cpu")
         for text in self.texts if texts else ():
             text.model.to("cpu")
-
-
-@contextmanager
-def on_device(parts: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """Lend `parts` to `device` for the block, then put them back where they were."""
-    homes = {part: next(part.parameters()).device for part in parts}
-    away = {part: home for part, home in homes.items() if home != device}
-    try:
-        for part in away:
-            part.to(device)
-        yield
-    finally:
-        for part, home in away.items():
-            part.to(home)
 
 
 def native_resolution(folder: Path) -> int | None:

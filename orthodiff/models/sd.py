@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from orthodiff.errors import UNUSABLE, UserError, first_line
-from orthodiff.models.base import Base, on_device, read_recommended
+from orthodiff.models.base import Base, read_recommended
 from orthodiff.models.conditioning import Conditioning
+from orthodiff.models.offload import on_device
 from orthodiff.models.text_encoder import TextEncoder, open_tokenizer
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 from orthodiff.errors import UserError
 from orthodiff.models import Base
 
-LARGE = 1536 * 1536
-"""Pixels above which the autoencoder works tile by tile: its features take some 5 GB by then."""
 AT_ONCE = 1024 * 1024
 """Pixels that are decoded together."""
 
@@ -38,7 +36,7 @@ def decode(base: Base, latents: Tensor) -> list[Image.Image]:
 def _tiled(base: Base, latents: Tensor) -> Iterator[None]:
     """Within, large images are decoded in tiles that overlap."""
     height, width = latents.shape[-2:]
-    if height * width * base.factor**2 <= LARGE:
+    if height * width * base.factor**2 <= base.tile_above:
         yield
         return
     base.vae.enable_tiling()

@@ -74,16 +74,17 @@ def _denoise(
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"generator": generators} if takes_generator else {}
     steered = steering.over(batch) if steering else unsteered
-    for number, timestep in enumerate(start.timesteps):
-        noisy = torch.cat([latents] * (1 + request.guided))
-        noisy = objective.scale_input(scheduler, noisy, timestep)
-        with steered(number, count):
-            output = base.predict(noisy, timestep, conditioning)
-        output = _guide(output, request)
-        latents = scheduler.step(output, timestep, latents, **options).prev_sample
-        latents = start.after_step(latents, number)
-        _check_finite(latents, step=number + 1, count=count)
-        tick((number + 1) * (request.num_inference_steps or 1) // count)
+    with base.denoising():
+        for number, timestep in enumerate(start.timesteps):
+            noisy = torch.cat([latents] * (1 + request.guided))
+            noisy = objective.scale_input(scheduler, noisy, timestep)
+            with steered(number, count):
+                output = base.predict(noisy, timestep, conditioning)
+            output = _guide(output, request)
+            latents = scheduler.step(output, timestep, latents, **options).prev_sample
+            latents = start.after_step(latents, number)
+            _check_finite(latents, step=number + 1, count=count)
+            tick((number + 1) * (request.num_inference_steps or 1) // count)
     return latents
 
 
