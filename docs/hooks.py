@@ -43,6 +43,7 @@ def commands() -> str:
     """Every command with every flag, from its own help."""
     from orthodiff.cli.main import COMMANDS
     from orthodiff.cli.main import main as orthodiff
+    from orthodiff.training.cli.main import COMMANDS as OTHERS
     from orthodiff.training.cli.main import main as train
     from orthodiff.training.tasks import TASKS
 
@@ -55,9 +56,11 @@ def commands() -> str:
     for name, command in COMMANDS.items():
         lines += ["", f"## orthodiff {name}", "", f"{_sentence(command.summary)}"]
         if name == "train":
-            for task in TASKS.values():
-                lines += ["", f"### orthodiff train {task.name}", "", _sentence(task.summary), ""]
-                lines += _table(_printed(train, [task.name, "--help"]))
+            tasks = {task.name: task.summary for task in TASKS.values()}
+            tasks |= {task: summary for task, summary in OTHERS.items() if task not in COMMANDS}
+            for task, summary in tasks.items():
+                lines += ["", f"### orthodiff train {task}", "", _sentence(summary), ""]
+                lines += _table(_printed(train, [task, "--help"]))
         else:
             lines += ["", *_table(_printed(orthodiff, [name, "--help"]))]
     return "\n".join(lines) + "\n"

@@ -42,6 +42,7 @@ def test_site_builds_without_a_warning(tmp_path):
     commands = (site / "reference/commands/index.html").read_text()
     assert "--pretrained_model_name_or_path" in commands
     assert "orthodiff train control" in commands
+    assert "orthodiff train gallery" in commands
     assert "attach" in (site / "reference/python/index.html").read_text()
     assert "Finished" in (site / "reference/events/index.html").read_text()
     assert (site / "assets/pictures/row.png").is_file()
