@@ -1,7 +1,7 @@
 """New words for a base: rows that its text encoders look up beside their vocabulary.
 
-Textual inversion (Gal et al., 2208.01618). A word of several vectors is spelled `<word> <word>_1
-...`, as diffusers does.
+Textual inversion (Gal et al., arXiv:2208.01618). A word of several vectors is spelled
+`<word> <word>_1 ...`, as diffusers does.
 """
 
 from __future__ import annotations
@@ -34,10 +34,14 @@ class Tokens:
 
     def __init__(self, base: Base, word: str, rows: Mapping[str, Tensor]) -> None:
         self.base, self.word = base, word
-        self.rows = {
-            text.name: nn.Parameter(rows[text.name].to(_table(text).device, torch.float32))
-            for text in base.texts
-        }
+        # no inference tensors, even under `torch.inference_mode`: those cannot be trained
+        with torch.inference_mode(False), torch.no_grad():
+            self.rows = {
+                text.name: nn.Parameter(
+                    rows[text.name].clone().to(_table(text).device, torch.float32)
+                )
+                for text in base.texts
+            }
         self._before: dict[str, tuple[Any, Any]] = {}
         for text in base.texts:
             self._teach(text)

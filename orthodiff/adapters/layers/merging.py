@@ -101,7 +101,11 @@ class Merging:
         if self._aside is not None:
             (original,), merged = self._aside, self.base_layer.weight
             if (original.device, original.dtype) != (merged.device, merged.dtype):
-                original.data = original.data.to(merged.device, merged.dtype)
+                moved = original.data.to(merged.device, merged.dtype)
+                if torch._has_compatible_shallow_copy_type(original, moved):
+                    original.data = moved
+                else:  # as `nn.Module.to` does, where a tensor cannot change its kind
+                    original = nn.Parameter(moved, requires_grad=original.requires_grad)
             self.base_layer.weight, self._aside = original, None
 
     def keep_merged(self) -> None:
