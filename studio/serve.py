@@ -6,10 +6,13 @@ import ipaddress
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import PIL
 
 from orthodiff.errors import UserError
 from orthodiff.io.assets import shipped
@@ -18,6 +21,7 @@ from .security.users import VARIABLE, Users, read_users
 
 DEFAULT_DATA = Path("~/.local/share/orthodiff")
 DEFAULT_BASE = "pocket"
+SAFE_PILLOW = 13
 CLOSING = 5
 """Seconds that open requests get when the server ends."""
 
@@ -69,6 +73,8 @@ def serve(options: Serving) -> None:
         )
         rules = Rules(hosts=allowed_hosts(options.host, options.allow_hosts))
         app = make_app(studio, users=users, rules=rules)
+        if note := decoder_note(PIL.__version__):
+            print(f"note: {note}", file=sys.stderr)
         print(f"orthodiff studio: http://{_shown(options.host)}:{options.port}", flush=True)
         uvicorn.run(
             app,
@@ -125,6 +131,17 @@ def check_port(host: str, port: int) -> None:
         raise UserError(
             f"The studio cannot listen on {host}:{port} ({error.strerror}). Choose another --port."
         ) from error
+
+
+def decoder_note(pillow: str) -> str:
+    """What to do about a `pillow` whose decoders have known holes; nothing where they have none."""
+    if int(pillow.partition(".")[0]) >= SAFE_PILLOW:
+        return ""
+    return (
+        f"Pillow {pillow} has known holes in its decoders. Uploads are decoded in a process of "
+        f"their own with limits; still, run `pip install --upgrade 'pillow>={SAFE_PILLOW}'` and "
+        "ignore that gradio objects."
+    )
 
 
 def check_bases(names: Sequence[str]) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from orthodiff.studio.serve import decoder_note
+
 ROOT = Path(__file__).parent.parent
 HEAVY_IMPORTS = (
     "accelerate",
@@ -167,6 +169,14 @@ def test_installed_studio_answers(installed, tmp_path):
     finally:
         server.terminate()
         server.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(("version", "told"), [("12.3.0", True), ("13.0.0", False)])
+def test_studio_tells_of_decoders_with_known_holes(version, told):
+    """pip alone installs Pillow 12, because gradio asks for it."""
+    note = decoder_note(version)
+    assert bool(note) is told
+    assert not told or (version in note and "pip install --upgrade" in note)
 
 
 def answer(address: str, server: subprocess.Popen) -> str:
