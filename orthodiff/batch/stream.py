@@ -14,10 +14,10 @@ from orthodiff.batch.ids import Hashes, image_id
 from orthodiff.batch.plan import Item, chunks_of, groups_of, resolve
 from orthodiff.batch.rows.row import Row, canonical, row_of
 from orthodiff.batch.worker import Worker
-from orthodiff.cli.control_options import ControlOptions
-from orthodiff.cli.options import SamplingOptions
 from orthodiff.io.png_metadata import Recipe
 from orthodiff.models import Base, load_base
+from orthodiff.options.control import ControlOptions
+from orthodiff.options.sampling import SamplingOptions
 from orthodiff.settings import validate
 
 

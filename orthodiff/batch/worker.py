@@ -16,8 +16,6 @@ from orthodiff.batch.encode import Encoder, Made, Missed
 from orthodiff.batch.ids import Hashes
 from orthodiff.batch.measure import Measurement, Sample, best_batch_size, step_seconds
 from orthodiff.batch.plan import Chunk, Item
-from orthodiff.cli.control_options import ControlOptions
-from orthodiff.cli.options import SamplingOptions
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Steering, overlay
 from orthodiff.errors import UserError, first_line
@@ -25,6 +23,8 @@ from orthodiff.io.images import open_map, open_picture
 from orthodiff.io.png_metadata import Recipe
 from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
+from orthodiff.options.control import ControlOptions
+from orthodiff.options.sampling import SamplingOptions
 from orthodiff.sampling import GenerateRequest, generate
 from orthodiff.schedulers import SAMPLERS, sampler_title
 

@@ -13,7 +13,6 @@ from orthodiff.adapters.peft_format.read import read_metadata
 from orthodiff.cli.evaluate_generated import evaluate_generated_command
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
-from orthodiff.cli.options import SamplingOptions
 from orthodiff.cli.progress import print_note, progress
 from orthodiff.evaluation.metrics import Scorer, default_scorer, load_scorer
 from orthodiff.evaluation.metrics.efficientnet import offline_judges
@@ -22,6 +21,7 @@ from orthodiff.evaluation.subject_folder import read_subject
 from orthodiff.io.atomic import make_folder
 from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
+from orthodiff.options.sampling import SamplingOptions
 
 
 class EvaluateOptions(SamplingOptions):

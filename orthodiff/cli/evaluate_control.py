@@ -8,11 +8,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from orthodiff.cli.control_options import ControlOptions
 from orthodiff.cli.evaluate import open_scorer
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
-from orthodiff.cli.options import SamplingOptions
 from orthodiff.cli.progress import print_note, progress
 from orthodiff.control.image import Size, region
 from orthodiff.errors import UserError
@@ -20,6 +18,8 @@ from orthodiff.evaluation.control import Region, evaluate_control, figures
 from orthodiff.io.atomic import make_folder
 from orthodiff.io.images import open_picture
 from orthodiff.logs import quiet_libraries
+from orthodiff.options.control import ControlOptions
+from orthodiff.options.sampling import SamplingOptions
 
 
 class EvaluateControlOptions(ControlOptions, SamplingOptions):

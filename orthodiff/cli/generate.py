@@ -22,16 +22,16 @@ from orthodiff.batch.rows.row import Row
 from orthodiff.batch.run import TEMPLATE, BatchSettings, Plan, Summary, plan_batch, run_batch
 from orthodiff.batch.worker import WorkerSpec
 from orthodiff.cli.batch_options import OutputOptions, RowOptions
-from orthodiff.cli.control_options import ControlOptions
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
-from orthodiff.cli.options import SamplingOptions
 from orthodiff.cli.progress import print_note
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.errors import UserError
 from orthodiff.io.png_metadata import Recipe
 from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
+from orthodiff.options.control import ControlOptions
+from orthodiff.options.sampling import SamplingOptions
 from orthodiff.sampling import GenerateRequest
 
 PLAIN = "{index:02d}"

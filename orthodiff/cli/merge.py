@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from orthodiff.cli.adapter_options import AdapterOptions
 from orthodiff.cli.flags import read_options
 from orthodiff.devices import DTYPES
 from orthodiff.export import export
 from orthodiff.io.atomic import check_output
 from orthodiff.logs import quiet_libraries
+from orthodiff.options.adapter import AdapterOptions
 
 
 class MergeOptions(AdapterOptions):

@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orthodiff.batch.reproduce import read_source, reproduce
 from orthodiff.batch.worker import WorkerSpec
-from orthodiff.cli.control_options import ControlOptions
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
-from orthodiff.cli.options import SamplingOptions
 from orthodiff.cli.progress import print_note
 from orthodiff.devices import DTYPES
 from orthodiff.io.png_metadata import Recipe
 from orthodiff.logs import quiet_libraries
+from orthodiff.options.control import ControlOptions
+from orthodiff.options.sampling import SamplingOptions
 from orthodiff.settings import validate
 
 DTYPE_NAMES = {str(dtype).removeprefix("torch."): name for name, dtype in DTYPES.items()}

@@ -8,16 +8,13 @@ one of the same name would replace the earlier.
 from .adapter import AdapterOptions
 from .alias import merged, spelled_out_file
 from .base import Harmless, Options, harmful_fields
-from .checkpoints import CheckpointOptions
 from .compatible import CompatibleOptions
 from .control import ControlOptions
 from .data import DataOptions
-from .hub import HubOptions
-from .logs import LogOptions
 from .memory import MemoryOptions
 from .model import ModelOptions
-from .objective import ObjectiveOptions
-from .optimise import OptimiseOptions
+from .optimise import ObjectiveOptions, OptimiseOptions
+from .output import CheckpointOptions, HubOptions, LogOptions
 from .source import SourceOptions
 from .subject import PriorOptions, SubjectOptions
 from .text import TextOptions

@@ -1,0 +1,1 @@
+"""Options as pydantic models: flags, YAML and forms derive from their fields."""
