@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 PRELOADED = [
     "diffusers.models.autoencoders.autoencoder_kl",
@@ -23,16 +27,59 @@ PRELOADED = [
 ]
 
 
-def fork(words: Sequence[str]) -> BaseProcess:
-    """Start `python -m training WORDS`; its `exitcode` is negative where a signal ended it."""
+def fork(
+    words: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    before: Callable[[], object] | None = None,
+) -> BaseProcess:
+    """Start `python -m training WORDS`; its `exitcode` is negative where a signal ended it.
+
+    What it says on standard error goes to `log`; `before` is called in it first.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_train, args=(list(words),))
+    process = context.Process(
+        target=_train, args=(list(words), dict(environment or {}), log, before)
+    )
     process.start()
     return process
 
 
-def _train(words: list[str]) -> None:
+def fork_group(
+    ranks: Sequence[Sequence[str]], logs: Path, *, before_last: Callable[[], object] | None = None
+) -> list[BaseProcess]:
+    """Start one process of a run for each command line, by rank; they meet through gloo.
+
+    What rank N says on standard error goes to `logs/N.log`; the last one calls `before_last`.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(ranks))}
+    return [
+        fork(
+            words,
+            environment={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            log=logs / f"{rank}.log",
+            before=before_last if rank == len(ranks) - 1 else None,
+        )
+        for rank, words in enumerate(ranks)
+    ]
+
+
+def _train(
+    words: list[str],
+    environment: dict[str, str],
+    log: Path | None,
+    before: Callable[[], object] | None,
+) -> None:
     from orthodiff.training.cli.main import main
 
+    os.environ.update(environment)
+    if before:
+        before()
+    if log:
+        sys.stderr = log.open("w", buffering=1)
     raise SystemExit(main(words))

@@ -13,16 +13,21 @@ import torch
 from .checkpoints.intervals import Intervals
 from .checkpoints.manager import CheckpointManager
 from .engine import StepEngine
-from .events.failures import GO_ON, check_finite
+from .events.failures import GO_ON
 from .events.log import Report, Scored, Step
 from .events.signals import NOTHING_YET, Interrupted, StopSignal
 from .latents.sampler import Batch
 from .objective import derive
-from .optim.step import OptimizerStep
+from .optim.step import OptimizerStep, Update
+from .run.agreement import check_parameters
 from .validation.validator import Validator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+COMPARED_EVERY = 50
+"""Steps after which processes compare their parameters; also before each checkpoint."""
 
 
 class Trainer:
@@ -67,16 +72,19 @@ class Trainer:
         """
         first, last = self.start_step, self.intervals.last_step
         seconds_per_step = None
+        check_parameters(self.accelerator, self.optimizer_step.parameters, step=first)
         self.validate(first, stop)
         if number := stop.agreed(self.accelerator):
             raise Interrupted(number, f"after step {first}; {GO_ON}" if first else NOTHING_YET)
         begun, paused = time.monotonic(), 0.0  # paused: seconds that were no training
         for step in range(first + 1, last + 1):
-            loss, learning_rate = self.step(step)
+            loss, learning_rate, number = self.step(step, stop)
             seconds_per_step = (time.monotonic() - begun - paused) / (step - first)
             eta = seconds_per_step * (last - step)
             self.report(Step(step, loss, learning_rate, seconds_per_step, eta))
-            pause_begun, number = time.monotonic(), stop.agreed(self.accelerator)
+            pause_begun = time.monotonic()
+            if self.accelerator.num_processes == 1:  # else all have agreed within the step
+                number = stop.received
             saves = number is not None or self.intervals.saves(step)
             if saves:
                 self.save(step)
@@ -93,20 +101,24 @@ class Trainer:
             paused += time.monotonic() - pause_begun
         return self.samples_per_step / seconds_per_step if seconds_per_step else None
 
-    def step(self, step: int) -> tuple[float, float]:
-        """One update: the mean loss of its batches, and its learning rate.
+    def step(self, step: int, stop: StopSignal | None = None) -> Update:
+        """One update: the mean loss of its batches, its learning rate, and the signals it met.
 
-        Everything random in it follows from (seed, step), so that a resumed run meets the same.
+        Everything random in it follows from (seed, step) and the process, so that a resumed run
+        meets the same and no two processes drop the same blocks.
         """
-        torch.manual_seed(derive(self.seed, "step", step))
+        rank = self.accelerator.process_index
+        torch.manual_seed(derive(self.seed, f"step of process {rank}" if rank else "step", step))
         losses = []
         for batch in self.batches(step):
             loss, gradients = self.engine.step(batch)
             self.optimizer_step.accumulate(gradients)
             losses.append(loss)
-        mean = self.accelerator.reduce(torch.stack(losses).sum(), "mean").item()
-        check_finite("loss", mean, step=step, learning_rate=self.optimizer_step.peak_learning_rate)
-        return mean, self.optimizer_step.update(step)
+        total = torch.stack(losses).sum()
+        update = self.optimizer_step.update(step, total, stop.received if stop else None)
+        if step % COMPARED_EVERY == 0 or self.intervals.saves(step):
+            check_parameters(self.accelerator, self.optimizer_step.parameters, step=step)
+        return update
 
     def save(self, step: int) -> None:
         """Seal a checkpoint."""

@@ -63,7 +63,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         print(str(interrupted), file=sys.stderr)
         return 128 + interrupted.number
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if type(error).__name__ != "FailedElsewhereError":  # that one says it itself
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         if (sentence := explain_os_error(error)) is None:

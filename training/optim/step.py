@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..events.failures import check_finite
+from ..events.signals import STOPPERS
 from .build import learning_rate_of, refresh_learning_rates
 from .ema import AveragedWeights
+from .share import average
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
 
     from orthodiff.components.adapter_set import AdapterSet
+
+
+class Update(NamedTuple):
+    """The mean loss over all processes, the learning rate of the step, and a signal that one of the
+    processes had received before it.
+    """
+
+    loss: float
+    learning_rate: float
+    signal: int | None
 
 
 class OptimizerStep:
@@ -49,34 +62,44 @@ class OptimizerStep:
             else:
                 total += gradient
 
-    def update(self, step: int) -> float:
-        """Take one step against the gradients; the learning rate it was taken at.
+    def update(self, step: int, loss: Tensor, signal: int | None = None) -> Update:
+        """Take one step against the gradients, if these and the `loss` are finite everywhere.
+
+        All numbers that Python needs come from the device in one transfer: each would make it wait
+        for the kernels that are still queued.
 
         Raises:
-            FloatingPointError: the gradient is not finite (a loss scaler leaves such a step out).
+            FloatingPointError: loss or gradient are not finite (a loss scaler leaves a step with
+                such a gradient out).
         """
-        for parameter, gradient in zip(self.parameters, self._gradients, strict=True):
-            parameter.grad = gradient
-        self._gradients = [None] * len(self.parameters)
-        self._share_gradients()
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.max_grad_norm or math.inf)
-        if self.accelerator.scaler is None:
-            check_finite(
-                "gradient's norm", float(norm), step=step, learning_rate=self.peak_learning_rate
+        flags = torch.tensor([float(signal == each) for each in STOPPERS])
+        gradients, self._gradients = self._gradients, [None] * len(self.parameters)
+        if self.accelerator.num_processes > 1:
+            flags = flags.to(loss.device, non_blocking=True)
+            gradients[:], (loss, flags) = average(
+                self.accelerator, gradients, self.parameters, loss, flags
             )
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.max_grad_norm or math.inf)
+        mean, size, *flagged = self._numbers(loss, norm, flags)
+        check_finite("loss", mean, step=step, learning_rate=self.peak_learning_rate)
+        if self.accelerator.scaler is None:
+            check_finite("gradient's norm", size, step=step, learning_rate=self.peak_learning_rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.averaged_weights.step()
         self.adapter_set.changed()
         learning_rate = learning_rate_of(self.optimizer)
         self.lr_scheduler.step()
-        return learning_rate
+        received = [number for number, flag in zip(STOPPERS, flagged, strict=True) if flag]
+        return Update(mean, learning_rate, int(received[0]) if received else None)
 
-    def _share_gradients(self) -> None:
-        """Average over processes: adapters are small, so no model wrapper is needed."""
-        if self.accelerator.num_processes > 1:
-            for parameter in self.parameters:
-                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+    def _numbers(self, loss: Tensor, norm: Tensor, flags: Tensor) -> list[float]:
+        """Loss, norm and flags as Python's numbers."""
+        if self.accelerator.num_processes == 1:
+            return [*torch.stack([loss.float(), norm.float()]).tolist(), *flags.tolist()]
+        return torch.cat([torch.stack([loss.float(), norm.float()]), flags]).tolist()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on to the same bits."""

@@ -167,15 +167,26 @@ def recipe(context: RunContext[Config]) -> Recipe:
 def _streams(context: RunContext[Config]) -> list[Stream]:
     """The subject's stream, and with prior preservation that of the class; all encoded.
 
-    The main process encodes what is missing first, the others find it in the cache.
+    Each process encodes its share into the cache first. Then each reads all from there, and encodes
+    what it does not find: processes may have caches of their own.
     """
-    config, base, task = context.config, context.base, context.task
+    config, base, task, accelerator = (
+        context.config,
+        context.base,
+        context.task,
+        context.accelerator,
+    )
     settings = _stream_settings(context)
-    with context.accelerator.main_process_first():
-        streams = [make_stream(base, "subject", context.examples, settings)]
-        if prior := task.prior_examples(config, base, resolution=context.resolution):
-            weight = task.prior_weight(config)
-            streams.append(make_stream(base, "class", prior, settings, weight=weight))
+    with accelerator.main_process_first():  # which makes the class images that are missing
+        prior = task.prior_examples(config, base, resolution=context.resolution)
+    for examples in (context.examples, prior) if accelerator.num_processes > 1 else ():
+        share = examples[accelerator.process_index :: accelerator.num_processes]
+        make_stream(base, "share", share, settings)
+    accelerator.wait_for_everyone()
+    streams = [make_stream(base, "subject", context.examples, settings)]
+    if prior:
+        weight = task.prior_weight(config)
+        streams.append(make_stream(base, "class", prior, settings, weight=weight))
     return streams
 
 

@@ -55,7 +55,7 @@ class RunContext(Generic[Config]):
     @property
     def continues_output_dir(self) -> bool:
         """Whether the checkpoint is of the very run in the output folder."""
-        return is_of_run(self.config, self.checkpoint)
+        return bool(self.checkpoint and self.checkpoint["continues"])
 
     @property
     def samples_per_process(self) -> int:
@@ -66,10 +66,3 @@ class RunContext(Generic[Config]):
     def samples_per_step(self) -> int:
         """Samples of the subject in one step, over all processes."""
         return self.samples_per_process * self.accelerator.num_processes
-
-
-def is_of_run(config: Config, checkpoint: Mapping[str, Any] | None) -> bool:
-    """Whether `checkpoint` lies in the output folder of this run."""
-    if checkpoint is None:
-        return False
-    return bool(checkpoint["folder"].resolve().parent == config.output_dir.resolve())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +19,7 @@ from ..data.dataset import Examples
 from ..data.provenance import check_provenance, provenance_of
 from ..data.tokens import cut_captions, remark_on
 from ..data.usable import in_sight
+from ..events.signals import is_launched
 from ..events.trackers import check_log
 from ..hub.upload import open_repository
 from ..latents.cache import check_cache, default_cache
@@ -27,32 +28,72 @@ from ..options.config import Config, RunConfig
 from ..tasks import Task
 from ..tasks.tokenizers import set_tokenizers
 from ..validation.scores import open_scorer
-from .context import RunContext, is_of_run
+from .agreement import check_same, from_main, in_all
+from .context import RunContext
 from .hardware import check_hardware
 from .processes import start_accelerator
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 
 def prepare(task: Task[Config], config: Config) -> RunContext[Config]:
-    """Load and check everything.
+    """Load and check everything, in all processes alike.
+
+    The main process finds the checkpoint for all, which need not see its folder.
 
     Raises:
         UserError: the run cannot be done as asked; nothing has been written.
     """
-    checkpoint = _checkpoint(config)
-    continues = is_of_run(config, checkpoint)
+    if not is_launched():  # what is wrong is said before accelerate is loaded, which takes long
+        checkpoint = _checkpoint(config)
+        _check_output(config, checkpoint)
+        return _gather(task, config, checkpoint, lambda: start_accelerator(config.mixed_precision))
+    accelerator = start_accelerator(config.mixed_precision)
+
+    def find_checkpoint() -> dict[str, Any] | None:
+        checkpoint = _checkpoint(config)
+        _check_output(config, checkpoint)
+        return checkpoint
+
+    checkpoint = from_main(accelerator, find_checkpoint)
+    context = in_all(accelerator, lambda: _gather(task, config, checkpoint, lambda: accelerator))
+    check_same(accelerator, {**_shared_settings(context.config), **context.provenance})
+    return context
+
+
+def _check_output(config: RunConfig, checkpoint: Mapping[str, Any] | None) -> None:
     check_output(
         config.output_dir,
-        resume=continues,
+        resume=bool(checkpoint and checkpoint["continues"]),
         overwrite=config.overwrite_output_dir,
         start_step=int(checkpoint["step"]) if checkpoint else 0,
         writes_card=config.push_to_hub,
     )
+
+
+def _shared_settings(config: RunConfig) -> dict[str, Any]:
+    """What must be the same in all processes: all settings but where each has its files."""
+    places = {"pretrained_model_name_or_path", "tokenizer_name", "scorer", "dataset_name"}
+    fields = type(config).model_fields
+    local = {name for name, field in fields.items() if "Path" in str(field.annotation)}
+    skipped = {*places, *local, "resume_from_checkpoint", "local_rank", "hub_token"}
+    return {f"--{n}": v for n, v in config.resolved().items() if n not in skipped}
+
+
+def _gather(
+    task: Task[Config],
+    config: Config,
+    checkpoint: Mapping[str, Any] | None,
+    start: Callable[[], Accelerator],
+) -> RunContext[Config]:
+    """Load and check everything else in this process; `start` finds the others."""
     task.check(config)
     examples = task.examples(config).drawn(config.max_train_samples, seed=config.seed)
     held_out = task.held_out(config)
     check_extras(config)
     check_cache(config.cache_dir or default_cache())
-    accelerator = start_accelerator(config.mixed_precision)
+    accelerator = start()
     is_main = accelerator.is_main_process
     dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
     check_hardware(config, accelerator.device, dtype)
@@ -130,14 +171,15 @@ def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
     folder = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
     if folder is None:
         return None
-    state = {**load_checkpoint(folder), "folder": folder}
+    continues = folder.resolve().parent == config.output_dir.resolve()
+    state = {**load_checkpoint(folder), "continues": continues}
     _check_same_run(config, json.loads(state["config"]), folder)
     return state
 
 
 def _check_unfinished(config: RunConfig, checkpoint: Mapping[str, Any]) -> None:
     done = checkpoint["step"]
-    if done >= config.max_train_steps + is_of_run(config, checkpoint):
+    if done >= config.max_train_steps + checkpoint["continues"]:
         raise UserError(
             f"The checkpoint of step {done} is already at the end of `max_train_steps` "
             f"{config.max_train_steps}. Ask for more steps, or resume from an earlier checkpoint."

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from orthodiff.errors import UserError
+from orthodiff.errors import UserError, first_line
 
 from ..events.signals import is_launched
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-TIMEOUT = timedelta(hours=3)
-"""How long processes wait for the main one, which alone makes class images and encodes."""
+TIMEOUT = timedelta(days=7)
+"""How long processes wait for one another. Class images, or a cache that only one of them lacks,
+may take days; a process that is gone is noticed by its closed connection or by the launcher."""
 REFUSED = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -46,12 +47,22 @@ def start_accelerator(mixed_precision: str | None) -> Accelerator:
     from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
     _check_environment(mixed_precision)
-    return Accelerator(
-        mixed_precision=mixed_precision,
-        cpu=_shares_cpu(),
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
-    )
+    try:
+        return Accelerator(
+            mixed_precision=mixed_precision,
+            cpu=_shares_cpu(),
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
+        )
+    except (RuntimeError, OSError) as error:  # torch's DistNetworkError is a RuntimeError
+        if not is_launched():
+            raise
+        host, port = (os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        raise UserError(
+            f"The processes of this run cannot meet at {host}:{port} ({first_line(error)}). "
+            "Choose another --main_process_port (accelerate), --master_port (torchrun) or "
+            "MASTER_PORT."
+        ) from error
 
 
 def ineffective_environment() -> list[str]:
