@@ -192,7 +192,7 @@ def reflections(columns: Tensor) -> Tensor:
 
 
 def overlap(values: Mapping[str, Tensor]) -> Tensor:
-    """The regularizer of arXiv:2405.17484, equation 6: how far the unit vectors are from orthogonal."""
+    """The regularizer of arXiv:2405.17484, equation 6: unit vectors that are not orthogonal."""
     total = torch.zeros((), dtype=torch.float64)
     for name, value in values.items():
         if name.endswith("hra_u"):
