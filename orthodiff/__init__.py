@@ -12,8 +12,9 @@ from orthodiff.adapters import (
     RotationMethod,
     register_adapter,
 )
-from orthodiff.adapters.adapter import Adapter, attach
+from orthodiff.adapters.adapter import Adapter
 from orthodiff.adapters.algebra.combine import compose, interpolate
+from orthodiff.adapters.attach import attach
 from orthodiff.adapters.peft_format.load import load
 from orthodiff.adapters.targets import (
     ALL_LINEAR,

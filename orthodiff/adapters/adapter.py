@@ -1,8 +1,8 @@
-"""Adapt layers of a model chosen by name, and hold them by one object."""
+"""The adapted layers of a model, held by one object."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -11,21 +11,16 @@ from torch import Tensor, nn
 
 from orthodiff.adapters.algebra.elements import Element, element_of, inverse
 from orthodiff.adapters.checks import check_tensors, naming, require_finite
-from orthodiff.adapters.layers.adaptable import Adaptable, dimensions
+from orthodiff.adapters.layers.adaptable import dimensions
 from orthodiff.adapters.layers.adapted import AdaptedLayer
 from orthodiff.adapters.layers.rotated import RotatedLayer
 from orthodiff.adapters.layers.shared_solves import SharedSolves
 from orthodiff.adapters.layers.solve import solve
 from orthodiff.adapters.method import Method
 from orthodiff.adapters.peft_format.save import save
+from orthodiff.adapters.placement import base_layer_of, places_of, put
 from orthodiff.adapters.rotation import Rotation
-from orthodiff.adapters.targets import (
-    ATTENTION,
-    adaptable_layers,
-    canonical,
-    find_targets,
-    refuse_fused,
-)
+from orthodiff.adapters.targets import adaptable_layers, canonical
 from orthodiff.errors import UserError
 
 
@@ -171,7 +166,7 @@ class Adapter:
         if not self.attached:
             adaptable_layers(self.model)
             for name, layer in self.layers.items():
-                _put(self.model, self._places[name], cast(nn.Module, layer))
+                put(self.model, self._places[name], cast(nn.Module, layer))
             self._share_solves()
 
     @property
@@ -192,7 +187,7 @@ class Adapter:
         self._shared.remove()
         for name, layer in self.layers.items():
             if self.model.get_submodule(name) is layer:
-                _put(self.model, self._places[name], layer.base_layer)
+                put(self.model, self._places[name], layer.base_layer)
 
     def inverse(self) -> Adapter:
         """Return the adapter of R^T in this one's place: it takes away what this one does.
@@ -246,52 +241,15 @@ class Adapter:
             parameter.copy_(state[name])
 
 
-def attach(
-    model: nn.Module,
-    method: Method,
-    *,
-    targets: str | Iterable[str] = ATTENTION,
-    generator: torch.Generator | None = None,
-) -> Adapter:
-    """Freeze `model`, adapt the layers that `targets` name, and return the adapter.
-
-    A target is the end of a linear or convolution layer's dotted name (`to_q`, `attn1.to_q`) or a
-    glob pattern (`down_blocks.*.to_q`); presets are `ATTENTION`, `ATTENTION_AND_GEGLU`,
-    `TEXT_ATTENTION` and `ALL_LINEAR`. The start is drawn from `generator`, else from torch's global
-    one, on the CPU, in float32 and in the order of the layers: the same seed gives the same bits.
-
-    Raises:
-        UserError: if a target names no such layer, or the settings do not fit a layer. The model
-            is left untouched then.
-    """
-    if not isinstance(method, Method):
-        raise UserError(
-            f"`method` is {method!r}, but it must be the settings of an adapter. Use for example "
-            "orthodiff.HRA(rank=8)."
-        )
-    adaptable = adaptable_layers(model)
-    names = find_targets(adaptable, targets)
-    refuse_fused(model, names)
-    layers = {}
-    for name in names:
-        with naming(name):
-            start = method.start(*dimensions(adaptable[name]), generator=generator)
-            layers[name] = method.wrap(adaptable[name], start)
-    return install(model, method, layers)
-
-
 def install(model: nn.Module, method: Method, layers: Mapping[str, AdaptedLayer]) -> Adapter:
     """Freeze `model`, put wrapped twins of its layers into it, and return the adapter.
 
     A layer that the model has under several names is replaced at each of them.
     """
-    names: dict[int, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(id(module), []).append(name)
-    places = {name: names[id(layer.base_layer)] for name, layer in layers.items()}
+    places = places_of(model, {name: layer.base_layer for name, layer in layers.items()})
     model.requires_grad_(False)
     for name, layer in layers.items():
-        _put(model, places[name], cast(nn.Module, layer))
+        put(model, places[name], cast(nn.Module, layer))
     return Adapter(model, method, layers, places)
 
 
@@ -302,7 +260,7 @@ def replace(a: Adapter, b: Adapter | None, elements: Mapping[str, Element]) -> A
         UserError: if one does not fit its layer, or the model has no such layer; nothing is changed
             then.
     """
-    bases = {name: _base_layer(a, name) for name in elements}
+    bases = {name: base_layer_of(a.model, name) for name in elements}
     dtype = a.parameters()[0].dtype
     layers = {}
     for name, (method, parameters) in elements.items():
@@ -317,21 +275,3 @@ def replace(a: Adapter, b: Adapter | None, elements: Mapping[str, Element]) -> A
     adaptable_layers(a.model)
     ordered = {n: layers[n] for n, _ in a.model.named_modules() if n in layers}
     return install(a.model, method, ordered)
-
-
-def _base_layer(adapter: Adapter, name: str) -> Adaptable:
-    try:
-        module = adapter.model.get_submodule(name)
-    except AttributeError:
-        raise UserError(
-            f"The adapters are for different models: one has no layer {name}. "
-            "Load both for one base."
-        ) from None
-    return cast(Adaptable, getattr(module, "base_layer", module))
-
-
-def _put(model: nn.Module, names: Iterable[str], module: nn.Module) -> None:
-    for name in names:
-        parent, _, child = name.rpartition(".")
-        module.train(model.get_submodule(name).training)
-        setattr(model.get_submodule(parent), child, module)

@@ -77,7 +77,7 @@ class HRA(RotationMethod):
             remedy = f"Use a rank of at most {d - d % 2}" if d > 1 else "Leave it out of `targets`"
             raise UserError(
                 f"`rank` is {self.rank}, but the layer is {d} wide, and more reflections than that "
-                f"turn it no further. {remedy}."
+                f"rotate it no further. {remedy}."
             )
         return {"hra_u": (d, self.rank)}
 
@@ -108,7 +108,7 @@ class HRA(RotationMethod):
     def power(self, factors: Factors, strength: float) -> Factors:
         """Return A and P of R^strength, which differs from I only on the span of the reflections.
 
-        Strict reflections turn r/2 planes by pi, which leaves the planes open: columns are paired
+        Strict reflections rotate r/2 planes by pi, which leaves the planes open: columns are paired
         in order.
         """
         A, P = factors

@@ -29,21 +29,21 @@ def load_all(
     """
     folders = [shipped(folder) for folder in folders]
     _refuse_doubles(folders)
-    stacked = AdapterSet(base, {})
+    composed = AdapterSet(base, {})
     try:
         for folder, one in zip(folders, _strength_of_each(strength, len(folders)), strict=True):
-            stacked = _stack(stacked, folder, one)
+            composed = _add(composed, folder, one)
     except BaseException:
-        stacked.detach()
+        composed.detach()
         raise
-    return stacked
+    return composed
 
 
 def _strength_of_each(strength: float | Sequence[float], count: int) -> Sequence[float]:
     return [strength] * count if isinstance(strength, int | float) else strength
 
 
-def _stack(below: AdapterSet, folder: Path, strength: float) -> AdapterSet:
+def _add(below: AdapterSet, folder: Path, strength: float) -> AdapterSet:
     for adapter in below.adapters.values():
         adapter.detach()
     above = AdapterSet.load(below.base, folder)

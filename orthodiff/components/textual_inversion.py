@@ -151,13 +151,13 @@ def load(base: Base, folder: Path) -> Tokens:
     Raises:
         UserError: the file cannot be read, or was learned with another base.
     """
-    word, found = _read(folder)
-    rows = dict(zip((text.name for text in base.texts), found, strict=False))
+    word, saved = _read(folder)
+    rows = dict(zip((text.name for text in base.texts), saved, strict=False))
     widths = [_table(text).shape[1] for text in base.texts]
-    if [row.shape[-1] for row in found] != widths:
+    if [row.shape[-1] for row in saved] != widths:
         raise UserError(
             f"The word {word} in {folder / FILE} was learned with another base model: its rows "
-            f"have {' and '.join(str(row.shape[-1]) for row in found)} numbers, and this base's "
+            f"have {' and '.join(str(row.shape[-1]) for row in saved)} numbers, and this base's "
             f"{' and '.join(map(str, widths))}. Use the base it was trained on."
         )
     for text in base.texts:

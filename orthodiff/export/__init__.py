@@ -151,8 +151,8 @@ def export(
 
 def _is_other(folder: Path, base: Base) -> bool:
     """Whether the adapter says that it was trained on another base."""
-    told = read_metadata(home(folder)).get("base_sha256")
-    return told is not None and told != base.fingerprint()
+    trained_on = read_metadata(home(folder)).get("base_sha256")
+    return trained_on is not None and trained_on != base.fingerprint()
 
 
 def _export(format: str, request: Request, out: Path, dtype: torch.dtype) -> Mapping[str, LowRank]:
@@ -172,8 +172,8 @@ def _export(format: str, request: Request, out: Path, dtype: torch.dtype) -> Map
 
 def _left_out(folder: Path, adapters: Mapping[str, Adapter]) -> tuple[str, ...]:
     """Return the parts in `folder`, for people, that were not exported."""
-    kept = adapters.keys() if len(components_in(folder)) > 1 else {*adapters, "unet"}
-    return tuple(part.replace("_", " ") for part in components_in(folder) if part not in kept)
+    exported = adapters.keys() if len(components_in(folder)) > 1 else {*adapters, "unet"}
+    return tuple(part.replace("_", " ") for part in components_in(folder) if part not in exported)
 
 
 def _check(

@@ -44,12 +44,12 @@ def open_base(
     Raises:
         UserError: if neither is known, or it cannot be loaded.
     """
-    told = read_config(home(folder)).get("base_model_name_or_path")
-    if not (base or told):
+    trained_on = read_config(home(folder)).get("base_model_name_or_path")
+    if not (base or trained_on):
         raise UserError(
             "The adapter does not say its base model, whose weights are needed. Name it as `base`."
         )
-    return load_base(str(base or told), revision=revision, variant=variant)
+    return load_base(str(base or trained_on), revision=revision, variant=variant)
 
 
 def attach_to_model(model: nn.Module, folder: Path) -> dict[str, Adapter]:

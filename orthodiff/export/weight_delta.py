@@ -113,8 +113,8 @@ def low_rank_changes(request: Request) -> dict[str, LowRank]:
         product = adapter.method.low_rank(matrix, parameters, strength=adapter.strength)
         if product is None:
             change = full_change(layer).flatten(1)
-            kept = truncate(change, request.tolerance, request.max_rank)
-            changes[name] = _shaped(*kept, base)
+            truncated = truncate(change, request.tolerance, request.max_rank)
+            changes[name] = _shaped(*truncated, base)
         else:
             changes[name] = _shaped(*product, 0.0, base)
     return changes

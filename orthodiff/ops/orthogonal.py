@@ -108,12 +108,12 @@ class _Reflect(torch.autograd.Function):
         return by_x, _minus_product(back, x), _minus_product(inner, gradient)
 
 
-class _ProjectedTurn(torch.autograd.Function):
+class _ProjectedReflection(torch.autograd.Function):
     """`y - (x P^T) B` for an output y (N, out), its fixed input x (N, d) and `B = A W^T`."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, x: Tensor, P: Tensor, B: Tensor) -> Tensor:
-        """Return the output of the turned input."""
+        """Return the output of the rotated input."""
         inner = x @ P.mT
         ctx.save_for_backward(x, B, inner, P)
         return torch.addmm(y, inner, B, alpha=-1)
@@ -134,7 +134,9 @@ def reflect_output(output: Tensor, x: Tensor, matrix: Tensor, A: Tensor, P: Tens
     """
     x = x.to(output.dtype)
     B = A.to(output.dtype) @ matrix.to(output.dtype).mT
-    flat = _ProjectedTurn.apply(output.flatten(0, -2), x.flatten(0, -2), P.to(output.dtype), B)
+    flat = _ProjectedReflection.apply(
+        output.flatten(0, -2), x.flatten(0, -2), P.to(output.dtype), B
+    )
     return flat.view_as(output)
 
 
@@ -184,7 +186,7 @@ def rotate_blocks(rows: Tensor, blocks: Tensor, *, inverse: bool = False) -> Ten
     rows = in_compute_dtype(rows)
     if len(blocks) > 1:
         own = (blocks.mT if inverse else blocks).to(rows.dtype)
-        return _turn_rows(rows, [own], inverse=inverse, first=0)
+        return _rotate_as_columns(rows, [own], inverse=inverse, first=0)
     block = (blocks[0] if inverse else blocks[0].mT).to(rows.dtype)
     return (rows.unflatten(-1, (-1, len(block))) @ block).flatten(-2)
 
@@ -194,18 +196,18 @@ def butterfly(rows: Tensor, factors: Tensor, *, inverse: bool = False, first: in
 
     `factors` (m, D, b, b) holds the blocks of each `B_i`, which couples the half-blocks k and
     k + 2^i within groups of 2^(i+1); with `first` they are `B_first ... B_{first+m-1}`. The
-    transpose is PEFT's convention. Rows are turned as columns (d, N), where pairing half-blocks
+    transpose is PEFT's convention. Rows are rotated as columns (d, N), where pairing half-blocks
     moves whole rows of memory.
     """
     rows = in_compute_dtype(rows)
     blocks = (factors.mT if inverse else factors).to(rows.dtype)
-    return _turn_rows(rows, blocks.unbind(), inverse=inverse, first=first)
+    return _rotate_as_columns(rows, blocks.unbind(), inverse=inverse, first=first)
 
 
 def fuse(factors: Tensor, *, width: int) -> tuple[Tensor, Tensor]:
     """Return the first levels of a butterfly as one block-diagonal factor, and the other levels.
 
-    The levels 0 ... k-1 of `factors` (*batch, m, D, b, b) turn runs of b 2^(k-1) neighbours among
+    The levels 0 ... k-1 of `factors` (*batch, m, D, b, b) rotate runs of b 2^(k-1) neighbours among
     themselves, so their product has blocks (*batch, d / s, s, s) of that size s, here of at most
     `width` unless b is wider. One product is applied faster than k thin ones.
     """
@@ -215,7 +217,7 @@ def fuse(factors: Tensor, *, width: int) -> tuple[Tensor, Tensor]:
     blocks = factors[..., :levels, :, :, :].movedim(-4, 0).flatten(1, -3)
     identity = torch.eye(size, dtype=factors.dtype, device=factors.device)
     runs = blocks.shape[1] * b // size
-    product = _turn(identity.repeat(runs, 1), blocks.unbind(), inverse=False, first=0)
+    product = _rotate_columns(identity.repeat(runs, 1), blocks.unbind(), inverse=False, first=0)
     return product.reshape(*batch, -1, size, size), factors[..., levels:, :, :, :]
 
 
@@ -230,13 +232,17 @@ def rotate_fused(rows: Tensor, product: Tensor, others: Tensor, *, inverse: bool
     return butterfly(rotate_blocks(rows, product), others, first=levels)
 
 
-def _turn_rows(rows: Tensor, blocks: Sequence[Tensor], *, inverse: bool, first: int) -> Tensor:
+def _rotate_as_columns(
+    rows: Tensor, blocks: Sequence[Tensor], *, inverse: bool, first: int
+) -> Tensor:
     """Multiply rows (..., d) as columns by the levels (D, b, b)."""
     columns = rows.reshape(-1, rows.shape[-1]).T
-    return _turn(columns, blocks, inverse=inverse, first=first).T.reshape(rows.shape)
+    return _rotate_columns(columns, blocks, inverse=inverse, first=first).T.reshape(rows.shape)
 
 
-def _turn(columns: Tensor, blocks: Sequence[Tensor], *, inverse: bool, first: int) -> Tensor:
+def _rotate_columns(
+    columns: Tensor, blocks: Sequence[Tensor], *, inverse: bool, first: int
+) -> Tensor:
     """Multiply columns (d, N) by the levels (D, b, b) from `first` up, or down if `inverse`."""
     half, level = blocks[0].shape[-1] // 2, 0
     for number in reversed(range(len(blocks))) if inverse else range(len(blocks)):

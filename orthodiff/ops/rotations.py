@@ -31,8 +31,8 @@ def _quarter_turns(E: Tensor, selected: Tensor) -> Tensor:
     """Return the sum of quarter turns in the planes of selected eigenvectors, paired in order."""
     pairs = E.shape[-1] // 2
     first, second = E[..., 0 : 2 * pairs : 2], E[..., 1 : 2 * pairs : 2]
-    turn = (second * selected[..., 1 : 2 * pairs : 2].unsqueeze(-2)) @ first.mT
-    return turn - turn.mT
+    quarter = (second * selected[..., 1 : 2 * pairs : 2].unsqueeze(-2)) @ first.mT
+    return quarter - quarter.mT
 
 
 def rotation_angles(M: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class AdaptedConv2d(RotatedLayer):
         """Return the number of pixels of x (..., in, H, W) for a 1x1 kernel, else None."""
         return x.numel() // self.width if self.is_pointwise else None
 
-    def turn(self, x: Tensor, factors: Factors) -> Tensor:
+    def rotate_input(self, x: Tensor, factors: Factors) -> Tensor:
         """Return x (..., in, H, W) with the channels of every pixel multiplied by R^T.
 
         Raises:

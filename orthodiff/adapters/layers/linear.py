@@ -23,11 +23,11 @@ class AdaptedLinear(RotatedLayer):
         """Return the number of rows of x (..., d)."""
         return x.numel() // x.shape[-1]
 
-    def turn(self, x: Tensor, factors: Factors) -> Tensor:
+    def rotate_input(self, x: Tensor, factors: Factors) -> Tensor:
         """Return `x R^T` for x (..., d)."""
         return self.method.rotate(x, factors, inverse=True)
 
-    def run_turned(self, x: Tensor, factors: Factors) -> Tensor:
+    def run_rotated(self, x: Tensor, factors: Factors) -> Tensor:
         """Return `x R^T W^T + bias` (..., out).
 
         Where x wants no gradient, as a prompt's, a thin change is added to the frozen layer's
@@ -35,7 +35,7 @@ class AdaptedLinear(RotatedLayer):
         """
         if self.method.is_thin and torch.is_grad_enabled() and not x.requires_grad:
             return self.method.rotate_output(self.base_layer(x), x, self.matrix, factors)
-        return super().run_turned(x, factors)
+        return super().run_rotated(x, factors)
 
     def run(self, x: Tensor, matrix: Tensor) -> Tensor:
         """Return `x matrix^T + bias` (..., out)."""

@@ -34,7 +34,7 @@ class RotatedLayer(Merging, nn.Module):
 
     The parameters are float32 whatever the base layer is. What R depends on is solved in float32
     (float64 for float64 parameters), outside of autocast, and applied in the activations' dtype.
-    A kind of layer adds four small functions: `rows_in`, `turn`, `run` and `along_outputs`.
+    A kind of layer adds four small functions: `rows_in`, `rotate_input`, `run` and `along_outputs`.
     """
 
     base_layer: Any
@@ -54,13 +54,13 @@ class RotatedLayer(Merging, nn.Module):
         """Return how many rows of width d the input x holds, or None if they are not apart."""
         raise NotImplementedError
 
-    def turn(self, x: Tensor, factors: Factors) -> Tensor:
+    def rotate_input(self, x: Tensor, factors: Factors) -> Tensor:
         """Return the input with its rows multiplied by R^T."""
         raise NotImplementedError
 
-    def run_turned(self, x: Tensor, factors: Factors) -> Tensor:
+    def run_rotated(self, x: Tensor, factors: Factors) -> Tensor:
         """Return the layer's output for the input with its rows multiplied by R^T."""
-        return self.base_layer(self.turn(x, factors))
+        return self.base_layer(self.rotate_input(x, factors))
 
     def run(self, x: Tensor, matrix: Tensor) -> Tensor:
         """Return the layer's output for x with another weight matrix (out, d)."""
@@ -75,7 +75,7 @@ class RotatedLayer(Merging, nn.Module):
 
         A layer with a `forward` of its own, or with hooks, is called with the adapted weight in
         place of its own, which is what merging does. Where its weight is out of reach, as it is
-        packed or away, the input is turned instead.
+        packed or away, the input is rotated instead.
         """
         if self.merged:
             return self.base_layer(x)
@@ -83,15 +83,15 @@ class RotatedLayer(Merging, nn.Module):
         if self.training:
             factors = self.method.drop(factors)
         if out_of_reach(self.base_layer) is not None:
-            return self._rescale(self.base_layer(self.turn(x, factors)), x, scale)
+            return self._rescale(self.base_layer(self.rotate_input(x, factors)), x, scale)
         if runs_its_own_way(self.base_layer):
             weight = self._adapt(self.base_layer.weight, factors, scale)
             return functional_call(self.base_layer, {"weight": weight}, (x,))
-        if self._turns_inputs(x):
-            return self._rescale(self.run_turned(x, factors), x, scale)
+        if self._rotates_inputs(x):
+            return self._rescale(self.run_rotated(x, factors), x, scale)
         return self.run(x, self._adapt_matrix(self.matrix, factors, scale))
 
-    def _turns_inputs(self, x: Tensor) -> bool:
+    def _rotates_inputs(self, x: Tensor) -> bool:
         """Whether to rotate the inputs and not the weight.
 
         The side with fewer rows is cheaper, except in training: a rotated weight asks for its own
