@@ -6,6 +6,7 @@ import pytest
 
 from orthodiff.adapters.targets import ATTENTION
 from orthodiff.errors import UserError
+from orthodiff.training.cli.main import main
 from orthodiff.training.options.config import read_config
 from orthodiff.training.tasks.control import ControlConfig
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
@@ -290,3 +291,23 @@ def test_pictures_held_out_have_their_own_masks_and_columns() -> None:
     )  # fmt: skip
     folder = rows.of_folder(Path("other"))
     assert (folder.dataset_name, folder.image_column, folder.mask_column) == (None, None, None)
+
+
+def test_the_help_tells_type_range_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["dreambooth", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    for told in (
+        "--instance_prompt TEXT prompt naming",
+        "--cache_dir PATH keep encoded",
+        "--crop {center,random,none} cut",
+        "--random_flip [BOOL] also train",
+        "--num_crops INT random crops or tints of each image, encoded once and kept (at least",
+        "--caption_dropout_rate FLOAT share of times",
+        "(at least 0, at most 1) [0.0]",
+        "--num_vectors INT vectors of the new word (at least 1, at most 16) [1]",
+        "--resolution INT side of the square images in pixels (at least 8) [the base's own]",
+        "--rank INT",
+        "caption of images that bring none [required]",
+    ):
+        assert told in words

@@ -5,24 +5,35 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar, get_origin
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
 from orthodiff.errors import UserError, nearest
 from orthodiff.settings import validate
 
 Model = TypeVar("Model", bound=BaseModel)
+KINDS: dict[Any, str] = {
+    bool: "BOOL", int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", SecretStr: "TEXT"
+}  # fmt: skip
+LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+"""Marks of pydantic's on a field, and how the help says them."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One `--name`; a switch needs no value, a repeatable one collects a list."""
+    """One `--name`; a switch needs no value, a repeatable one collects a list.
+
+    `kind` is what a value is: `FLOAT`, or the words to choose from, `{center,random}`.
+    """
 
     name: str
     help: str
     is_switch: bool = False
     is_repeatable: bool = False
+    kind: str = "VALUE"
 
 
 def flags_of(model: type[BaseModel]) -> list[Flag]:
@@ -30,9 +41,10 @@ def flags_of(model: type[BaseModel]) -> list[Flag]:
     return [
         Flag(
             name,
-            help=_help(field.description, field.get_default()),
+            help=_help(field),
             is_switch=field.annotation in (bool, bool | None),
             is_repeatable=get_origin(field.annotation) in (tuple, list),
+            kind=kind_of(field.annotation),
         )
         for name, field in model.model_fields.items()
     ]
@@ -48,6 +60,7 @@ def parse_flags(
     """
     parser = _Parser(
         prog=prog,
+        usage=f"{prog} [--FLAG VALUE ...]",
         description=description,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
@@ -97,18 +110,34 @@ def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
         )
     elif flag.is_repeatable:
         parser.add_argument(
-            f"--{flag.name}", nargs="+", action="extend", help=help_text, metavar="VALUE"
+            f"--{flag.name}", nargs="+", action="extend", help=help_text, metavar=flag.kind
         )
     else:
-        parser.add_argument(f"--{flag.name}", help=help_text, metavar="VALUE")
+        parser.add_argument(f"--{flag.name}", help=help_text, metavar=flag.kind)
 
 
-def _help(description: str | None, default: Any) -> str:
-    text = description or ""
-    if (
-        default is None
-        or isinstance(default, type(...))
-        or not isinstance(default, str | int | float)
-    ):
-        return text
-    return f"{text} [{default}]"
+def kind_of(annotation: Any) -> str:
+    """What a value of this type is called in the help: `INT`, `PATH`, `{a,b}`."""
+    if get_origin(annotation) is Literal:
+        return f"{{{','.join(str(choice) for choice in get_args(annotation))}}}"
+    if annotation in KINDS:
+        return KINDS[annotation]
+    inner = [kind_of(part) for part in get_args(annotation) if part not in (type(None), ...)]
+    return "|".join(dict.fromkeys(inner)) or "VALUE"
+
+
+def _help(field: FieldInfo) -> str:
+    """What a flag means, the range of its value, and the value it has by default."""
+    limits = [
+        f"{words} {getattr(mark, name)}"
+        for mark in field.metadata
+        for name, words in LIMITS.items()
+        if getattr(mark, name, None) is not None
+    ]
+    text, mark, default = (field.description or "").partition(" [")
+    if field.is_required():
+        default = "required]"
+    elif not mark and isinstance(value := field.get_default(), str | int | float):
+        default = f"{str(value).lower() if isinstance(value, bool) else value}]"
+    parts = [text, f"({', '.join(limits)})" if limits else "", f"[{default}" if default else ""]
+    return " ".join(part for part in parts if part)

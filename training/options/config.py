@@ -129,7 +129,7 @@ def read_config(arguments: Sequence[str], kind: type[Config], *, prog: str) -> C
         UserError: anything unknown, missing, contradictory or out of range.
     """
     flags = [
-        Flag("config", "YAML file with any of the settings below; flags win over it"),
+        Flag("config", "YAML file with any of the settings below; flags win over it", kind="PATH"),
         *(flag for flag in flags_of(kind) if flag.name not in OWN_KEYS),
         *setting_flags().values(),
     ]

@@ -1,4 +1,4 @@
-"""Which maps steer, and how fast their encoder learns."""
+"""The kind of control images, and the learning rate of the encoder that reads them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ DEFAULT_HINT_LEARNING_RATE = 1e-3
 
 class ControlOptions(Options):
     condition_type: str | None = Field(
-        None, description="kind of the maps [what the data say of themselves, else canny]"
+        None, description="kind of the control images [what the data say, else canny]"
     )
     condition_setting: tuple[str, ...] = Field(
         (), description="setting of this kind, such as low=50 for canny; may be repeated"
     )
     condition_model: str | None = Field(
-        None, description="folder of a transformers model that computes segmentation or depth maps"
+        None, description="folder of a transformers model that computes segmentation or depth"
     )
     hint_learning_rate: float | None = Field(
-        None, gt=0, description=f"peak rate of the hint encoder [{DEFAULT_HINT_LEARNING_RATE:g}]"
+        None,
+        gt=0,
+        description=f"peak learning rate of the hint encoder [{DEFAULT_HINT_LEARNING_RATE:g}]",
     )
     validation_image: Annotated[tuple[Path, ...], Harmless] = Field(
-        (), description="map for each validation prompt, or one for all; may be repeated"
+        (), description="control image for each validation prompt, or one for all; may be repeated"
     )
     proportion_empty_prompts: Annotated[float, Harmless, Alias("caption_dropout_rate")] = Field(
         0.0, ge=0, le=1, exclude=True, description="the same as --caption_dropout_rate"
@@ -56,5 +58,5 @@ class ControlOptions(Options):
         return self
 
     def condition_settings(self) -> dict[str, Any]:
-        """The given settings of the maps by name."""
+        """The given settings of the control images by name."""
         return read_settings(self.condition_setting)

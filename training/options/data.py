@@ -19,7 +19,7 @@ from ..data.views import (
 from .alias import Alias
 from .base import Harmless, Options
 
-USUAL_BUCKET_STEP, USUAL_CROPS = 64, 4
+DEFAULT_BUCKET_STEP, DEFAULT_CROPS = 64, 4
 
 
 class DataOptions(Options):
@@ -40,7 +40,7 @@ class DataOptions(Options):
         description="diffusers' switch: true is --crop center, false is --crop random",
     )
     num_crops: int = Field(
-        USUAL_CROPS,
+        DEFAULT_CROPS,
         ge=1,
         description="random crops or tints of each image, encoded once and kept",
     )
@@ -72,7 +72,9 @@ class DataOptions(Options):
         None, description="these buckets instead: height,width;height,width;..."
     )
     trigger_phrase: str | None = Field(
-        None, min_length=1, description="put this before captions that do not hold it: sks dog"
+        None,
+        min_length=1,
+        description="put this before captions that lack it: sks dog",
     )
     shuffle_caption: bool = Field(
         False, description="change the order of a caption's parts, which commas divide"
@@ -121,17 +123,17 @@ class DataOptions(Options):
         return self
 
     def notes(self) -> list[str]:
-        idle = self.num_crops != USUAL_CROPS and not self._has_chance
-        said = "`num_crops` has no effect: images are neither cut at random nor tinted."
-        return [*super().notes(), *([said] if idle else [])]
+        idle = self.num_crops != DEFAULT_CROPS and not self._has_chance
+        note = "`num_crops` has no effect: images are neither cut at random nor tinted."
+        return [*super().notes(), *([note] if idle else [])]
 
     def in_effect(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"crop": self.cut}
+        values: dict[str, Any] = {"crop": self.cut}
         if not self._has_chance:
-            found["num_crops"] = None
+            values["num_crops"] = None
         if not self.shuffle_caption:
-            found["num_shuffles"] = None
-        return {**super().in_effect(), **found}
+            values["num_shuffles"] = None
+        return {**super().in_effect(), **values}
 
     @property
     def cut(self) -> Crop:
@@ -182,10 +184,10 @@ class DataOptions(Options):
             return parse_buckets(self.aspect_ratio_buckets, factor=factor)
         if not self.enable_bucket:
             return ((resolution, resolution),)
-        usual_step = min(USUAL_BUCKET_STEP, resolution // 8) // factor * factor
+        default_step = min(DEFAULT_BUCKET_STEP, resolution // 8) // factor * factor
         return make_buckets(
             resolution,
-            step=self.bucket_reso_steps or max(usual_step, factor),
+            step=self.bucket_reso_steps or max(default_step, factor),
             smallest=self.min_bucket_reso or resolution // 2,
             largest=self.max_bucket_reso or resolution * 2,
             factor=factor,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from orthodiff.adapters import ADAPTERS, Method
-from orthodiff.cli.flags import Flag
+from orthodiff.cli.flags import Flag, kind_of
 from orthodiff.errors import UserError, nearest
 from orthodiff.settings import typed
 
@@ -23,10 +23,16 @@ def setting_flags() -> dict[str, Flag]:
     """One flag per setting of any method; shared names share the flag."""
     found: dict[str, Flag] = {}
     for name, method in ADAPTERS.items():
+        hints = get_type_hints(method)
         for field in dataclasses.fields(method):
             before = found[field.name].help + "; " if field.name in found else ""
             text = f"{before}{name}: {field.metadata.get('help', '')} [{field.default}]"
-            found[field.name] = Flag(field.name, text, is_switch=isinstance(field.default, bool))
+            found[field.name] = Flag(
+                field.name,
+                text,
+                is_switch=isinstance(field.default, bool),
+                kind=kind_of(hints[field.name]),
+            )
     return found
 
 

@@ -28,7 +28,7 @@ class ModelOptions(Options):
         None, ge=1, description="tokens of a prompt that are read, in chunks [one chunk, often 75]"
     )
     text_encoder_use_attention_mask: bool = Field(
-        False, description="let the text encoders ignore the padding [the base's own habit]"
+        False, description="let the text encoders ignore the padding [as the base does]"
     )
 
     @field_validator("pretrained_model_name_or_path", mode="before")

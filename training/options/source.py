@@ -19,8 +19,8 @@ COLUMNS = ("image_column", "caption_column", "conditioning_image_column", "mask_
 class SourceOptions(Options):
     train_data_dir: Annotated[Path | None, Harmless] = Field(
         None,
-        description="folder of images: flat with .txt captions, a kohya tree, or an imagefolder "
-        "with metadata.jsonl",
+        description="folder of images: flat with .txt captions, a kohya tree, an imagefolder with "
+        "metadata.jsonl, webdataset tars, or Parquet files",
     )
     dataset_name: Annotated[str | None, Harmless] = Field(
         None, description="dataset instead of a folder: hub id or local path (extra: datasets)"
@@ -31,11 +31,12 @@ class SourceOptions(Options):
         None, description="column of the captions [text, prompt or caption, if there is one]"
     )
     conditioning_image_column: str | None = Field(
-        None, description="column of the conditions [conditioning_image, if there is one]"
+        None, description="column of the control images [conditioning_image, if there is one]"
     )
     mask_column: str | None = Field(None, description="column of the masks [mask, if there is one]")
     mask_dir: Annotated[Path | None, Harmless] = Field(
-        None, description="folder of masks named like their images; white: learn this"
+        None,
+        description="folder of masks with the paths or names of their images; white: learn this",
     )
     alpha_mask: bool = Field(False, description="learn only what is opaque in an image")
     subject_mask: bool = Field(

@@ -27,7 +27,7 @@ class TextOptions(Options):
         False, description="diffusers' flag; always so, unless a text encoder is trained"
     )
     text_encoder_lr: float | None = Field(
-        None, gt=0, description="peak rate of the text encoders' adapters [the UNet's]"
+        None, gt=0, description="peak learning rate of the text encoders' adapters [the UNet's]"
     )
     placeholder_token: str | None = Field(
         None, description="new word in the prompt whose embedding is learned too, such as <sks>"
@@ -37,7 +37,9 @@ class TextOptions(Options):
     )
     num_vectors: int = Field(1, ge=1, le=16, description="vectors of the new word")
     token_learning_rate: float | None = Field(
-        None, gt=0, description=f"peak rate of the new word [{DEFAULT_TOKEN_LEARNING_RATE:g}]"
+        None,
+        gt=0,
+        description=f"peak learning rate of the new word [{DEFAULT_TOKEN_LEARNING_RATE:g}]",
     )
 
     @model_validator(mode="after")
@@ -60,7 +62,7 @@ class TextOptions(Options):
         return {**super().in_effect(), "token_learning_rate": self.text_rate("tokens")}
 
     def text_rate(self, part: str) -> float | None:
-        """The peak rate of a part that reads prompts, where it has its own."""
+        """The peak learning rate of a part that reads prompts, where it has its own."""
         if part == "tokens":
             return self.token_learning_rate or DEFAULT_TOKEN_LEARNING_RATE
         return self.text_encoder_lr if part.startswith("text_encoder") else None
