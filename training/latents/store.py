@@ -29,6 +29,8 @@ MAX_OPEN = 256
 """Shards mapped at the same time."""
 CHECKED_AT_ONCE = 1 << 28
 """Bytes of a folder that are checked when it is opened; further ones when they are first read."""
+ROW_COST = 1 << 14
+"""Bytes that take as long to check as it takes to come to the next row."""
 MAX_UNLISTED = 200_000
 """Keys of rows written since the folder was last listed."""
 
@@ -122,8 +124,8 @@ class TensorStore:
             if tensors is None:
                 continue
             self._whole_names.append(name)
-            budget -= sum(tensor.nbytes for tensor in tensors.values())
             count = len(tensors[KEYS])
+            budget -= sum(tensor.nbytes for tensor in tensors.values()) + ROW_COST * count
             keys.append(tensors[KEYS].numpy().view(np.uint64).copy())
             places.append(np.stack([np.full(count, shard), np.arange(count)], 1).astype(np.int32))
         every = np.concatenate(keys)
