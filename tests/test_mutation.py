@@ -9,6 +9,9 @@ operators = pytest.importorskip(
 )
 
 
+DOCSTRING = '"""A docstring."""\n'
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
