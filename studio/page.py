@@ -6,6 +6,7 @@ import gradio as gr
 
 from .html import elements as html
 from .state import Studio
+from .tabs.batch import Batch
 from .tabs.control import Control
 from .tabs.generate import Generate
 from .tabs.library import Library
@@ -31,6 +32,8 @@ def build(studio: Studio) -> gr.Blocks:
                 Control(studio)
             with _tab("library"):
                 Library()
+            with _tab("batch"):
+                Batch(studio)
         page.load(**train.planning)
     page.queue(max_size=64)
     return page

@@ -23,13 +23,16 @@ from .services.jobs.service import JobService
 from .services.jobs.store import JobStore
 from .services.jobs.tables import open_database, sqlite_url
 from .services.kinds.base import Offer, Photos, Prepared, base_title
+from .services.kinds.batch import prepare_batch
 from .services.kinds.evaluate import prepare_evaluation
 from .services.kinds.images import base_of, prepare_images
 from .services.kinds.photos import find_photos, photos_of_job
 from .services.kinds.subject import prepare_subject
+from .services.measure import measure
 from .services.photos import ExampleSubject, check_photos, read_examples
 from .services.sampling.executor import SamplingExecutor
 from .services.settings.base import FieldError, read_settings
+from .services.settings.batch import BatchSettings
 from .services.settings.evaluate import EvaluateSettings
 from .services.settings.images import ImageSettings
 from .services.settings.presets import sampling_advice
@@ -141,9 +144,23 @@ class Studio:
         elif kind == "evaluate":
             settings = read_settings(EvaluateSettings, config)
             prepared = prepare_evaluation(self.offer, owner, settings)
+        elif kind == "batch":
+            prepared = prepare_batch(self.offer, owner, read_settings(BatchSettings, config))
         else:
-            raise FieldError("kind", f"Jobs of kind {kind} cannot be made here yet.")
+            raise FieldError("kind", "Train a control with `orthodiff train control`.")
         return self.jobs.submit(owner, kind, prepared, name=name)
+
+    def measure(
+        self, owner: str, config: Mapping[str, Any], *, subject: str | None
+    ) -> list[tuple[str, str]]:
+        """What a training would take, measured on its first steps.
+
+        Raises:
+            UserError: the first thing that cannot be as it is.
+        """
+        settings = read_settings(SubjectSettings, config)
+        photos = find_photos(self.offer, owner, subject)
+        return measure(prepare_subject(self.offer, settings, photos), self.scratch)
 
     def generate(
         self,

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,28 @@ def test_images_through_the_api(ask: Client) -> None:
 
 def _pixels(ask: Client, url: str) -> bytes:
     return Image.open(io.BytesIO(ask("GET", f"/{url}").content)).tobytes()
+
+
+def test_a_batch_is_a_job(ask: Client) -> None:
+    config = {
+        "adapters": [{"id": "vase", "checkpoint": "last"}],
+        "prompts": ["a {red|blue} {trigger}"],
+        "num_inference_steps": 2,
+    }
+    for bad, told in (("a __file__", "wildcard"), ("$list", "not a known list"), (" ", "empty")):
+        body = {"kind": "batch", "config": {**config, "prompts": [bad]}}
+        answer = ask("POST", "/api/jobs", json=body)
+        assert (answer.status_code, answer.json()["field"]) == (422, "prompts")
+        assert told in answer.json()["error"]
+        assert "--" not in answer.json()["error"]
+    made = ask("POST", "/api/jobs", json={"kind": "batch", "config": config}).json()
+    job = follow(ask, made["id"])
+    assert (job["status"], job["step"], job["total_steps"]) == ("succeeded", 2, 2), job["error"]
+    images = ask("GET", f"/api/jobs/{job['id']}/images").json()
+    assert [one["prompt"] for one in images] == ["a red sks dog", "a blue sks dog"]
+    assert images[0]["label"] == "vase"
+    with zipfile.ZipFile(io.BytesIO(ask("GET", f"/api/jobs/{job['id']}/zip").content)) as pack:
+        assert len(pack.namelist()) == 2
 
 
 def test_a_recipe_names_no_folder_of_this_computer(

@@ -35,7 +35,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 60_000
+PATIENCE = 120_000
 """Milliseconds."""
 TOKEN = "t" * 32
 
@@ -298,6 +298,14 @@ def test_images_that_follow_a_drawing(page: Page, tiny: Path, server: Server) ->
     sees(page, "#control-map", "Nothing is drawn yet")
     page.locator("#control-button").click()
     sees(page, "#control-message", "Nothing is drawn yet")
+
+
+def test_gradio_s_own_client_makes_images(server: Server) -> None:
+    client = pytest.importorskip("gradio_client").Client(server.url, verbose=False)
+    urls = client.predict("a cat", num_images=2, api_name="/generate")
+    assert len(urls) == 2
+    with urllib.request.urlopen(f"{server.url}/{urls[0]}") as answer:
+        assert answer.headers["content-type"] == "image/png"
 
 
 def test_the_page_is_usable_on_a_phone(browser: Any, server: Server) -> None:

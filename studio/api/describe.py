@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..services.adapters import BEST
 from ..services.jobs.job import RESUMABLE, TRAININGS, Job
-from ..services.jobs.progress import Progress, read_history, read_progress
+from ..services.jobs.progress import Progress, read_batch, read_history, read_progress
+from ..services.kinds.batch import OUTPUT
 from ..services.sampling.plan import Album
 from .schemas import Abilities, Image, JobOut
 
+MOST_SHOWN = 48
+"""Images of a batch that the page shows; the zip has all."""
 SMALL = 320
 """Pixels of a thumbnail's longer side."""
 
@@ -29,7 +33,7 @@ def job_out(job: Job, *, place: int | None = None) -> JobOut:
         started=job.started,
         ended=job.ended,
         step=progress.step,
-        total_steps=progress.total or int(request.get("max_train_steps") or 0),
+        total_steps=progress.total or _total(job),
         loss=progress.loss if job.kind in TRAININGS else None,
         eta_seconds=progress.eta if job.status == "running" else None,
         seconds_per_step=progress.seconds_per_step,
@@ -67,7 +71,9 @@ def curves(job: Job) -> dict[str, Any]:
 
 
 def album(job: Job) -> list[Image]:
-    """The images that a job has made by now."""
+    """The images that a job has made by now; of a batch the first ones."""
+    if job.kind == "batch":
+        return [_batch_image(job, record) for record in read_batch(job.folder)[:MOST_SHOWN]]
     return [
         Image(
             url=file_url(job, image.file),
@@ -82,6 +88,25 @@ def album(job: Job) -> list[Image]:
     ]
 
 
+def _batch_image(job: Job, record: Mapping[str, Any]) -> Image:
+    name = f"{OUTPUT}/{record['file']}"
+    row: Mapping[str, Any] = record.get("row") or {}
+    adapters = [_run_name(Path(one)) for one in row.get("adapter", ())]
+    return Image(
+        url=file_url(job, name),
+        thumbnail=file_url(job, name, small=True),
+        label=" + ".join(adapters) or "Base",
+        prompt=str(row.get("prompt", "")),
+        seed=int(row.get("seed", 0)),
+    )
+
+
+def _run_name(weights: Path) -> str:
+    """The run whose folder, best weights or checkpoint this is."""
+    inner = weights.name == BEST or weights.name.startswith("checkpoint-")
+    return weights.parent.name if inner else weights.name
+
+
 def file_url(job: Job, name: str, *, small: bool = False) -> str:
     """Where a file of a job is served."""
     return f"api/jobs/{job.id}/files/{quote(name)}" + (f"?size={SMALL}" if small else "")
@@ -92,6 +117,12 @@ def _progress(job: Job) -> Progress:
         return read_progress(job.folder, since=job.started)
     known = {name: job.summary[name] for name in vars(Progress()) if name in job.summary}
     return Progress(**known)
+
+
+def _total(job: Job) -> int:
+    """Steps of a training, images of a batch, as they were asked for."""
+    name = "images" if job.kind == "batch" else "max_train_steps"
+    return int(job.request.get(name) or 0)
 
 
 def _seconds(job: Job) -> float | None:
@@ -108,7 +139,7 @@ def _thumbnail(job: Job) -> str | None:
 
 
 def _first_file(folder: Path) -> str | None:
-    for name in ("grid.png", "contact_sheet.png", "photos/00.png", "photos/00.jpg"):
+    for name in ("grid.png", "out/contact_sheet.png", "photos/00.png", "photos/00.jpg"):
         if (folder / name).is_file():
             return name
     return None

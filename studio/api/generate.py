@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import time
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
+import psutil
+import torch
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.background import BackgroundTask
 
 from ..services.exports import export_adapter
+from ..services.jobs.job import Job
+from ..services.jobs.progress import read_batch
+from ..services.kinds.batch import OUTPUT
 from ..services.sampling.plan import Album
 from ..state import Studio
 from .context import Owner, TheStudio
 from .describe import job_out
 from .files import serve
-from .schemas import AdapterOut, GenerateIn, JobCreated, Problem
+from .schemas import AdapterOut, GenerateIn, JobCreated, Problem, Resources
 
 ROUTER = APIRouter(prefix="/api", responses={422: {"model": Problem}})
 
@@ -81,16 +88,36 @@ def archive(job_id: str, owner: Owner, studio: TheStudio) -> FileResponse:
     job = studio.jobs.get(owner, job_id)
     place = studio.scratch / f"{job.id}-{time.time_ns()}.zip"
     with zipfile.ZipFile(place, "w") as pack:
-        for image in Album.read(job.folder).images:
-            for name in filter(None, (image.file, image.map, image.overlay)):
-                if name not in pack.namelist():
-                    pack.write(job.folder / name, name)
+        for name in dict.fromkeys(_files(job)):
+            pack.write(job.folder / name, Path(name).name)
     return FileResponse(
         place,
         media_type="application/zip",
         filename=f"images-{job.id}.zip",
         background=BackgroundTask(place.unlink, missing_ok=True),
     )
+
+
+@ROUTER.get("/resources", tags=["health"])
+def resources(owner: Owner) -> Resources:
+    """How busy this computer is."""
+    memory = psutil.virtual_memory()
+    free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
+    return Resources(
+        cpu=psutil.cpu_percent(),
+        memory_used=memory.total - memory.available,
+        memory_total=memory.total,
+        gpu_used=total - free,
+        gpu_total=total,
+    )
+
+
+def _files(job: Job) -> Iterator[str]:
+    """The images of a job, and what steered them."""
+    for record in read_batch(job.folder):
+        yield f"{OUTPUT}/{record['file']}"
+    for image in Album.read(job.folder).images:
+        yield from filter(None, (image.file, image.map, image.overlay))
 
 
 def adapters_out(studio: Studio, owner: str) -> list[AdapterOut]:

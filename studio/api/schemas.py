@@ -17,6 +17,16 @@ class Health(BaseModel):
     version: str
 
 
+class Resources(BaseModel):
+    """Shares in percent, sizes in bytes; without a GPU its sizes are 0."""
+
+    cpu: float
+    memory_used: int
+    memory_total: int
+    gpu_used: int
+    gpu_total: int
+
+
 class Problem(BaseModel):
     """Why something was refused, in one sentence, and beside which field to say it."""
 

@@ -60,7 +60,9 @@ class Gallery extends Part {
     }
     const images = this.albums.get(job.id);
     const labels = [...new Set(images.map((image) => image.label))];
-    const groups = [...new Set(images.map((image) => `${image.map}\n${image.prompt}`))];
+    const steered = images.some((image) => image.map);
+    const grouped = steered ? images.filter((image) => image.map) : images;
+    const groups = [...new Set(grouped.map((image) => `${image.map}\n${image.prompt}`))];
     card.append(el("div", { class: "top" }, el("p", { class: "quiet" }, `${count(images.length, "image")} in ${duration(job.seconds || 0)} · ${when(job.created)}`), this.actions(job)));
     for (const group of groups) {
       const mine = images.filter((image) => `${image.map}\n${image.prompt}` === group || (!image.map && group.endsWith(`\n${image.prompt}`)));

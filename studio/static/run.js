@@ -51,16 +51,30 @@ class Run extends Part {
     ].filter(Boolean);
     const subtitle = [job.prompt && `“${job.prompt}”`, job.method.toUpperCase(), job.base, when(job.created)].filter(Boolean).join(" · ");
     const reason = job.error ? el("p", { class: job.status === "failed" ? "message problem" : "message note", role: "status" }, job.error) : null;
-    this.head.replaceChildren(el("div", { class: "card run", "data-status": job.status, "data-name": job.name },
-      el("div", { class: "top" }, el("h2", {}, job.name), pill(job)),
+    const card = this.card || (this.card = el("div", { class: "card run" }, (this.facts = el("div")), this.buttons(job)));
+    if (!card.isConnected) this.head.replaceChildren(card);
+    Object.assign(card.dataset, { status: job.status, name: job.name });
+    const actions = this.buttons(job);
+    if (card.lastChild !== actions) card.lastChild.replaceWith(actions);
+    this.facts.replaceChildren(el("div", { class: "top" }, el("h2", {}, job.name), pill(job)),
       el("p", { class: "subtitle" }, subtitle), bar(job),
       el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-      reason, el("div", { class: "actions" }, this.actions(job))));
+      reason || "");
     const gone = job.status === "failed" || job.status === "interrupted";
     if (gone && !this.openedLog) {
       this.openedLog = true;
       this.log.parentElement.open = true;
     }
+  }
+
+  // The buttons stay the same while they mean the same, so that a press is never lost.
+  buttons(job) {
+    const key = JSON.stringify([job.can, job.wish, job.status, job.trashed, job.name]);
+    if (key !== this.buttonsKey) {
+      this.buttonsKey = key;
+      this.bar = el("div", { class: "actions" }, this.actions(job));
+    }
+    return this.bar;
   }
 
   actions(job) {
@@ -158,10 +172,22 @@ class Run extends Part {
   }
 
   drawFiles(job) {
+    if (job.kind === "batch") return this.drawBatch(job);
     if (job.status !== "succeeded" || !job.thumbnail) return;
     const full = `/${job.thumbnail.split("?")[0]}`;
     this.results.replaceChildren(el("section", { class: "card" }, el("h3", {}, "Result"),
       el("a", { href: full, target: "_blank" }, el("img", { class: "sheet", src: full, alt: "Contact sheet" }))));
+  }
+
+  async drawBatch(job) {
+    if (!job.step) return;
+    const images = await api(`api/jobs/${job.id}/images`);
+    const shown = images.map((image) => el("figure", { class: "batch-image", title: `${image.prompt}, seed ${image.seed}` },
+      picture(image.thumbnail, image.url, image.prompt), el("figcaption", { class: "quiet" }, `${image.prompt} · ${image.seed}`)));
+    this.results.replaceChildren(el("section", { class: "card" },
+      el("div", { class: "top" }, el("h3", {}, `${job.step} of ${job.total_steps} images`),
+        el("div", { class: "actions small" }, el("a", { class: "button", href: `/api/jobs/${job.id}/zip`, download: "" }, "Download all"))),
+      el("div", { class: "batch-grid" }, shown)));
   }
 
   async readLog() {

@@ -1,6 +1,6 @@
 // The list of jobs: what waits and runs, then the newest first; searched, filtered, paged.
 
-import { Part, api, closeJob, el, openJob, shownJob, toast, changed, when, duration } from "./core.js";
+import { Part, api, closeJob, el, openJob, shownJob, toast, changed, size, when, duration } from "./core.js";
 
 export const STATES = {
   queued: "Waiting", running: "Running", succeeded: "Finished", failed: "Failed",
@@ -15,6 +15,7 @@ class Runs extends Part {
     const few = this.getAttribute("compact");
     if (few) {
       this.filter.per_page = few;
+      if (this.getAttribute("kind")) this.filter.kind = this.getAttribute("kind");
       this.list = el("div", { class: "job-list" });
       this.replaceChildren(this.list);
       return;
@@ -22,7 +23,7 @@ class Runs extends Part {
     this.pager = el("nav", { class: "pager", "aria-label": "Pages" });
     this.list = el("div", { class: "job-list" });
     this.detail = el("div", { class: "job-detail" });
-    this.overview = el("section", { class: "overview", "aria-label": "Queue and history" }, this.tools(), this.list, this.pager);
+    this.overview = el("section", { class: "overview", "aria-label": "Queue and history" }, this.tools(), this.list, this.pager, this.load = el("p", { class: "quiet load" }));
     this.replaceChildren(this.overview, this.detail);
     this.onjob = (event) => this.show(event.detail);
     this.onpop = () => this.show(shownJob());
@@ -78,7 +79,14 @@ class Runs extends Part {
       this.seen = key;
       this.draw(answer);
     }
+    if (this.load && answer.active) await this.readLoad();
     return answer.active > 0;
+  }
+
+  async readLoad() {
+    const now = await api("api/resources");
+    const gpu = now.gpu_total ? ` · GPU ${size(now.gpu_used)} of ${size(now.gpu_total)}` : "";
+    this.load.textContent = `CPU ${Math.round(now.cpu)} % · memory ${size(now.memory_used)} of ${size(now.memory_total)}${gpu}`;
   }
 
   failed(error) {
@@ -88,7 +96,9 @@ class Runs extends Part {
 
   draw(answer) {
     const cards = answer.jobs.map((job) => this.card(job));
-    this.list.replaceChildren(...(cards.length ? cards : [this.empty()]));
+    const now = cards.length ? cards : [this.empty()];
+    const same = now.length === this.list.children.length && now.every((one, place) => one === this.list.children[place]);
+    if (!same) this.list.replaceChildren(...now);
     if (!this.pager) return;
     const turn = (title, page) => el("button", {
       type: "button", disabled: page < 1 || page > answer.pages, onclick: () => this.set({ page }),
@@ -116,19 +126,33 @@ class Runs extends Part {
     const score = job.subject_similarity ? ` · likeness ${job.subject_similarity.toFixed(2)}` : "";
     const time = job.status === "running" && job.eta_seconds !== null ? `${share} % · ${duration(job.eta_seconds)} left`
       : job.status === "queued" ? `place ${job.place_in_queue || "?"} in the queue` : when(job.created);
-    const card = el("a", {
-      class: "job-card", href: `?job=${job.id}`, "data-job": job.id, "data-name": job.name, "data-status": job.status,
-      onclick: (event) => {
-        if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-        event.preventDefault();
-        openJob(job.id);
-      },
-    }, image, el("span", { class: "about" },
+    const card = this.anchor(job.id);
+    const key = JSON.stringify(job);
+    if (card.key === key) return card;
+    card.key = key;
+    Object.assign(card.dataset, { name: job.name, status: job.status });
+    card.replaceChildren(image, el("span", { class: "about" },
       el("span", { class: "line" }, el("b", {}, job.name), pill(job)),
       el("span", { class: "quiet" }, [KINDS[job.kind] || job.kind, facts].filter(Boolean).join(" · ") + score),
       el("span", { class: "quiet" }, time),
       job.status === "running" ? bar(job) : null));
     return card;
+  }
+
+  // The element of a job stays the same, so that a press or the focus on it is never lost.
+  anchor(id) {
+    this.anchors = this.anchors || new Map();
+    if (!this.anchors.has(id)) {
+      this.anchors.set(id, el("a", {
+        class: "job-card", href: `?job=${id}`, "data-job": id,
+        onclick: (event) => {
+          if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+          event.preventDefault();
+          openJob(id);
+        },
+      }));
+    }
+    return this.anchors.get(id);
   }
 
   mark() {

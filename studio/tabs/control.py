@@ -24,6 +24,7 @@ from ..state import Studio
 from ..widgets.fields import Form
 from ..widgets.map_source import Source
 from ..widgets.parts import adapters, part, read_list
+from ..words import WORDS
 from .generate import CHANGED
 
 PREFIX = "control"
@@ -71,7 +72,9 @@ class Control:
             )  # fmt: skip
             self.form.add_all(("control_start", "control_end"))
         self.form.add("compare", value=True)
-        self.button = gr.Button("Generate", variant="primary", size="lg", elem_id="control-button")
+        self.button = gr.Button(
+            WORDS("make_images"), variant="primary", size="lg", elem_id="control-button"
+        )
         self.message = gr.HTML(
             padding=False, elem_id="control-message", elem_classes="form-message"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +11,17 @@ import gradio as gr
 from orthodiff.errors import UserError
 from orthodiff.schedulers import SAMPLERS, sampler_name
 
+from ..api.describe import album
 from ..html import elements as html
 from ..services.settings.base import FieldError
 from ..services.settings.images import ImageSettings
 from ..state import Studio
 from ..widgets.fields import Form
 from ..widgets.parts import adapters, bridge, part, read_list, read_object, upload
+from ..words import WORDS
 
 PREFIX = "generate"
+WAIT = 0.2
 CHANGED = "() => window.studio.changed()"
 RECIPE = (
     '(id) => { if (window.studioRecipe) window.dispatchEvent(new CustomEvent("studio-recipe", '
@@ -75,7 +79,9 @@ class Generate:
                 hint="The form takes over the prompt, seed and settings inside it.", most=1,
                 quiet=True,
             )  # fmt: skip
-        self.button = gr.Button("Generate", variant="primary", size="lg", elem_id="generate-button")
+        self.button = gr.Button(
+            WORDS("make_images"), variant="primary", size="lg", elem_id="generate-button"
+        )
         self.message = gr.HTML(
             padding=False, elem_id="generate-message", elem_classes="form-message"
         )
@@ -89,8 +95,36 @@ class Generate:
         self.button.click(self.start, inputs, self.message, **private).then(
             None, None, js=CHANGED, **private
         )
+        gr.api(
+            self.make, api_name="generate", concurrency_limit=8, concurrency_id="images",
+            api_description="Make images; the answer is where they are served.",
+        )  # fmt: skip
         self.again.input(None, self.again, js=RECIPE, **private)
         self.recipe.input(self._fill, self.recipe, list(self.form.fields.values()), **private)
+
+    def make(
+        self,
+        prompt: str,
+        adapter: str = "",
+        strength: float = 1.0,
+        seed: int = 0,
+        num_images: int = 1,
+        request: gr.Request | None = None,
+    ) -> list[str]:
+        """For `gradio_client`: make images, wait for them, and say where they are served."""
+        owner = str(request.username) if request else ""
+        chosen = [{"id": adapter, "strength": strength}] if adapter else []
+        values = {"prompts": [prompt], "seed": seed, "num_images": num_images, "adapters": chosen}
+        try:
+            job = self.studio.generate(owner, values)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        while job.is_active:
+            time.sleep(WAIT)
+            job = self.studio.jobs.get(owner, job.id)
+        if job.status != "succeeded":
+            raise gr.Error(job.error or f"The images were {job.status}.", print_exception=False)
+        return [image.url for image in album(job)]
 
     def start(self, data: Data, request: gr.Request) -> str:
         """Check and queue images; the message beside the button."""

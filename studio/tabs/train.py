@@ -20,6 +20,7 @@ from ..services.settings.subject import MEMORY, PRIOR, SAMPLES, STEPS, SubjectSe
 from ..state import Studio
 from ..widgets.fields import Form, method_fields
 from ..widgets.parts import part, upload
+from ..words import WORDS
 
 EXAMPLE, OWN = "An example", "My own photos"
 PREFIX = "train"
@@ -58,13 +59,13 @@ class Train:
         first = examples[0] if examples else None
         gr.HTML(html.heading(1, "Your subject", "one thing, or one style"), padding=False)
         self.source = gr.Radio(
-            [EXAMPLE, OWN], value=EXAMPLE if first else OWN, label="Photos", elem_id="source"
+            [EXAMPLE, OWN], value=EXAMPLE if first else OWN, label=WORDS("photos"), elem_id="source"
         )
         with gr.Group(visible=first is not None) as self.example_group:
             self.example = gr.Radio(
                 [(example.name.replace("_", " "), example.name) for example in examples],
                 value=first.name if first else None,
-                label="Example subject",
+                label=WORDS("example"),
                 elem_id="example",
             )
             self.strip = gr.HTML(_strip(first), padding=False, elem_id="example-pictures")
@@ -114,10 +115,13 @@ class Train:
     def _start(self) -> None:
         gr.HTML(html.heading(3, "Start"), padding=False)
         self.plan = gr.HTML(padding=False, elem_id="plan")
+        self.measuring = gr.Button(WORDS("measure"), size="sm", elem_id="measure")
         self.name = gr.Textbox(
-            label="Name of the run", placeholder="chosen for you", elem_id=f"{PREFIX}-name"
+            label=WORDS("run_name"), placeholder=WORDS("chosen_for_you"), elem_id=f"{PREFIX}-name"
         )
-        self.button = gr.Button("Start training", variant="primary", size="lg", elem_id="start")
+        self.button = gr.Button(
+            WORDS("start_training"), variant="primary", size="lg", elem_id="start"
+        )
         self.message = gr.HTML(padding=False, elem_id="start-message", elem_classes="form-message")
         self.started = gr.Textbox(visible="hidden", elem_id="started-job")
         gr.HTML('<h2 class="step">Newest runs</h2>', padding=False)
@@ -160,18 +164,28 @@ class Train:
     def start(self, data: Data, request: gr.Request) -> tuple[str, str]:
         """Derive and check everything, then queue it; a message, and the job's id."""
         try:
-            owner = str(request.username)
-            subject = data[self.photos] if data[self.source] == OWN else data[self.example]
             job = self.studio.submit(
-                owner,
+                str(request.username),
                 "dreambooth",
                 self._values(data),
-                subject=subject or None,
+                subject=self._subject_of(data),
                 name=data[self.name] or "",
             )
         except UserError as error:
             return html.problem(error, prefix=PREFIX), ""
         return html.note(f"`{job.name}` is in the queue."), job.id
+
+    def _measure(self, data: Data, request: gr.Request) -> str:
+        """What `--plan` says about this training."""
+        try:
+            owner, subject = str(request.username), self._subject_of(data)
+            lines = self.studio.measure(owner, self._values(data), subject=subject)
+        except UserError as error:
+            return html.problem(error, prefix=PREFIX)
+        return html.facts(lines, title="Measured on its first steps")
+
+    def _subject_of(self, data: Data) -> str | None:
+        return (data[self.photos] if data[self.source] == OWN else data[self.example]) or None
 
     def _values(self, data: Data) -> dict[str, Any]:
         """What is filled in, with the settings of the chosen method alone."""

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from orthodiff.batch.manifest import Manifest
+from orthodiff.errors import UserError
 from orthodiff.training.checkpoints.sealed import list_checkpoints
 from orthodiff.training.events.history import History
 from orthodiff.training.events.log import EventReader
@@ -16,7 +18,7 @@ from orthodiff.training.events.log import EventReader
 from .executor import LOG
 from .job import TRAININGS, Job, Status
 
-EVENTS = "events.jsonl"
+EVENTS, MANIFEST = "events.jsonl", "out/manifest.jsonl"
 LOG_LINES = 14
 REMEMBERED = 64
 """Folders whose events are held in memory."""
@@ -53,6 +55,8 @@ def read_history(folder: Path) -> History:
 
 def read_progress(folder: Path, *, since: float | None = None) -> Progress:
     """The progress that events tell; `since` is when the present process was started."""
+    if (folder / MANIFEST).is_file():
+        return Progress(step=len(read_batch(folder)))
     history = read_history(folder)
     started, last = history.started, history.steps[-1] if history.steps else None
     if since and started and started["time"] < since - 1:
@@ -72,6 +76,15 @@ def read_progress(folder: Path, *, since: float | None = None) -> Progress:
         subject_similarity=score.get("subject_similarity"),
         prompt_similarity=score.get("prompt_similarity"),
     )
+
+
+def read_batch(folder: Path) -> list[dict[str, Any]]:
+    """The images of a batch that are there by now, in their order."""
+    try:
+        images = Manifest((folder / MANIFEST).parent).read().images.values()
+    except (UserError, OSError):
+        return []
+    return sorted(images, key=lambda record: int(record.get("index", 0)))
 
 
 def judge_end(job: Job, code: int | None) -> tuple[Status, str, dict[str, Any]]:

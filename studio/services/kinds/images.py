@@ -27,8 +27,8 @@ def prepare_images(
     """
     check_count(settings)
     entries = [offer.adapters.get(owner, use.id) for use in settings.adapters]
-    base = _base(offer, settings, entries)
-    prompts = tuple(_named(line, entries) for line in settings.lines)
+    base = base_for(offer, settings.base, entries)
+    prompts = tuple(with_trigger(line, entries) for line in settings.lines)
     plan = ImagePlan(
         base=base,
         base_title=base_title(base),
@@ -63,11 +63,15 @@ def prepare_images(
     return Prepared(prompts[0][:60], request, fill)
 
 
-def _base(offer: Offer, settings: ImageSettings, entries: Sequence[AdapterEntry]) -> str:
-    """The base that was chosen, else the one of the adapters."""
+def base_for(offer: Offer, chosen: str | None, entries: Sequence[AdapterEntry]) -> str:
+    """The base that was chosen, else the one of the adapters.
+
+    Raises:
+        FieldError: it is not offered, or the adapters belong to several.
+    """
     own = {base_of(offer.bases, entry.recipe.get("base", "")) for entry in entries}
-    if settings.base is not None or not entries:
-        return check_base(settings.base, offer.bases)
+    if chosen is not None or not entries:
+        return check_base(chosen, offer.bases)
     known = own - {None}
     if len(known) > 1:
         names = ", ".join(sorted(base_title(base) for base in known if base))
@@ -114,7 +118,7 @@ def _passes(
     return (*base, *grid)
 
 
-def _named(line: str, entries: Sequence[AdapterEntry]) -> str:
+def with_trigger(line: str, entries: Sequence[AdapterEntry]) -> str:
     """A prompt with the words that mean the subject.
 
     Raises:

@@ -1,0 +1,83 @@
+"""Tab 'Batch': many prompts with each adapter and each seed, as a job for the night."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from orthodiff.errors import UserError
+from orthodiff.schedulers import SAMPLERS
+
+from ..html import elements as html
+from ..services.settings.batch import BatchSettings
+from ..state import Studio
+from ..widgets.fields import Form
+from ..widgets.parts import adapters, part, read_list
+from ..words import WORDS
+from .train import OPEN_JOB
+
+PREFIX = "batch"
+PROMPTS = (
+    "a photo of {trigger} {in the snow|on the beach|at night}\na {red|blue} {trigger} on a table"
+)
+Data = Mapping[Any, Any]
+
+
+class Batch:
+    """The components of the tab, and what happens when one of them is used."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.form = Form(BatchSettings, PREFIX)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=320):
+                self._form()
+            with gr.Column(scale=6, min_width=320):
+                gr.HTML('<h2 class="step">Batches</h2>', padding=False)
+                part("od-runs", elem_id="recent-batches", compact="6", kind="batch")
+        self._connect()
+
+    def _form(self) -> None:
+        self.adapters = adapters(
+            elem_id=f"{PREFIX}-adapters", label="Adapters, each by itself", kind="subject", most=8,
+            empty="There is no adapter yet. Until you train one, the base makes the images.",
+        )  # fmt: skip
+        self.form.add("prompts", value=PROMPTS, lines=8)
+        self.form.add("negative_prompt")
+        self.form.add_all(("num_images", "seed"))
+        with gr.Accordion("Steps, guidance and sampler", open=False):
+            self.form.fields["sampler"] = gr.Dropdown(
+                [("the base's own", ""), *((one.title, name) for name, one in SAMPLERS.items())],
+                value="", label="Sampler", elem_id=f"{PREFIX}-sampler",
+            )  # fmt: skip
+            self.form.add_all(("num_inference_steps", "guidance_scale"))
+        self.name = gr.Textbox(
+            label="Name of the batch", placeholder="chosen for you", elem_id=f"{PREFIX}-name"
+        )
+        self.button = gr.Button(
+            WORDS("start_batch"), variant="primary", size="lg", elem_id="batch-button"
+        )
+        self.message = gr.HTML(padding=False, elem_id="batch-message", elem_classes="form-message")
+        self.started = gr.Textbox(visible="hidden", elem_id="started-batch")
+
+    def _connect(self) -> None:
+        private: dict[str, Any] = {
+            "api_visibility": "private", "show_progress": "hidden", "queue": False,
+        }  # fmt: skip
+        inputs = {self.adapters, self.name, *self.form.fields.values()}
+        self.button.click(self.start, inputs, [self.message, self.started], **private).then(
+            None, self.started, js=OPEN_JOB, **private
+        )
+
+    def start(self, data: Data, request: gr.Request) -> tuple[str, str]:
+        """Check and queue a batch; a message, and the job's id."""
+        try:
+            values = {**self.form.read(data), "adapters": read_list(data[self.adapters])}
+            name = data[self.name] or ""
+            owner = str(request.username)
+            job = self.studio.submit(owner, "batch", values, subject=None, name=name)
+        except UserError as error:
+            return html.problem(error, prefix=PREFIX), ""
+        return html.note(f"`{job.name}` is in the queue."), job.id
