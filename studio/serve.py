@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,37 +53,36 @@ def serve(options: Serving) -> None:
     check_port(options.host, options.port)
     os.umask(0o077)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as with Ctrl-C: tidily
-    with tempfile.TemporaryDirectory(prefix="orthodiff-studio-") as cache:
-        os.environ["GRADIO_TEMP_DIR"] = cache
-        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-        import uvicorn
+    os.environ["GRADIO_TEMP_DIR"] = str(options.data.expanduser().resolve() / "cache")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    import uvicorn
 
-        from .api.app import make_app
-        from .security.guard import Rules, allowed_hosts
-        from .state import Studio
+    from .api.app import make_app
+    from .security.guard import Rules, allowed_hosts
+    from .state import Studio
 
-        studio = Studio.open(
-            bases=bases,
-            data=options.data,
-            runs=runs_folder(options),
-            database=options.database,
-            adopter=users.first,
-        )
-        rules = Rules(hosts=allowed_hosts(options.host, options.allow_hosts))
-        app = make_app(studio, users=users, rules=rules)
-        if note := decoder_note(PIL.__version__):
-            print(f"note: {note}", file=sys.stderr)
-        print(f"orthodiff studio: http://{_shown(options.host)}:{options.port}", flush=True)
-        uvicorn.run(
-            app,
-            host=options.host,
-            port=options.port,
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=CLOSING,
-        )
+    studio = Studio.open(
+        bases=bases,
+        data=options.data,
+        runs=runs_folder(options),
+        database=options.database,
+        adopter=users.first,
+    )
+    rules = Rules(hosts=allowed_hosts(options.host, options.allow_hosts))
+    app = make_app(studio, users=users, rules=rules)
+    print(f"orthodiff studio: http://{_shown(options.host)}:{options.port}", flush=True)
+    if note := decoder_note(PIL.__version__):
+        print(f"note: {note}", file=sys.stderr)
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=CLOSING,
+    )
 
 
 def runs_folder(options: Serving) -> Path:
@@ -131,6 +129,32 @@ def check_port(host: str, port: int) -> None:
         raise UserError(
             f"The studio cannot listen on {host}:{port} ({error.strerror}). Choose another --port."
         ) from error
+
+
+def check_bases(names: Sequence[str]) -> None:
+    """Refuse a base that can be seen to be none.
+
+    Raises:
+        UserError: a folder without a model, or a path to nothing.
+    """
+    for name in names:
+        folder = shipped(name)
+        if folder.is_dir() and not (folder / "model_index.json").is_file():
+            raise UserError(
+                f"`{name}` holds no model_index.json, so it is not a base model. Give --base the "
+                "folder that holds model_index.json, unet/, vae/ and text_encoder/."
+            )
+        looks_like_path = folder.is_absolute() or name.startswith(".") or name.count("/") != 1
+        exists = folder.is_dir() or (folder.is_file() and folder.suffix == ".safetensors")
+        if not exists and (looks_like_path or name.startswith("assets/")):
+            raise UserError(
+                f"The base model `{name}` does not exist. Give --base a folder, a .safetensors "
+                "file or a hub id."
+            )
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def decoder_note(pillow: str) -> str:

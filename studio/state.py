@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ from .services.settings.subject import SubjectSettings
 from .services.uploads.subjects import PhotoSet, Subjects
 
 PRIVATE = 0o700
-PLACES = ("subjects", "images", "tickets", "thumbnails", "exports", "scratch")
+PLACES = ("subjects", "images", "tickets", "thumbnails")
+PASSING = ("cache", "exports", "scratch")
 
 
 @dataclass
@@ -74,7 +76,9 @@ class Studio:
         """
         data = data.expanduser().resolve()
         lock = _claim(data)
-        for name in PLACES:
+        for name in PASSING:  # whatever a crash has left there
+            shutil.rmtree(data / name, ignore_errors=True)
+        for name in (*PLACES, *PASSING):
             (data / name).mkdir(mode=PRIVATE, exist_ok=True)
         engine = open_database(database or sqlite_url(data / "studio.db"))
         store = JobStore(engine)

@@ -42,7 +42,7 @@ class Run extends Part {
 
   drawHead(job) {
     const facts = [
-      job.total_steps ? ["Step", `${job.step} / ${job.total_steps}`] : null,
+      job.total_steps ? [job.kind === "batch" ? "Images" : "Step", `${job.step} / ${job.total_steps}`] : null,
       job.loss ? ["Loss", job.loss.toFixed(4)] : null,
       job.seconds_per_step ? ["Pace", pace(job.seconds_per_step)] : null,
       job.eta_seconds !== null ? ["Time left", duration(job.eta_seconds)] : job.seconds ? ["Took", duration(job.seconds)] : null,

@@ -41,7 +41,7 @@ class Runs extends Part {
   tools() {
     let pending;
     const search = el("input", {
-      type: "search", placeholder: "Search name, method, prompt", "aria-label": "Search runs",
+      type: "search", placeholder: "Search", "aria-label": "Search runs",
       oninput: (event) => {
         clearTimeout(pending);
         pending = setTimeout(() => this.set({ q: event.target.value, page: 1 }), 250);
