@@ -182,7 +182,7 @@ def test_a_foreign_base_is_told_and_a_hostile_one_refused(tiny: Path, tmp_path: 
     named = json.loads(index.read_text())
     for name in ("../secret", ".."):
         index.write_text(json.dumps({**named, name: ["x", "Y"]}))
-        with pytest.raises(UserError, match="Do not trust this base"):
+        with pytest.raises(UserError, match="Do not use this base model"):
             orthodiff.export(tmp_path / "own", tmp_path / "out", format="merged", base=hostile)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "secret").exists()

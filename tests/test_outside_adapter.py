@@ -125,6 +125,12 @@ def test_it_keeps_the_laws_of_every_rotation() -> None:
     rotates(method, torch.float64, 1e-12)
     merges(method, torch.float64, 1e-12)
     _, adapter = adapted(method)
+    with pytest.raises(UserError, match="givens has no powers, so it can only be 1"):
+        adapter.strength = 0.5
+    with pytest.raises(UserError, match="givens does not say by which angles"):
+        adapter.rotation_angles()
+    with pytest.raises(UserError, match="There is no way from Givens"):
+        orthodiff.interpolate(adapter, adapted(method)[1], 0.5)
     base = Stack()
     both = orthodiff.compose(adapter, adapted(method)[1].inverse())
     torch.testing.assert_close(both.model(inputs(3)), base(inputs(3)), rtol=0, atol=1e-5)

@@ -13,17 +13,19 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import orthodiff
+from orthodiff import control
 from orthodiff.adapters import Method
 from orthodiff.adapters.layers.solve import solve
 from orthodiff.adapters.peft_format.method_format import WEIGHTS
 from orthodiff.components import textual_inversion as tokens
 from orthodiff.components.adapter_set import AdapterSet
+from orthodiff.control import Canny
 from orthodiff.errors import UserError
 from orthodiff.models import load_base
 from orthodiff.ops.orthogonal import cayley, drop_blocks
 from tests.laws import CASES, WIDTH, Stack, adapted, inputs
 from tests.test_adapters import over
-from tests.test_inject import shake
+from tests.test_inject import shake, tiny_unet
 
 
 @pytest.mark.parametrize("rank", [2, 8])
@@ -206,6 +208,19 @@ def test_new_words_made_in_inference_mode_are_trained(tiny: Path, tmp_path: Path
         text.model(ids)[0].sum().backward()
         assert all(rows.grad is not None for rows in learned.parameters())
         learned.detach()
+
+
+def test_a_control_made_in_inference_mode_is_trained(tmp_path: Path) -> None:
+    unet = tiny_unet()
+    with torch.inference_mode():
+        steered = control.attach(unet, Canny(), factor=8)
+    steered.save(tmp_path)
+    steered.detach()
+    with torch.inference_mode():
+        loaded = control.load(unet, tmp_path)
+    for encoder in (steered.encoder, loaded.encoder):
+        encoder(torch.rand(1, 3, 64, 64)).sum().backward()
+        assert all(p.grad is not None for p in encoder.parameters())
 
 
 def test_factors_that_outlive_a_pass_are_used_for_no_gradients() -> None:

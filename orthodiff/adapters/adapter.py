@@ -121,6 +121,8 @@ class Adapter:
             raise UserError(
                 f"{method.name} adds to the weights and does not rotate them, so it has no angles."
             )
+        if type(method).angles is Rotation.angles:
+            raise UserError(f"{method.name} does not say by which angles it turns.")
         angles = {}
         for name, layer in self.layers.items():
             with naming(name):

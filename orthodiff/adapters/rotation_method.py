@@ -12,6 +12,7 @@ from orthodiff.adapters.layers.linear import AdaptedLinear
 from orthodiff.adapters.layers.rotated import RotatedLayer
 from orthodiff.adapters.method import Method
 from orthodiff.adapters.rotation import Parameters, Rotation
+from orthodiff.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,29 @@ class RotationMethod(Rotation, Method):
             return AdaptedConv2d(layer, self, parameters)
         return AdaptedLinear(layer, self, parameters)
 
+    def check_strength(self, strength: float) -> None:
+        """Refuse a strength the method cannot have.
+
+        Raises:
+            UserError: if it is not finite, or not 1 for a method without powers.
+        """
+        super().check_strength(strength)
+        if strength != 1 and type(self).power is Rotation.power:
+            raise UserError(
+                f"`strength` is {strength}, but {self.name} has no powers, so it can only be 1."
+            )
+
     def bake_strength(
         self, parameters: Parameters, strength: float
     ) -> tuple[RotationMethod, Parameters]:
         """Return a method and parameters that rotate at strength 1 as these do at `strength`.
 
         What matters in training only is left out of the method.
+
+        Raises:
+            UserError: for a method without powers, unless the strength is 1.
         """
-        if strength != 1:
-            raise NotImplementedError
+        self.check_strength(strength)
         return self, parameters
 
     def invert(self, parameters: Parameters) -> Parameters | None:

@@ -164,7 +164,8 @@ def attach(
     Raises:
         UserError: the factor is no power of two.
     """
-    encoder = start(_width(unet), channels_for(factor), generator)
+    with torch.inference_mode(False):  # parameters that can be trained, wherever this is called
+        encoder = start(_width(unet), channels_for(factor), generator)
     return Control(unet, encoder, condition)
 
 
@@ -180,10 +181,12 @@ def load(unet: Any, folder: str | Path) -> Control:
             f"{folder} steers a UNet of {config['width']} first channels, but this one has "
             f"{_width(unet)}. It belongs to another base model."
         )
-    encoder = HintEncoder(config["width"], config["channels"])
-    state, _ = safetensors.read_tensors(Path(folder) / WEIGHTS)
-    _check(state, dict(encoder.layers.named_parameters()))
-    encoder.layers.load_state_dict(state)
+    # no inference tensors, even under `torch.inference_mode`: those cannot be trained
+    with torch.inference_mode(False):
+        encoder = HintEncoder(config["width"], config["channels"])
+        state, _ = safetensors.read_tensors(Path(folder) / WEIGHTS)
+        _check(state, dict(encoder.layers.named_parameters()))
+        encoder.layers.load_state_dict(state)
     return Control(unet, encoder, config["condition"])
 
 
