@@ -7,9 +7,13 @@ import pytest
 from PIL import Image
 
 from orthodiff.cli.main import main
-from orthodiff.evaluation.subject import PROMPTS
-from orthodiff.evaluation.subject_folder import phrase_of
+from orthodiff.components.adapter_set import AdapterSet
+from orthodiff.errors import UserError
+from orthodiff.evaluation.subject import PROMPTS, evaluate
+from orthodiff.evaluation.subject_folder import phrase_of, read_subject
 from orthodiff.io.png_metadata import read_recipe
+from orthodiff.models import load_base
+from orthodiff.sampling import GenerateRequest
 from tests.runs import make_pictures, start, train
 
 
@@ -123,3 +127,59 @@ def test_bad_requests(
     assert errors.count("\n") == 1
     assert told in errors
     assert not out.exists()
+
+
+@pytest.mark.parametrize("dash", ["\u2014", "\u2013", "\u2212"])
+@pytest.mark.parametrize("word", ["num_images", "num-images", "num_images=2"])
+def test_a_long_dash_before_a_flag_is_no_prompt(
+    dash: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["generate", "--pretrained_model_name_or_path", "nowhere", "--prompt", "a dog"]
+    assert main([*words, f"{dash}{word}", "2"]) == 2
+    assert "Write --num_images." in capsys.readouterr().err
+
+
+def test_a_long_dash_may_begin_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", "--pretrained_model_name_or_path", "nowhere", "--prompt", "\u2014 a dog"]
+    assert main(words) == 2
+    assert "`nowhere`" in capsys.readouterr().err
+
+
+def test_evaluate_is_a_function_of_values_and_prints_nothing(
+    tiny: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = load_base(str(tiny))
+    subject = read_subject(run / "pictures", instance_prompt="a photo of sks dog")
+    request = GenerateRequest.repeat("{}", num_images=2, seed=7, num_inference_steps=1)
+    adapters = AdapterSet.load(base, run / "out")
+    before = capsys.readouterr()
+    report = evaluate(base, adapters, subject, prompts=["a {}", "{} there"], request=request)
+    after = capsys.readouterr()
+    assert (after.out, after.err, before.out) == ("", "", "")
+    assert report.values["prompts"] == ["a sks dog", "sks dog there"]
+    assert report.values["seeds"] == [7, 8]
+    assert report.values["scorer"] is None
+    assert not list(tmp_path.iterdir())
+    report.save(tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text()) == dict(report.values)
+    with pytest.raises(UserError, match="where the subject goes"):
+        evaluate(base, adapters, subject, prompts=["a dog"])
+
+
+def test_a_negative_prompt_without_guidance_is_noted(
+    tiny: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--pretrained_model_name_or_path", str(tiny), "--adapter"]
+    words += [str(run / "out"), "--subject", str(run / "pictures"), "--output_dir", str(tmp_path)]
+    words += ["--prompt", "a {}", "--num_images", "1", "--negative_prompt", "rain"]
+    for guidance, noted in (("1", True), ("2", False)):
+        assert main([*words, "--guidance_scale", guidance]) == 0
+        assert ("The negative prompt has no effect" in capsys.readouterr().err) is noted
+
+
+def test_merge_says_what_it_wrote(
+    tiny: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "merged"
+    assert main(["merge", "--adapter", str(run / "out"), "--output", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out} written, exact to rounding.\n"

@@ -67,7 +67,8 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     adapter_set = options.attach(base, [options.adapter])
     assert adapter_set is not None
     request = options.request(["{}"], num_images=options.num_images)
-    request.resolved(base)
+    for note in options.notes(request.resolved(base)):
+        print_note(note)
     scorer = open_scorer(options.scorer, base)
     make_folder(options.output_dir)
     with progress() as on_step:

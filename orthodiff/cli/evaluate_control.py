@@ -50,6 +50,8 @@ def evaluate_control_command(arguments: Sequence[str]) -> None:
     assert adapter_set is not None
     prompts = options.prompt * options.num_maps
     request = options.request(prompts, num_images=1).resolved(base)
+    for note in options.notes(request):
+        print_note(note)
     steering = options.steering(adapter_set, request, on_note=print_note)
     assert steering is not None
     _, condition = options.conditions(steering.control.condition)

@@ -20,6 +20,8 @@ KINDS: dict[Any, str] = {
 }  # fmt: skip
 LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 """Marks of pydantic's on a field, and how the help says them."""
+LONG_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+"""Hyphens and dashes of Unicode, from the hyphen to the minus sign."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def parse_flags(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     known = list(flags)
+    _refuse_long_dashes(arguments, known)
     for flag in known:
         _add(parser, flag)
     values, unknown = parser.parse_known_args(_underscored(arguments, known))
@@ -93,6 +96,18 @@ def read_options(model: type[Model], arguments: Sequence[str], *, prog: str) -> 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message[:1].upper()}{message[1:]}. See `{self.prog} --help`.")
+
+
+def _refuse_long_dashes(arguments: Sequence[str], known: Iterable[Flag]) -> None:
+    """Refuse a flag that a text editor gave one long dash for two hyphens: no value is meant."""
+    names = {flag.name for flag in known}
+    for word in arguments:
+        name = word.lstrip(f"-{LONG_DASHES}").partition("=")[0].replace("-", "_")
+        if word[:1] in tuple(LONG_DASHES) and name in names:
+            raise UserError(
+                f"`{word}` begins with a long dash, as text editors put it for two hyphens. "
+                f"Write --{name}."
+            )
 
 
 def _underscored(arguments: Sequence[str], known: Iterable[Flag]) -> list[str]:

@@ -93,6 +93,15 @@ class SamplingOptions(BaseModel):
             batch_size=self.batch_size,
         )
 
+    def notes(self, request: GenerateRequest) -> list[str]:
+        """What of these options is without effect on a `request` that they led to, resolved."""
+        if self.negative_prompt and not request.guided:
+            return [
+                f"The negative prompt has no effect: guidance of {request.guidance_scale:g} is "
+                "off. It is on above 1."
+            ]
+        return []
+
     def attach(self, base: Base, folders: Sequence[Path]) -> AdapterSet | None:
         """Put what `folders` hold on the base, in this order, at this strength, merged if asked.
 
