@@ -104,10 +104,15 @@ def try_mutants(work: WorkDB, runner: Runner) -> None:
 
 
 def is_of_interest(item: WorkItem, runner: Runner) -> bool:
-    """Whether the operator is one of ours and the line may be mutated."""
+    """Whether the operator is one of ours and the line may be mutated.
+
+    cosmic-ray takes the stars of `def f(x, *, y)` and `f(*x)` for products.
+    """
     (mutation,) = item.mutations
-    line = runner.original[Path(mutation.module_path)].splitlines()[mutation.start_pos[0] - 1]
-    return bool(SELECTED.match(mutation.operator_name)) and NO_MUTANT not in line
+    row, column = mutation.start_pos
+    line = runner.original[Path(mutation.module_path)].splitlines()[row - 1]
+    is_star = line[column] == "*" and line[column + 1 : column + 2] not in (" ", "*", "=")
+    return bool(SELECTED.match(mutation.operator_name)) and not is_star and NO_MUTANT not in line
 
 
 def report(work: WorkDB) -> None:
