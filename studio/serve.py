@@ -166,29 +166,3 @@ def decoder_note(pillow: str) -> str:
         f"their own with limits; still, run `pip install --upgrade 'pillow>={SAFE_PILLOW}'` and "
         "ignore that gradio objects."
     )
-
-
-def check_bases(names: Sequence[str]) -> None:
-    """Refuse a base that can be seen to be none.
-
-    Raises:
-        UserError: a folder without a model, or a path to nothing.
-    """
-    for name in names:
-        folder = shipped(name)
-        if folder.is_dir() and not (folder / "model_index.json").is_file():
-            raise UserError(
-                f"`{name}` holds no model_index.json, so it is not a base model. Give --base the "
-                "folder that holds model_index.json, unet/, vae/ and text_encoder/."
-            )
-        looks_like_path = folder.is_absolute() or name.startswith(".") or name.count("/") != 1
-        exists = folder.is_dir() or (folder.is_file() and folder.suffix == ".safetensors")
-        if not exists and (looks_like_path or name.startswith("assets/")):
-            raise UserError(
-                f"The base model `{name}` does not exist. Give --base a folder, a .safetensors "
-                "file or a hub id."
-            )
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
