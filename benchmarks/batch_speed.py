@@ -5,8 +5,9 @@
 Speed: prompts x four seeds x three adapters of the pocket model, as `generate --prompts` makes them
 (everything counts: loading, hashing, measuring, writing with recipes and an index), and as a plain
 loop has it: for each adapter a pipeline from its folder, an image at a time with default settings,
-saved as PNG. The loop loads the adapter as a LoRA (HRA exports to one without a loss), and once
-more through PEFT's own HRA layers. All run in this process on the same threads and take turns.
+saved as PNG. The loop loads the adapter as a LoRA, to which HRA exports without a loss; `--peft`
+adds a loop through PEFT's own HRA layers, which takes many times longer. All run in this process on
+the same threads and take turns.
 Memory: a process of its own makes 2,000 rows with three adapters, small and in few steps.
 Start: from the call of the command to the first image, as a process.
 """
@@ -44,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--peft", action="store_true", help="also through PEFT's HRA layers")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -57,7 +59,7 @@ def main() -> None:
         result = {
             "machine": {"torch": torch.__version__, "threads": torch.get_num_threads()},
             "goals": {"ratio": GOAL_RATIO, "first_image_seconds": GOAL_START},
-            "speed": speed(adapters, folder, rounds=options.rounds),
+            "speed": speed(adapters, folder, rounds=options.rounds, peft=options.peft),
             "start": start(folder),
             "memory": memory(folder, options.rows),
         }
@@ -84,14 +86,15 @@ def make_adapters(folder: Path) -> list[Path]:
     return adapters
 
 
-def speed(adapters: list[Path], folder: Path, *, rounds: int) -> dict[str, Any]:
+def speed(adapters: list[Path], folder: Path, *, rounds: int, peft: bool) -> dict[str, Any]:
     """Seconds of each way by round, and the medians of the ratios within rounds."""
     count = len(PROMPTS) * len(SEEDS) * len(adapters)
     ways: dict[str, Callable[[int], None]] = {
         "orthodiff": lambda n: ours(adapters, folder / f"ours-{n}"),
         "diffusers, LoRA": lambda n: loop(adapters, folder / f"lora-out-{n}", with_lora),
-        "diffusers, PEFT's HRA": lambda n: loop(adapters, folder / f"hra-out-{n}", with_peft),
     }
+    if peft:
+        ways["diffusers, PEFT's HRA"] = lambda n: loop(adapters, folder / f"hra-{n}", with_peft)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         names = list(ways) if number % 2 else list(reversed(ways))
