@@ -25,7 +25,10 @@ from orthodiff.options.sampling import SamplingOptions
 
 
 class EvaluateOptions(SamplingOptions):
-    """Compare base and adapted over many prompts: grid.png and report.json."""
+    """Compare base and adapted over many prompts: grid.png and report.json.
+
+    With --generated DIR --reference DIR a finished batch is scored: see `evaluate-generated`.
+    """
 
     adapter: Path = Field(description="adapter folder")
     subject: Path = Field(description="folder with the subject's photos (and subject.json)")

@@ -50,6 +50,10 @@ COMMANDS = {
         "orthodiff.cli.evaluate_control:evaluate_control_command",
         "measure how images follow control images: grid.png and report.json",
     ),
+    "evaluate-generated": Command(
+        "orthodiff.cli.evaluate_generated:evaluate_generated_command",
+        "score a finished batch: scores.json (also `evaluate --generated DIR`)",
+    ),
     "inspect": Command(
         "orthodiff.cli.inspect:inspect_command", "show what an adapter or an exported file holds"
     ),
@@ -118,7 +122,7 @@ def _reader_gone() -> int:
 
 def usage() -> str:
     """The commands there are."""
-    lines = "".join(f"  {name:<17} {command.summary}\n" for name, command in COMMANDS.items())
+    lines = "".join(f"  {name:<19} {command.summary}\n" for name, command in COMMANDS.items())
     return (
         f"usage: orthodiff COMMAND [--FLAG VALUE ...]\n\ncommands:\n{lines}\n"
         "See `orthodiff COMMAND --help` for the flags of each.\n"
