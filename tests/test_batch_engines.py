@@ -155,6 +155,8 @@ def test_a_killed_driver_goes_on(
     tiny: Path, adapters: list[Path], tmp_path: Path, engine: str, count: int
 ) -> None:
     """With 100 prompts and three adapters these are batches of 300 images, killed twice."""
+    if engine == "ray":
+        pytest.importorskip("ray")
     prompts, chosen = many(tmp_path, count), adapters if count > 10 else adapters[:1]
     more = {"in-process": [], "processes": ["--workers", 2]}.get(
         engine, ["--engine", "ray", "--workers", 2]

@@ -1,5 +1,6 @@
 """Pictures depend on prompt and seed only, equal diffusers' own, and carry their recipe."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,25 @@ def test_recipe_comes_back_out_of_the_png(tmp_path: Path) -> None:
     assert read_recipe(path) == recipe
     with Image.open(path) as picture:
         assert "Steps: 25, Sampler: DDIM, CFG scale: 2.5, Seed: 3" in picture.text["parameters"]
+
+
+A1111 = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+"""How AUTOMATIC1111's web UI reads the last line of `parameters`."""
+
+
+def test_the_parameters_are_read_by_a1111_s_parser() -> None:
+    recipe = Recipe(
+        "a dog, 1: x", "blurry", 3, 25, 2.5, 64, 64, "DDIMScheduler", "/srv/models/pocket",
+        adapter="/srv/runs/dog + runs/a, b", method="hra", strength=0.5, sampler="DPM++ 2M Karras",
+        denoise=0.6, base_sha256="0123456789abcdef",
+    ).shared()  # fmt: skip
+    prompt, negative, last = recipe.as_parameters().split("\n")
+    assert (prompt, negative) == ("a dog, 1: x", "Negative prompt: blurry")
+    read = dict(A1111.findall(last))
+    assert read["Adapter"].strip('"') == "dog + a, b (hra, strength 0.5)"
+    assert {k: read[k] for k in ("Steps", "Sampler", "Size", "Model", "Denoising strength")} == {
+        "Steps": "25", "Sampler": "DPM++ 2M Karras", "Size": "64x64", "Model": "pocket",
+        "Denoising strength": "0.6",
+    }  # fmt: skip
+    assert read["Model hash"] == "0123456789"
+    assert "/srv" not in f"{recipe}"

@@ -19,6 +19,8 @@ WORTH = 0.97
 """A larger batch must take less than this share of the time per image."""
 MOST_SECONDS = 6.0
 """No further size is tried once so long was measured."""
+MEASURING_SHARE = 0.1
+"""Nor once measuring took so much of the time that the images need one by one."""
 MEMORY_SHARE = 0.5
 """Of the memory that is free, what a batch may take."""
 
@@ -73,8 +75,9 @@ def best_batch_size(base: Base, sample: Sample, *, most: int) -> tuple[int, dict
     times: dict[int, float] = {}
     begun, reason = time.monotonic(), f"there are no more than {most} alike"
     for size in [each for each in SIZES if each <= most]:
-        if time.monotonic() - begun > MOST_SECONDS:
-            reason = f"measuring took {MOST_SECONDS:g} s"
+        alone = times.get(1, 0.0) * sample.steps * most
+        if size > 2 and time.monotonic() - begun > min(MOST_SECONDS, MEASURING_SHARE * alone):
+            reason = f"measuring took {time.monotonic() - begun:.1f} s"
             break
         before = _memory_used(base.device)
         try:

@@ -27,6 +27,7 @@ from orthodiff.cli.gc import uncollected
 from orthodiff.cli.progress import print_note
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.errors import UserError
+from orthodiff.io.atomic import can_be_written
 from orthodiff.io.png_metadata import Recipe
 from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
@@ -174,6 +175,11 @@ def generate_rows(
     quiet_libraries()
     settings = options.settings()
     settings = replace(settings, template=template or settings.template)
+    if not options.dry_run and not can_be_written(settings.output_dir):
+        raise UserError(
+            f"The output folder `{settings.output_dir}` cannot be written. Choose another "
+            "--output_dir."
+        )
     _warn_unguided(rows)
     with _interruptible(), options.open_engine() as engine:
         with uncollected():
