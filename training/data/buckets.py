@@ -32,12 +32,12 @@ def make_buckets(
             f"Buckets from {smallest} to {largest} pixels a side leave out the square of "
             f"{resolution}. Correct --min_bucket_reso or --max_bucket_reso."
         )
-    found = {(resolution, resolution)}
+    sizes = {(resolution, resolution)}
     for side in range(-(-smallest // step) * step, largest + 1, step):
         other = min(resolution**2 // side, largest) // step * step
         if other >= smallest:
-            found |= {(side, other), (other, side)}
-    return tuple(sorted(found))
+            sizes |= {(side, other), (other, side)}
+    return tuple(sorted(sizes))
 
 
 def parse_buckets(text: str, *, factor: int = 1) -> tuple[Size, ...]:

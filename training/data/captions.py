@@ -50,9 +50,9 @@ class CaptionRules:
         if not self.shuffle:
             return caption
         parts = [part.strip() for part in caption.split(",") if part.strip()]
-        kept, rest = parts[: self.keep], parts[self.keep :]
+        fixed, rest = parts[: self.keep], parts[self.keep :]
         random.Random(derive(self.seed, f"shuffle {caption}", number)).shuffle(rest)
-        return ", ".join([*kept, *rest])
+        return ", ".join([*fixed, *rest])
 
     def _with_trigger(self, caption: str) -> str:
         if not self.trigger or mentions(caption, self.trigger):

@@ -27,22 +27,22 @@ def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str,
     Raises:
         UserError: the two contradict each other, or there is no such kind or setting.
     """
-    told = _told(folder / ABOUT) if folder and (folder / ABOUT).is_file() else None
-    if told is None:
+    stated = _stated(folder / ABOUT) if folder and (folder / ABOUT).is_file() else None
+    if stated is None:
         return condition_of(kind or DEFAULT, settings)
-    name, default = told
+    name, default = stated
     if kind not in (None, name):
         raise UserError(
             f"`condition_type` is {kind}, but the maps of `{folder}` are {name}. Use "
             f"--condition_type {name}, or other data."
         )
-    found, asked = condition_of(name, default), condition_of(name, {**default, **settings})
-    if asked != found:
+    stored, requested = condition_of(name, default), condition_of(name, {**default, **settings})
+    if requested != stored:
         raise UserError(
-            f"`condition_setting` asks for {asked}, but the maps of `{folder}` are {found}. Leave "
-            "it out, or take other data."
+            f"`condition_setting` asks for {requested}, but the maps of `{folder}` are {stored}. "
+            "Leave it out, or take other data."
         )
-    return found
+    return stored
 
 
 def stated_condition(
@@ -105,27 +105,27 @@ class ControlImageCheck:
 
     def remarks(self) -> list[str]:
         """What nobody may have meant, a sentence each."""
-        said, without = [], self.examples - self.given
+        remarks, without = [], self.examples - self.given
         if without:
-            said.append(
+            remarks.append(
                 f"{_share(without, self.examples)} images bring no map: {self.condition.name} "
                 "maps are computed of them."
             )
         if self.empty:
-            said.append(f"{_share(self.empty, self.given)} maps are black: they say nothing.")
+            remarks.append(f"{_share(self.empty, self.given)} maps are black: they say nothing.")
         if self.resized:
-            said.append(
+            remarks.append(
                 f"{_share(self.resized, self.given)} maps are of another size than their image, "
                 "and are resized."
             )
         if self.doubtful:
-            said.append(
+            remarks.append(
                 f"{_share(self.doubtful, self.given)} control images are doubtful. "
                 f"{self.first_doubt}"
             )
         if self.examples and not self.captions:
-            said.append("No image has a caption, so prompts are empty.")
-        return said
+            remarks.append("No image has a caption, so prompts are empty.")
+        return remarks
 
 
 def _share(some: int, of: int) -> str:
@@ -156,7 +156,7 @@ def _needs_no_check(pixels: np.ndarray, condition: Condition) -> bool:
     return even and not (isinstance(condition, Lines) and pixels.any())
 
 
-def _told(path: Path) -> tuple[str, dict[str, Any]]:
+def _stated(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         about = json.loads(path.read_text("utf-8"))
         return str(about["condition_type"]), dict(about.get("settings", {}))

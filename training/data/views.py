@@ -53,8 +53,8 @@ class View:
 
     def cut(self, image: Image.Image, resampling: Image.Resampling) -> Image.Image:
         """The seen part of an image or mask, in its own colours."""
-        seen = image.resize(self.size, resampling, box=self.box)
-        return ImageOps.mirror(seen) if self.flipped else seen
+        visible = image.resize(self.size, resampling, box=self.box)
+        return ImageOps.mirror(visible) if self.flipped else visible
 
     def refit(self, layer: Image.Image, resize: Resize) -> Image.Image:
         """The seen part of a layer that has the original's proportions, resized by its own rule."""
@@ -63,15 +63,15 @@ class View:
         part = layer.crop(
             (round(left * across), round(top * down), round(right * across), round(bottom * down))
         )
-        seen = resize(part, self.size)
-        return ImageOps.mirror(seen) if self.flipped else seen
+        visible = resize(part, self.size)
+        return ImageOps.mirror(visible) if self.flipped else visible
 
     def see(self, image: Image.Image) -> Image.Image:
         """The seen part of an image, tinted."""
-        seen = self.cut(image, INTERPOLATIONS[self.interpolation])
+        visible = self.cut(image, INTERPOLATIONS[self.interpolation])
         for kind, factor in zip(_ENHANCERS, self.tint or (), strict=False):
-            seen = kind(seen).enhance(factor)
-        return seen
+            visible = kind(visible).enhance(factor)
+        return visible
 
     @property
     def corner(self) -> tuple[int, int]:

@@ -121,11 +121,11 @@ def _encode_image(base: Base, example: Example, facts: ImageFacts, samples: Stor
         check_in_sight(example.name, example.mask, example.image.size, samples.views)
     for view, key in zip(views, keys.masks or (), strict=False):
         stores.masks.add(key, _mask_row(example.mask, view, base.factor))
-    seen = samples.views.showing(example.name, example.mask, example.image.size) or views
+    visible_views = samples.views.showing(example.name, example.mask, example.image.size) or views
     for view, latent, control in zip(
         views, keys.latents, keys.control_images or (None,) * len(views), strict=True
     ):
-        if view not in seen:
+        if view not in visible_views:
             continue
         image = view.see(example.image)
         if latent not in stores.latents:
@@ -169,13 +169,13 @@ def _control_row(
 ) -> dict[str, Tensor]:
     """A view's control image `(3, H, W)`, or `(1, H, W)` if it is grey."""
     if example.control_image is not None:
-        seen = view.refit(example.control_image, condition.resize)
+        visible = view.refit(example.control_image, condition.resize)
     else:
         try:
-            seen = condition.compute(image)
+            visible = condition.compute(image)
         except UserError as error:
             raise UserError(f"`{example.name}`: {error}") from error
-    levels = _bytes(seen.convert("RGB"))
+    levels = _bytes(visible.convert("RGB"))
     is_grey = bool((levels == levels[:1]).all())
     return {"map": levels[:1].clone() if is_grey else levels}
 
@@ -231,8 +231,8 @@ class Marker:
             shards: dict[str, list[str]] = json.loads(self._path().read_text("utf-8"))
         except (OSError, ValueError):
             return False
-        there = self._shards(stores)
-        return all(set(names) <= set(there.get(kind, ())) for kind, names in shards.items())
+        current = self._shards(stores)
+        return all(set(names) <= set(current.get(kind, ())) for kind, names in shards.items())
 
     def set(self, stores: Stores) -> None:
         if self.folder is not None:

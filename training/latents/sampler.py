@@ -110,8 +110,8 @@ class Stream:
     def at(self, position: int, *, objective: Objective) -> Batch:
         """The one sample at `position`, with a timestep that `objective` draws."""
         sample = self.encoded.samples[self.index(position)]
-        seen = derive(self.seed, f"view {self.name}", position) % len(sample.views)
-        mean, deviation = sample.latents[seen]
+        view = derive(self.seed, f"view {self.name}", position) % len(sample.views)
+        mean, deviation = sample.latents[view]
         prompt = self.encoded.captions.choose(sample.prompts, self.name, position)
         chance = draw(
             self.seed,
@@ -126,11 +126,11 @@ class Stream:
             latents=(mean + deviation * chance.posterior)[None],
             noise=chance.noise[None],
             timesteps=chance.timestep[None],
-            prompt_embeds=_as_seen(self.encoded.conditioning[prompt], sample.views[seen]),
+            prompt_embeds=_as_seen(self.encoded.conditioning[prompt], sample.views[view]),
             weights=torch.tensor([self.weight]),
             prompts=(prompt,),
-            mask=None if masks is None else masks[seen][None],
-            control_image=None if control_images is None else _as_rgb(control_images[seen][None]),
+            mask=None if masks is None else masks[view][None],
+            control_image=None if control_images is None else _as_rgb(control_images[view][None]),
         )
 
     def index(self, position: int) -> int:
@@ -175,9 +175,9 @@ def epoch_order(seed: int, name: str, epoch: int, shapes: np.ndarray, unit: int)
     units = full[torch.randperm(len(full), generator=generator).numpy()]
     begun = -epoch * len(shapes) % unit
     # whole units complete the one that was begun, where what is left over does not suffice
-    taken = min(max(-(-(begun - len(loose)) // unit), 0), len(units))
-    loose = np.concatenate([loose, units[len(units) - taken :][::-1].reshape(-1)])
-    order = np.concatenate([loose[:begun], units[: len(units) - taken].reshape(-1), loose[begun:]])
+    moved = min(max(-(-(begun - len(loose)) // unit), 0), len(units))
+    loose = np.concatenate([loose, units[len(units) - moved :][::-1].reshape(-1)])
+    order = np.concatenate([loose[:begun], units[: len(units) - moved].reshape(-1), loose[begun:]])
     return order.astype(np.int32)
 
 
@@ -252,5 +252,5 @@ def _join_masks(parts: Sequence[Batch]) -> Tensor | None:
 
 
 def _join_control_images(parts: Sequence[Batch]) -> Tensor | None:
-    found = [part.control_image for part in parts if part.control_image is not None]
-    return torch.cat(found) if found else None
+    images = [part.control_image for part in parts if part.control_image is not None]
+    return torch.cat(images) if images else None

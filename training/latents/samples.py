@@ -197,15 +197,15 @@ class StoredSamples(Sequence[Sample]):
     def keys(self, facts: ImageFacts, views: Sequence[View]) -> SampleKeys:
         """Those of all views of an image."""
         mask, control = self._mask_of(facts), self._control_image_of(facts)
-        seen = [_words(view) for view in views]
+        words_of_views = [_words(view) for view in views]
         return SampleKeys(
-            tuple(row_key("latent", facts.image, words) for words in seen),
+            tuple(row_key("latent", facts.image, words) for words in words_of_views),
             None
             if mask is None
-            else tuple(row_key("mask", mask, f"{self.factor}", words) for words in seen),
+            else tuple(row_key("mask", mask, f"{self.factor}", words) for words in words_of_views),
             None
             if control is None
-            else tuple(row_key("control image", control, words) for words in seen),
+            else tuple(row_key("control image", control, words) for words in words_of_views),
         )
 
     def is_complete(self, facts: ImageFacts) -> bool:
@@ -215,18 +215,18 @@ class StoredSamples(Sequence[Sample]):
         if not all(key in self.stores.masks for key in keys.masks or ()):
             return False
         shown = self.shown(keys.masks, len(views))
-        wanted = [(self.stores.latents, keys.latents)]
+        required = [(self.stores.latents, keys.latents)]
         if keys.control_images:
-            wanted.append((self.stores.control_images, keys.control_images))
-        return all(each[number] in store for store, each in wanted for number in shown)
+            required.append((self.stores.control_images, keys.control_images))
+        return all(each[number] in store for store, each in required for number in shown)
 
     def shown(self, masks: Sequence[bytes] | None, count: int) -> list[int]:
         """The views in which some of the mask is seen: all without one, or if it is in none."""
         if masks is None:
             return list(range(count))
         rows = [self.stores.masks[key] for key in masks]
-        seen = [n for n, row in enumerate(rows) if "mask" not in row or row["mask"].any()]
-        return seen or list(range(count))
+        visible = [n for n, row in enumerate(rows) if "mask" not in row or row["mask"].any()]
+        return visible or list(range(count))
 
     def _sample(self, facts: ImageFacts) -> Sample:
         views = self.views.of(facts.name, facts.size)

@@ -35,8 +35,8 @@ class Alias:
 
     def agrees(self, value: Any, other: Any) -> bool:
         """Whether the target may be `other` where this is `value`."""
-        said = self.read(value)
-        return self.read(other) == said if self.on is None else (other == self.on) is said
+        own = self.read(value)
+        return self.read(other) == own if self.on is None else (other == self.on) is own
 
     def meaning(self, value: Any) -> Any:
         """The target's value; None where any will do that `agrees`."""
@@ -61,20 +61,20 @@ def spelled_out(options: type[BaseModel], values: Mapping[str, Any]) -> dict[str
     Raises:
         UserError: an alias and its target contradict each other.
     """
-    told = dict(values)
+    spelled = dict(values)
     for name, alias in aliases_of(options).items():
-        if alias.read(told.get(name)) is None:
+        if alias.read(spelled.get(name)) is None:
             continue
-        value, other = told.pop(name), told.get(alias.target)
+        value, other = spelled.pop(name), spelled.get(alias.target)
         if other is None:
-            told |= {} if alias.meaning(value) is None else {alias.target: alias.meaning(value)}
+            spelled |= {} if alias.meaning(value) is None else {alias.target: alias.meaning(value)}
         elif not alias.agrees(value, other):
-            said = str(value).lower()
+            own = str(value).lower()
             raise UserError(
-                f"`{name}` {said} and `{alias.target}` {other} contradict each other. "
+                f"`{name}` {own} and `{alias.target}` {other} contradict each other. "
                 "Leave one of them out."
             )
-    return told
+    return spelled
 
 
 def spelled_out_file(options: type[BaseModel], saved: Mapping[str, Any]) -> dict[str, Any]:

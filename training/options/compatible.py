@@ -39,10 +39,10 @@ class CompatibleOptions(Options):
         return self
 
     def notes(self) -> list[str]:
-        found: dict[str, Any] = {}
+        reasons: dict[str, Any] = {}
         if self.dataloader_num_workers:
-            found["dataloader_num_workers"] = "images are encoded once, before the first step"
+            reasons["dataloader_num_workers"] = "images are encoded once, before the first step"
         if self.local_rank >= 0:
-            found["local_rank"] = "the launcher says it in the environment"
-        said = [f"`{name}` has no effect: {reason}." for name, reason in found.items()]
-        return [*super().notes(), *said]
+            reasons["local_rank"] = "the launcher says it in the environment"
+        notes = [f"`{name}` has no effect: {reason}." for name, reason in reasons.items()]
+        return [*super().notes(), *notes]

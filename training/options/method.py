@@ -21,19 +21,19 @@ def default_learning_rate(method: str) -> float:
 
 def setting_flags() -> dict[str, Flag]:
     """One flag per setting of any method; shared names share the flag."""
-    found: dict[str, Flag] = {}
+    flags: dict[str, Flag] = {}
     for name, method in ADAPTERS.items():
         hints = get_type_hints(method)
         for field in dataclasses.fields(method):
-            before = found[field.name].help + "; " if field.name in found else ""
+            before = flags[field.name].help + "; " if field.name in flags else ""
             text = f"{before}{name}: {field.metadata.get('help', '')} [{field.default}]"
-            found[field.name] = Flag(
+            flags[field.name] = Flag(
                 field.name,
                 text,
                 is_switch=isinstance(field.default, bool),
                 kind=kind_of(hints[field.name]),
             )
-    return found
+    return flags
 
 
 def make_method(name: str, settings: Mapping[str, Any]) -> Method:

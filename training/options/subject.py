@@ -88,8 +88,8 @@ class PriorOptions(Options):
         fields = type(self).model_fields
         idle = [name for name in OF_THE_CLASS if getattr(self, name) != fields[name].default]
         reason = "no images of the class are learned from; add --with_prior_preservation"
-        said = [f"`{name}` has no effect: {reason}." for name in idle]
-        return [*super().notes(), *([] if self.with_prior_preservation else said)]
+        notes = [f"`{name}` has no effect: {reason}." for name in idle]
+        return [*super().notes(), *([] if self.with_prior_preservation else notes)]
 
     def in_effect(self) -> dict[str, Any]:
         idle = () if self.with_prior_preservation else OF_THE_CLASS

@@ -68,8 +68,8 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
     def condition(self) -> Condition:
         """The kind of maps, with its settings."""
         folder = self.train_data_dir and Path(self.train_data_dir)  # plain text where saved
-        found = find_condition(folder, self.condition_type, self.condition_settings())
-        return found.with_model(self.condition_model) if self.condition_model else found
+        condition = find_condition(folder, self.condition_type, self.condition_settings())
+        return condition.with_model(self.condition_model) if self.condition_model else condition
 
     def method_settings(self) -> dict[str, Any]:
         if self.method != NONE:
@@ -81,8 +81,8 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
 
     def notes(self) -> list[str]:
         idle = self.target_modules and self.method == NONE
-        said = "`target_modules` has no effect: a hint encoder alone changes no layers."
-        return [*super().notes(), *([said] if idle else [])]
+        note = "`target_modules` has no effect: a hint encoder alone changes no layers."
+        return [*super().notes(), *([note] if idle else [])]
 
     def in_effect(self) -> dict[str, Any]:
         return {

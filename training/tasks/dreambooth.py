@@ -89,10 +89,10 @@ class DreamBooth(Task[DreamBoothConfig]):
         config.class_images.check(subject_folder=config.source.folder)
 
     def examples(self, config: DreamBoothConfig) -> Examples:
-        found = _usable(config, config.source)
+        examples = _usable(config, config.source)
         if config.placeholder_token:
-            found.remarks = [*found.remarks, *_captions_without_word(config, found)]
-        return found
+            examples.remarks = [*examples.remarks, *_captions_without_word(config, examples)]
+        return examples
 
     def notes(self, config: DreamBoothConfig, *, resolution: int) -> list[str]:
         return config.class_images.notes() if config.with_prior_preservation else []

@@ -54,11 +54,11 @@ def _tokenizer(name: str, revision: str | None) -> Any:
         ) from error
 
 
-def _length(text: TextEncoder, wanted: int) -> int:
+def _length(text: TextEncoder, length: int) -> int:
     most = text.model.config.max_position_embeddings
-    if wanted > most:
+    if length > most:
         raise UserError(
-            f"`tokenizer_max_length` is {wanted}, but {text.name} reads at most {most} tokens. "
+            f"`tokenizer_max_length` is {length}, but {text.name} reads at most {most} tokens. "
             f"Use {most}, or leave the flag out."
         )
-    return wanted
+    return length

@@ -36,13 +36,13 @@ def choose_columns(
     Raises:
         UserError: one that was asked for is not there.
     """
-    wishes = {
+    requested = {
         "image": (image, asked.image),
         "caption": (CAPTION, asked.caption),
         "control_image": (CONTROL_IMAGE, asked.control_image),
         "mask": (MASK, asked.mask),
     }
-    return {name: _choose(there, kind, own, place) for name, (kind, own) in wishes.items()}
+    return {name: _choose(there, kind, own, place) for name, (kind, own) in requested.items()}
 
 
 def unread_columns(texts: Iterable[str], chosen: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -67,10 +67,10 @@ def _choose(
     """The columns of these names; capitals count only where two differ in nothing else."""
     names = (asked,) if asked else kind.defaults
     folded = {name.casefold(): name for name in reversed(there)}
-    found = [name if name in there else folded.get(name.casefold()) for name in names]
-    if asked and found == [None]:
+    columns = [name if name in there else folded.get(name.casefold()) for name in names]
+    if asked and columns == [None]:
         raise UserError(
             f"{place} has no column `{asked}`.{nearest(asked, there)} Name the right one with "
             f"--{kind.flag}."
         )
-    return tuple(dict.fromkeys(name for name in found if name is not None))
+    return tuple(dict.fromkeys(name for name in columns if name is not None))

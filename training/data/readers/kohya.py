@@ -50,10 +50,10 @@ def read(folder: Path, request: DataRequest) -> Listing:
 def read_tree(folder: Path, request: DataRequest) -> Listing:
     """All folders in `folder`, even if there are images beside them."""
     masks = MaskFinder(folder, request.mask_dir)
-    listing, taken = Listing("a kohya tree"), leaves(folder)
-    for leaf in taken:
+    listing, folders = Listing("a kohya tree"), leaves(folder)
+    for leaf in folders:
         _read_leaf(listing, leaf, leaf.name, root=folder, masks=masks)
-    others = sorted(p.name for p in folder.iterdir() if p.is_dir() and p not in taken)
+    others = sorted(p.name for p in folder.iterdir() if p.is_dir() and p not in folders)
     if others:
         listing.remarks.append(
             f"{name_list(others)}: left out, for there are no images in it or its name is not "

@@ -73,24 +73,24 @@ def refuse_wrong_layers(listing: Listing, mask_dir: Path | None) -> None:
     """
     files = (record.image for record in listing.records)
     images = {os.path.abspath(path) for path in files if isinstance(path, Path)}
-    taken: dict[Path, Record] = {}
+    owners: dict[Path, Record] = {}
     usable: list[Record] = []
     for record in listing.records:
-        problem = next(_layer_problems(record, images, taken, mask_dir), None)
+        problem = next(_layer_problems(record, images, owners, mask_dir), None)
         listing.problems.extend([problem] if problem else [])
         usable.extend([] if problem else [record])
     listing.records[:] = usable
 
 
 def _layer_problems(
-    record: Record, images: set[str], taken: dict[Path, Record], mask_dir: Path | None
+    record: Record, images: set[str], owners: dict[Path, Record], mask_dir: Path | None
 ) -> Iterator[FileError]:
     for what, layer in (("mask", record.mask), ("control image", record.control_image)):
         if isinstance(layer, Path) and images & {os.path.abspath(layer), os.path.realpath(layer)}:
             reason = f"its {what} `{layer.name}` is itself one of the images"
             yield FileError(record.name, reason, f"Give the {what}s a folder of their own")
     if mask_dir and isinstance(record.mask, Path) and record.mask.is_relative_to(mask_dir):
-        first = taken.setdefault(record.mask, record)
+        first = owners.setdefault(record.mask, record)
         if first is not record:
             reason = f"its mask `{record.mask.name}` is also that of `{first.name}`"
             remedy = f"Put its own at `{Path(record.name).with_suffix('.png')}` in the mask folder"

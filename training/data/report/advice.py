@@ -52,8 +52,8 @@ class Advice:
         return self._told(self.remedy)
 
     def _told(self, *remedies: str) -> str:
-        given = ", or ".join(remedy for remedy in remedies if remedy)
-        return f"{self.finding} {given}." if given else self.finding
+        choices = ", or ".join(remedy for remedy in remedies if remedy)
+        return f"{self.finding} {choices}." if choices else self.finding
 
 
 @dataclass(frozen=True)
@@ -193,16 +193,16 @@ def _close(images: Sequence[ImageStats]) -> Iterator[tuple[ImageStats, list[Imag
     """Each image with the later ones like it; none comes up twice."""
     hashes = np.array([stats.likeness for stats in images], dtype=np.uint64)
     tones = np.array([stats.tone for stats in images], dtype=np.float64).reshape(-1, 3)
-    taken: set[int] = set()
+    grouped: set[int] = set()
     for number, stats in enumerate(images):
-        if number in taken:
+        if number in grouped:
             continue
         bits = np.bitwise_count(hashes[number + 1 :] ^ hashes[number])
         tone = np.abs(tones[number + 1 :] - tones[number]).max(axis=1)
         near = np.flatnonzero((bits <= ALIKE_BITS) & (tone <= ALIKE_TONE)) + number + 1
-        others = [place for place in near.tolist() if place not in taken]
+        others = [place for place in near.tolist() if place not in grouped]
         if others:
-            taken.update(others)
+            grouped.update(others)
             yield stats, [images[place] for place in others]
 
 

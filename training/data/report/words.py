@@ -40,8 +40,8 @@ def _found(report: DataReport) -> Iterator[str]:
     yield f"{printable(report.place)}: {report.layout}, {summary(report)}"
     repeats = Counter(stats.record.repeats for stats in report.images)
     if set(repeats) - {1}:
-        told = ", ".join(f"{n} repeated {often} times" for often, n in sorted(repeats.items()))
-        yield f"in an epoch: {sum(k * n for k, n in repeats.items())} samples ({told})"
+        parts = ", ".join(f"{n} repeated {often} times" for often, n in sorted(repeats.items()))
+        yield f"in an epoch: {sum(k * n for k, n in repeats.items())} samples ({parts})"
     if report.images:
         yield f"at {report.resolution} pixels: {cropping(report)}"
 
@@ -62,8 +62,8 @@ def _captions(report: DataReport) -> str:
 def _layers(report: DataReport) -> str:
     masks = sum(stats.has_mask for stats in report.images)
     conditions = sum(stats.has_control_image for stats in report.images)
-    told = [f"{masks} with masks"] if masks else []
-    return ", ".join([*told, *([f"{conditions} with conditions"] if conditions else [])])
+    parts = [f"{masks} with masks"] if masks else []
+    return ", ".join([*parts, *([f"{conditions} with conditions"] if conditions else [])])
 
 
 def _problems(report: DataReport) -> Iterator[str]:
@@ -75,6 +75,6 @@ def _problems(report: DataReport) -> Iterator[str]:
 def _advice(report: DataReport) -> Iterator[str]:
     if report.advice:
         yield "\nadvice:"
-        yield from (f"  {told.text}" for told in report.advice)
+        yield from (f"  {advice.text}" for advice in report.advice)
     elif report.is_usable:
         yield "\nall is well"
