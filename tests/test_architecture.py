@@ -153,3 +153,10 @@ def test_the_library_prints_nothing() -> None:
 
 def test_no_junk_drawer() -> None:
     assert not [path for path in modules().values() if path.name == "utils.py"]
+
+
+def test_only_entry_points_touch_the_garbage_collector() -> None:
+    """A library that freezes or switches off somebody else's collector surprises its user."""
+    for name in modules():
+        is_entry_point = "cli" in name.split(".") or name.endswith("__main__")
+        assert is_entry_point or not imports(name) & {"gc", "orthodiff.cli.gc"}, name

@@ -16,6 +16,7 @@ from orthodiff.models import Conditioning, Diffusion
 from orthodiff.training.data.captions import CaptionRules
 from orthodiff.training.data.views import View
 from orthodiff.training.latents import sampler
+from orthodiff.training.latents.batches import BatchesAhead, StepBatches
 from orthodiff.training.latents.sampler import (
     Batch,
     Stream,
@@ -258,3 +259,15 @@ def test_validation_reads_every_caption_even_where_training_drops_them() -> None
     prompts = [prompt for batch in batches for prompt in batch.prompts]
     assert len(prompts) == 8
     assert set(prompts) <= {f"prompt {n}" for n in range(4)}
+
+
+def test_batches_built_ahead_are_the_same_in_any_order_of_steps() -> None:
+    streams = [stream([sample(n, SHAPES[n % 2], extras=True) for n in range(5)], unit=2)]
+    plain = StepBatches(streams, 2, 2, 0, 1, OBJECTIVE, torch.device("cpu"), torch.float32)
+    ahead = BatchesAhead(plain, last_step=6, pin=False)
+    for number in (1, 2, 3, 6, 4, 5, 5, 6):  # a resumed or dry run may go back
+        for ours, expected in zip(ahead(number), plain(number), strict=True):
+            assert ours.prompts == expected.prompts
+            assert ours.regularizer_share == expected.regularizer_share
+            for a, b in zip(ours.tensors(), expected.tensors(), strict=True):
+                assert torch.equal(a, b)

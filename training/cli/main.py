@@ -127,7 +127,7 @@ def _say_notes(context: RunContext[Config]) -> None:
 
     config, notes = context.config, context.config.notes()
     notes += context.task.notes(config, resolution=context.resolution)
-    notes += context.examples.remarks
+    notes += [context.chosen, *context.examples.remarks]
     notes += [*ineffective_environment(), *tracker_notes(config)]
     if isinstance(context.held_out, Examples):
         notes += [f"Held out: {remark}" for remark in context.held_out.remarks]

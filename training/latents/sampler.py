@@ -8,7 +8,7 @@ processes and accumulated batches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -77,17 +77,28 @@ class Batch:
         )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
-        """On `device`; what steers the UNet as `dtype`."""
-        return Batch(
-            latents=self.latents.to(device),
-            noise=self.noise.to(device),
-            timesteps=self.timesteps.to(device),
-            prompt_embeds=self.prompt_embeds.to(device, dtype),
-            weights=self.weights.to(device),
-            prompts=self.prompts,
-            mask=None if self.mask is None else self.mask.to(device),
-            control_image=None if self.control_image is None else self.control_image.to(device),
-            regularizer_share=self.regularizer_share,
+        """On `device`; what steers the denoiser as `dtype`. From pinned memory nobody waits."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return self._each(moved, self.prompt_embeds.to(device, dtype))
+
+    def pinned(self) -> Batch:
+        """In memory that a GPU can read by itself."""
+        return self._each(Tensor.pin_memory, self.prompt_embeds)
+
+    def _each(self, change: Callable[[Tensor], Tensor], prompt_embeds: Conditioning) -> Batch:
+        """The same with every tensor of its own changed."""
+        return replace(
+            self,
+            latents=change(self.latents),
+            noise=change(self.noise),
+            timesteps=change(self.timesteps),
+            prompt_embeds=prompt_embeds,
+            weights=change(self.weights),
+            mask=None if self.mask is None else change(self.mask),
+            control_image=None if self.control_image is None else change(self.control_image),
         )
 
 

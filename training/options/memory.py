@@ -15,7 +15,9 @@ class MemoryOptions(Options):
         False, description="less memory, about a quarter more time per step"
     )
     mixed_precision: Annotated[Literal["no", "fp16", "bf16"] | None, NO_IS_A_WORD] = Field(
-        None, description="precision of the base and the activations [accelerate's setting]"
+        None,
+        description="precision of the base and the activations [accelerate's setting, else on a "
+        "GPU bf16 where it has it, or fp16]",
     )
     allow_tf32: Annotated[bool, Harmless] = Field(
         False, description="TF32 matrix products on Ampere and newer GPUs"

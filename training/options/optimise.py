@@ -16,17 +16,22 @@ DEFAULT_EMA_DECAY = 0.999
 class OptimiseOptions(Options):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
     train_batch_size: Annotated[int, Harmless] = Field(
-        4, ge=1, description="subject images per batch and process"
+        4, ge=1, description="subject images per batch and process; 1 for SD and SDXL"
     )
     gradient_accumulation_steps: Annotated[int, Harmless] = Field(
         1, ge=1, description="batches per optimizer step"
     )
-    max_train_steps: Annotated[int, Harmless] = Field(400, ge=1, description="optimizer steps")
+    max_train_steps: Annotated[int, Harmless] = Field(
+        400, ge=1, description="optimizer steps; 800 for SD, 1000 for SDXL"
+    )
     num_train_epochs: Annotated[int | None, Harmless] = Field(
         None, ge=1, description="the steps of so many passes over the images instead"
     )
     learning_rate: float | None = Field(
-        None, gt=0, description="peak rate [hra 3e-3, others 1e-3: rates of the pocket model]"
+        None,
+        gt=0,
+        description="peak rate [SD and SDXL: hra and lora 1e-4, oft 6e-5, boft 3e-5; small bases: "
+        "hra 3e-3, others 1e-3]",
     )
     scale_lr: bool = Field(
         False, description="multiply the rate by processes, accumulation and batch size"

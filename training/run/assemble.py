@@ -20,7 +20,7 @@ from ..checkpoints.sealed import passed_over
 from ..engine import EagerEngine, choose_engine
 from ..events.log import Report, Started
 from ..events.signals import StopSignal
-from ..latents.batches import StepBatches
+from ..latents.batches import BatchesAhead, StepBatches
 from ..latents.cache import default_cache
 from ..latents.sampler import Batch, Stream
 from ..latents.streams import StreamSettings, make_stream
@@ -117,9 +117,10 @@ def build_trainer(
     )
     # prompts that are read anew in each step are no tensors, so they cannot be recorded
     can_record = records(config, device) and not adapter_set.reads
+    ahead = device.type == "cuda"
     return Trainer(
         accelerator,
-        batches,
+        BatchesAhead(batches, last_step=config.max_train_steps) if ahead else batches,
         choose_engine(eager, record=can_record, eager_calls=eager_calls),
         _optimizer_step(context, adapter_set),
         validator=Validator(

@@ -24,7 +24,7 @@ class RunContext(Generic[Config]):
 
     Nothing else in the package sees the whole of it. `held_out` examples are only measured on,
     `scorer` scores validation images, `checkpoint` is the state to resume from. `provenance` is
-    what else than settings decides where the run ends.
+    what else than settings decides where the run ends, `chosen` says what was set by default.
     """
 
     task: Task[Config]
@@ -38,6 +38,7 @@ class RunContext(Generic[Config]):
     checkpoint: Mapping[str, Any] | None
     repository: str | None
     provenance: Mapping[str, Any]
+    chosen: str
 
     @property
     def resolution(self) -> int:

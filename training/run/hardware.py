@@ -42,6 +42,7 @@ def check_hardware(options: MemoryOptions, device: torch.device, dtype: torch.dt
 def set_up(options: MemoryOptions, denoiser: Any) -> None:
     """Prepare a denoiser, adapters included, for training."""
     torch.backends.cuda.matmul.allow_tf32 = options.allow_tf32
+    torch.backends.cudnn.benchmark = True  # few shapes, each met many times
     denoiser.train()
     if options.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()

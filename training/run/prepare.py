@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +24,7 @@ from ..hub.upload import open_repository
 from ..latents.cache import check_cache, default_cache
 from ..optim.build import check_lr_schedule, check_optimizer
 from ..options.config import Config, RunConfig
+from ..options.defaults import for_base
 from ..tasks import Task
 from ..tasks.tokenizers import set_tokenizers
 from ..validation.scores import open_scorer
@@ -104,6 +104,9 @@ def _gather(
         dtype=dtype,
         device=str(accelerator.device),
     )
+    config, chosen = for_base(config, base, precision=accelerator.mixed_precision)
+    if checkpoint:
+        _check_same_run(config, checkpoint)
     set_tokenizers(config, base)
     num_parameters = _check_fit(task, config, base)
     resolution = config.resolution or base.recommended.resolution
@@ -132,6 +135,7 @@ def _gather(
         checkpoint=checkpoint,
         repository=open_repository(config, config.output_dir) if is_main else None,
         provenance=provenance,
+        chosen=chosen,
     )
 
 
@@ -172,9 +176,7 @@ def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
     if folder is None:
         return None
     continues = folder.resolve().parent == config.output_dir.resolve()
-    state = {**load_checkpoint(folder), "continues": continues}
-    _check_same_run(config, json.loads(state["config"]), folder)
-    return state
+    return {**load_checkpoint(folder), "continues": continues, "name": str(folder)}
 
 
 def _check_unfinished(config: RunConfig, checkpoint: Mapping[str, Any]) -> None:
@@ -186,13 +188,13 @@ def _check_unfinished(config: RunConfig, checkpoint: Mapping[str, Any]) -> None:
         )
 
 
-def _check_same_run(config: RunConfig, saved: Mapping[str, Any], folder: Path) -> None:
-    name = config.difference(saved)
-    if name:
+def _check_same_run(config: RunConfig, checkpoint: Mapping[str, Any]) -> None:
+    saved = json.loads(checkpoint["config"])
+    if name := config.difference(saved):
         now, before = config.resolved()[name], saved.get(name)
         raise UserError(
-            f"`{name}` is {now!r}, but `{folder}` was trained with {before!r}, so it cannot go on "
-            "like this. Put it back, or start afresh in another --output_dir."
+            f"`{name}` is {now!r}, but `{checkpoint['name']}` was trained with {before!r}, so it "
+            "cannot go on like this. Put it back, or start afresh in another --output_dir."
         )
 
 

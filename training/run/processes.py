@@ -37,8 +37,9 @@ PRECISIONS = ("no", "fp16", "bf16")
 def start_accelerator(mixed_precision: str | None) -> Accelerator:
     """Find the device and the other processes; only the launcher's choice of these counts.
 
-    Without a `mixed_precision` the launcher's is taken. How gradients are accumulated is never
-    read from the environment.
+    Without a `mixed_precision` the launcher's is taken, and without that what the device does best:
+    on a GPU bf16 where it has it, else fp16 with a loss scaler; elsewhere none. How gradients are
+    accumulated is never read from the environment.
 
     Raises:
         UserError: the environment asks for sharding, or for a precision that is not served.
@@ -49,7 +50,7 @@ def start_accelerator(mixed_precision: str | None) -> Accelerator:
     _check_environment(mixed_precision)
     try:
         return Accelerator(
-            mixed_precision=mixed_precision,
+            mixed_precision=mixed_precision or _best_precision(),
             cpu=_shares_cpu(),
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
@@ -88,6 +89,14 @@ def _check_environment(mixed_precision: str | None) -> None:
             f"accelerate's environment asks for the precision {precision}, in which no training "
             f"runs here. Give --mixed_precision, one of {', '.join(PRECISIONS)}."
         )
+
+
+def _best_precision() -> str | None:
+    """What to compute in where neither flag nor launcher says; None: as the launcher says."""
+    uses_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
+    if "ACCELERATE_MIXED_PRECISION" in os.environ or uses_cpu or not torch.cuda.is_available():
+        return None
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def _shares_cpu() -> bool:

@@ -1,0 +1,51 @@
+"""The script of eight minutes: its plumbing here, and on a GPU all of it (`make test-gpu`)."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.gpu_checks import CHECKS, EXPECTED, Setting
+
+pytestmark = pytest.mark.heavy
+
+TINY = Setting("cpu", is_tiny=True)
+
+
+SAME_PATH = {"SD 1.5 batch 4", "SD 1.5 batch 8 checkpointing", "SDXL batch 1"}
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if name not in SAME_PATH])
+def test_every_check_runs_at_tiny_sizes_on_a_cpu(name: str) -> None:
+    figures = CHECKS[name](TINY)
+    assert figures.pop("is_right", True)
+    numbers = [value for value in figures.values() if not isinstance(value, str)]
+    assert numbers
+    assert all(0 <= number < float("inf") for number in numbers)
+    assert json.loads(json.dumps(figures)) == figures
+    assert set(EXPECTED) <= set(CHECKS)
+
+
+def test_figures_are_saved_and_what_hangs_is_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gpu.json"
+    words = ["--tiny", "--device=cpu", "--only", "ceiling", "--json", str(path)]
+    assert gpu.main(words) == 0
+    saved = json.loads(path.read_text())
+    assert saved["checks"]["ceiling"]["figures"]["TFLOP/s"] > 0
+    assert "ceiling" in capsys.readouterr().out
+    monkeypatch.setattr(gpu, "SHARE", 0.001)
+    assert gpu.main(words) == 1
+    assert "not done after" in json.loads(path.read_text())["checks"]["ceiling"]["error"]
+    assert gpu.main([*words, "--minutes=0"]) == 1
+    assert "no time was left" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_nothing_is_wrong_on_this_gpu(tmp_path: Path) -> None:
+    checks = ["ceiling", "correctness", "synchronisations", "SD 1.5 batch 1"]
+    assert gpu.main(["--only", *checks, "--json", str(tmp_path / "gpu.json")]) == 0
