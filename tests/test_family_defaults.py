@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from orthodiff.training.options.defaults import FAMILY_DEFAULTS, for_base
+from orthodiff.training.run.defaults import FAMILY_DEFAULTS, for_base
 from orthodiff.training.run.processes import start_accelerator
 from tests.test_config import read
 

@@ -24,12 +24,12 @@ from ..hub.upload import open_repository
 from ..latents.cache import check_cache, default_cache
 from ..optim.build import check_lr_schedule, check_optimizer
 from ..options.config import Config, RunConfig
-from ..options.defaults import for_base
 from ..tasks import Task
 from ..tasks.tokenizers import set_tokenizers
 from ..validation.scores import open_scorer
 from .agreement import check_same, from_main, in_all
 from .context import RunContext
+from .defaults import for_base
 from .hardware import check_hardware
 from .processes import start_accelerator
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .config import Config
+from ..options.config import Config
 
 if TYPE_CHECKING:
     from orthodiff.models import Base
