@@ -224,11 +224,11 @@ def _make(
     on_note: OnNote,
     on_result: OnResult,
 ) -> None:
-    told: set[str] = set()
+    notes_given: set[str] = set()
     for result in engine.run(chunks):
         for sentence in result.notes:
-            if sentence not in told:
-                told.add(sentence)
+            if sentence not in notes_given:
+                notes_given.add(sentence)
                 on_note(sentence)
         for record in _record(result, store, settings, log, summary):
             log.add(dict(record))

@@ -25,15 +25,11 @@ from orthodiff.cli.batch_options import OutputOptions, RowOptions
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
 from orthodiff.cli.progress import print_note
-from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import can_be_written
-from orthodiff.io.png_metadata import Recipe
 from orthodiff.logs import quiet_libraries
-from orthodiff.models import Base
 from orthodiff.options.control import ControlOptions
 from orthodiff.options.sampling import SamplingOptions
-from orthodiff.sampling import GenerateRequest
 
 PLAIN = "{index:02d}"
 """File names of a few prompts on the command line."""
@@ -275,40 +271,3 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def recipe_of(
-    base: Base,
-    request: GenerateRequest,
-    number: int,
-    *,
-    adapter_set: AdapterSet | None,
-    options: GenerateOptions,
-) -> Recipe:
-    """How picture `number` of a resolved request was made."""
-    ready, source = options.map_of(number, len(request.prompts))
-    return Recipe(
-        prompt=request.prompts[number],
-        negative_prompt=request.negative_prompt,
-        seed=request.seeds[number],
-        num_inference_steps=request.num_inference_steps or 0,
-        guidance_scale=request.guidance_scale or 0.0,
-        width=request.width or 0,
-        height=request.height or 0,
-        scheduler=type(base.scheduler).__name__,
-        base=base.name,
-        adapter=" + ".join(map(str, options.adapter)),
-        method=adapter_set.method if adapter_set else "",
-        strength=options.strength,
-        merged=options.merge,
-        condition=str(ready or ""),
-        condition_from=str(source or ""),
-        condition_model=options.condition_model or "",
-        condition_type=adapter_set.control.condition.name
-        if adapter_set and adapter_set.control
-        else "",
-        condition_setting=" ".join(options.condition_setting),
-        control_strength=options.control_strength,
-        control_start=options.control_start,
-        control_end=options.control_end,
-    )

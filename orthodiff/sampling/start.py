@@ -56,10 +56,10 @@ def start_of(
     first = noise * scale if request.denoise == 1 else noisy
 
     def keep_unmasked(latents: Tensor, step: int) -> Tensor:
-        kept = images
+        unmasked = images
         if step + 1 < len(timesteps):
-            kept = _noised(scheduler, images, noise, timesteps[step + 1 : step + 2])
-        return (1 - painted) * kept + painted * latents
+            unmasked = _noised(scheduler, images, noise, timesteps[step + 1 : step + 2])
+        return (1 - painted) * unmasked + painted * latents
 
     return Start(first, timesteps, keep_unmasked)
 

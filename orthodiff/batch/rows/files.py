@@ -42,7 +42,7 @@ class PromptFile:
 
 
 def read_prompts(path: Path, *, skip_bad: bool = False) -> PromptFile:
-    """Read a file of prompts; with `skip_bad` lines that cannot be read are left out and told.
+    """Read a file of prompts; with `skip_bad` lines that cannot be read are left out and named.
 
     Raises:
         UserError: it cannot be read, or a line is bad, naming line and field; or no row is left.
