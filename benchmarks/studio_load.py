@@ -85,7 +85,8 @@ async def measure(url: str, pid: int, options: argparse.Namespace) -> dict[str, 
         made: list[int] = []
         pollers = [poll(client, until, times, errors, n) for n in range(options.pollers)]
         makers = [make(client, until, errors, made) for _ in range(options.makers)]
-        await asyncio.gather(*pollers, *makers)
+        ends = await asyncio.gather(*pollers, *makers, return_exceptions=True)
+        errors += [repr(end) for end in ends if end is not None]
         step = (await client.get(f"api/jobs/{training}")).json()["step"]
         for _ in range(2):
             await client.post(f"api/jobs/{training}/cancel")

@@ -21,8 +21,8 @@ from .security.users import VARIABLE, Users, read_users
 DEFAULT_DATA = Path("~/.local/share/orthodiff")
 DEFAULT_BASE = "pocket"
 SAFE_PILLOW = 13
-CLOSING = 5
-"""Seconds that open requests get when the server ends."""
+CLOSING, KEEP_ALIVE = 5, 75
+"""Seconds that open requests get when the server ends, and that an idle connection is kept."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def serve(options: Serving) -> None:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=CLOSING,
+        timeout_keep_alive=KEEP_ALIVE,
     )
 
 
