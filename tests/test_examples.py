@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SHORT = ("personalize", "control", "compose", "plug_into_peft")
+EXAMPLES = [ROOT / f"examples/{name}.py" for name in SHORT]
 NOTEBOOK = ROOT / "examples/personalize_on_a_gpu.ipynb"
 
 
