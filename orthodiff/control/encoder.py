@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 
 CHANNELS = (16, 32, 96, 256)
-"""ControlNet's widths (2302.05543): one more per halving, as many as a factor of 8 needs."""
+"""ControlNet's widths (arXiv:2302.05543): one more per halving, as many as a factor of 8 needs."""
 LARGE, NORMAL_LARGE = 0.99, 2.576
 """A share of features, and the size below which it is of a standard normal's numbers."""
 
@@ -25,8 +25,8 @@ class HintEncoder(nn.Module):
     """Map `(B, 3, H, W)` in [0, 1] -> hint `(B, width, H / factor, W / factor)`.
 
     3x3 convolutions with SiLU between them, one of stride 2 per halving, and a last one that starts
-    at zero (2306.07280, appendix; the same in HRA and BOFT). For `factor` 8 and `width` 320 this
-    is Stable Diffusion's, with 1,086,480 parameters; names of the weights are diffusers'.
+    at zero (arXiv:2306.07280, appendix; the same in HRA and BOFT). For `factor` 8 and `width` 320
+    this is Stable Diffusion's, with 1,086,480 parameters; names of the weights are diffusers'.
     """
 
     def __init__(self, width: int, channels: tuple[int, ...] = CHANNELS) -> None:
@@ -81,22 +81,22 @@ def start(width: int, channels: tuple[int, ...], generator: torch.Generator | No
 def init_from_data(layers: ControlNetConditioningEmbedding, maps: Tensor) -> None:
     """Start all but the last convolution from features of standard size, as `maps` show them.
 
-    Where a map has its usual colour (the median, so black among edges) features become 0, and
-    elsewhere `LARGE` of them are below the size that they have in a standard normal. A start that
-    looks at data is 1511.06422's idea. From torch's own start features shrink to a thousandth on
-    the way to the last convolution, and following begins late.
+    Where a map has its median colour (black among edges) features become 0, and elsewhere `LARGE`
+    of them are below the size that they have in a standard normal. A start that looks at data is
+    arXiv:1511.06422's idea. From torch's own start features shrink to a thousandth on the way to
+    the last convolution, and following begins late.
     """
     features = maps[: max(1, MOST_PIXELS // maps[0, 0].numel())]
     default = features.transpose(0, 1).flatten(1).median(1).values
     for layer in (layers.conv_in, *layers.blocks):
         layer.bias.zero_()
         rest = layer.weight.sum((2, 3)) @ default
-        found = layer(features) - rest.view(-1, 1, 1)
-        large = _large(found)
+        outputs = layer(features) - rest.view(-1, 1, 1)
+        large = _large(outputs)
         scale = torch.where(large > 1e-4, NORMAL_LARGE / large, 1)  # some maps are all blank
         layer.weight.mul_(scale.view(-1, 1, 1, 1))
         layer.bias.copy_(-rest * scale)
-        features = nn.functional.silu(found * scale.view(-1, 1, 1))
+        features = nn.functional.silu(outputs * scale.view(-1, 1, 1))
         default = torch.zeros_like(rest)
 
 

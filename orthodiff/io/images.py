@@ -1,4 +1,4 @@
-"""Pictures in, as people have them: found in a folder, opened upright in RGB, cut to a square."""
+"""Images in, as people have them: listed in a folder, opened upright in RGB, cut to a square."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def find_pictures(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"The picture folder `{folder}` does not exist. Check the path.")
-    found = pictures_in(folder)
-    if not found:
+    paths = pictures_in(folder)
+    if not paths:
         kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise UserError(
             f"The folder `{folder}` holds no pictures. Put 3 to 10 pictures of the subject "
             f"directly into it ({kinds})."
         )
-    return found
+    return paths
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -56,7 +56,7 @@ def modelspec(
     """
     trigger, resolution = trigger_phrase(recipe), recipe.get("resolution")
     prediction = recipe.get("prediction_type", "")
-    found = {
+    entries = {
         "sai_model_spec": "1.0.1",
         "architecture": f"{architecture(model, prediction=prediction)}/{kind}".rstrip("/"),
         "implementation": implementation,
@@ -70,13 +70,13 @@ def modelspec(
         "resolution": f"{resolution}x{resolution}" if resolution else "",
         "prediction_type": {"v_prediction": "v"}.get(prediction, prediction),
     }
-    return {f"modelspec.{key}": value for key, value in found.items() if value}
+    return {f"modelspec.{key}": value for key, value in entries.items() if value}
 
 
 def kohya_header(model: nn.Module, rank: int, recipe: Mapping[str, str]) -> dict[str, str]:
     """Return kohya's keys of a LoRA file; web interfaces show the trigger phrase as a tag."""
     trigger, version = trigger_phrase(recipe), KOHYA_BASES.get(_text_width(model), "sd_v1")
-    found = {
+    entries = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(rank),
@@ -91,7 +91,7 @@ def kohya_header(model: nn.Module, rank: int, recipe: Mapping[str, str]) -> dict
         "ss_tag_frequency": json.dumps({"subject": {trigger: 1}}) if trigger else "",
         "sshs_model_hash": NO_HASH,
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in entries.items() if value}
 
 
 def describe_file(path: Path) -> dict[str, Any]:

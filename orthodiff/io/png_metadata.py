@@ -84,8 +84,8 @@ class Recipe:
                 f"{Path(given).name} ({self.condition_type}, strength "
                 f"{self.control_strength:g}, steps {self.control_start:g} to {self.control_end:g})"
             )
-        told = ", ".join(f"{name}: {_quoted(value)}" for name, value in details.items())
-        return "\n".join([*lines, told])
+        settings = ", ".join(f"{name}: {_quoted(value)}" for name, value in details.items())
+        return "\n".join([*lines, settings])
 
     def shared(self) -> Recipe:
         """The recipe as others may see it: of absolute paths the last name alone."""

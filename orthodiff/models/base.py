@@ -97,8 +97,9 @@ class Base(ABC):
 
     def negative_embeds(self, prompt: str) -> Conditioning:
         """What guidance leads away from: the negative `prompt`, which may be empty."""
-        found = self.embed(prompt)
-        return found if prompt or not self.force_zeros_for_empty_prompt else found.zeroed()
+        conditioning = self.embed(prompt)
+        keeps = prompt or not self.force_zeros_for_empty_prompt
+        return conditioning if keeps else conditioning.zeroed()
 
     @abstractmethod
     def encode(self, picture: Tensor) -> Tensor:
@@ -129,10 +130,10 @@ class Base(ABC):
 
         Samples whose prompt was dropped keep what stands for no prompt.
         """
-        found = replace(self.read(prompts), time_ids=known.time_ids)
+        conditioning = replace(self.read(prompts), time_ids=known.time_ids)
         if not self.force_zeros_for_empty_prompt:
-            return found
-        return found.zeroed([not prompt for prompt in prompts])
+            return conditioning
+        return conditioning.zeroed([not prompt for prompt in prompts])
 
     @torch.no_grad()
     def embed(self, prompt: str) -> Conditioning:
@@ -272,7 +273,7 @@ def native_resolution(folder: Path) -> int | None:
 
 
 def read_recommended(folder: Path, *, native_resolution: int) -> Recommended:
-    """Read the optional `generation_config.json`; what it leaves out is the family's usual.
+    """Read the optional `generation_config.json`; what it leaves out is the family's default.
 
     Raises:
         UserError: the file is damaged.

@@ -88,7 +88,7 @@ def unet_config(layout: Layout, shapes: Shapes, *, resolution: int) -> dict[str,
     depths = [_count(own, rf"input_blocks\.{level[0]}\.1\.transformer_blocks") for level in levels]
     middle = _count(own, r"middle_block\.1\.transformer_blocks")
     proj_in = next(shape for key, shape in own.items() if key.endswith("1.proj_in.weight"))
-    told = own.get("label_emb.0.0.weight")
+    projection = own.get("label_emb.0.0.weight")
     return {
         "sample_size": resolution // 2 ** (len(_autoencoder_channels(shapes)) - 1),
         "in_channels": own["input_blocks.0.0.weight"][1],
@@ -101,7 +101,7 @@ def unet_config(layout: Layout, shapes: Shapes, *, resolution: int) -> dict[str,
         "cross_attention_dim": text_width(shapes),
         "attention_head_dim": [max(width // 64, 1) for width in channels],
         "use_linear_projection": len(proj_in) == 2,
-        "projection_class_embeddings_input_dim": told[1] if told else None,
+        "projection_class_embeddings_input_dim": projection[1] if projection else None,
         **layout.unet,
     }
 
@@ -175,5 +175,5 @@ def _autoencoder_channels(shapes: Shapes) -> list[int]:
 
 def _count(shapes: Shapes, pattern: str) -> int:
     """How many different numbers follow `pattern` in the names."""
-    found = (re.match(rf"{pattern}\.(\d+)\.", key) for key in shapes)
-    return len({match[1] for match in found if match})
+    matches = (re.match(rf"{pattern}\.(\d+)\.", key) for key in shapes)
+    return len({match[1] for match in matches if match})

@@ -1,4 +1,4 @@
-"""What a UNet is told beside the noisy latent: the prompt, and for some families the size."""
+"""What a denoiser takes beside the noisy latent: the prompt, and for some families the size."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Conditioning:
 
     def zeroed(self, at: Sequence[bool] | None = None) -> Conditioning:
         """The same sizes with zeros for a prompt, everywhere or only in the samples marked."""
-        kept = torch.zeros(len(self)) if at is None else ~torch.tensor(at)
+        keep = torch.zeros(len(self)) if at is None else ~torch.tensor(at)
         return replace(
             self,
-            hidden=self.hidden * kept.to(self.hidden)[:, None, None],
-            pooled=None if self.pooled is None else self.pooled * kept.to(self.pooled)[:, None],
+            hidden=self.hidden * keep.to(self.hidden)[:, None, None],
+            pooled=None if self.pooled is None else self.pooled * keep.to(self.pooled)[:, None],
         )
 
     def sized(
@@ -67,7 +67,7 @@ class Conditioning:
         original: tuple[int, int] | None = None,
         crop: tuple[int, int] = (0, 0),
     ) -> Conditioning:
-        """The same for pictures of `target` height and width, in families that are told the size.
+        """The same for pictures of `target` height and width, in families that take the size.
 
         `original` is the picture's size before it was scaled and cropped, `crop` the top left
         corner of the cut.

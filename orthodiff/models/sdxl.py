@@ -1,4 +1,4 @@
-"""Stable Diffusion XL (Podell et al., 2307.01952) and every small model of its architecture."""
+"""Stable Diffusion XL (arXiv:2307.01952) and every small model of its architecture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orthodiff.models.text_encoder import TextEncoder
 
 
 class StableDiffusionXL(StableDiffusion):
-    """Two CLIP text encoders side by side; the UNet is also told a pooled prompt and sizes."""
+    """Two CLIP text encoders side by side; the UNet also takes a pooled prompt and sizes."""
 
     family = "sdxl"
     pipelines = ("StableDiffusionXLPipeline",)
@@ -45,10 +45,10 @@ class StableDiffusionXL(StableDiffusion):
         return super().layers_read(text) - (text is self.texts[0])
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        told = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}
+        added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}
         return self.denoiser(
             noisy,
             timesteps,
             encoder_hidden_states=conditioning.hidden,
-            added_cond_kwargs=told,
+            added_cond_kwargs=added,
         ).sample

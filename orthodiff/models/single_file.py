@@ -144,11 +144,13 @@ def _write(
         config, tokenizer = text_config(shapes, prefix), part.replace("text_encoder", "tokenizer")
         index[part] = ["transformers", "CLIPTextModelWithProjection" if number else "CLIPTextModel"]
         index[tokenizer] = ["transformers", "CLIPTokenizer"]
-        found = _find_tokenizer(path, config)
-        special = {f"{kind}_token_id": getattr(found, f"{kind}_token_id") for kind in SPECIAL}
+        clip_tokenizer = _find_tokenizer(path, config)
+        special = {
+            f"{kind}_token_id": getattr(clip_tokenizer, f"{kind}_token_id") for kind in SPECIAL
+        }
         config |= {"model_type": "clip_text_model", **special}
         _write_json(folder / part / "config.json", config)
-        found.save_pretrained(folder / tokenizer)
+        clip_tokenizer.save_pretrained(folder / tokenizer)
     _write_json(folder / "model_index.json", index)
 
 
@@ -166,9 +168,9 @@ def _prediction(layout: Layout, shapes: Shapes, header: Mapping[str, str], path:
 
     Else noise, or for Stable Diffusion 2 velocity, as in its 768-pixel model.
     """
-    told = header.get("modelspec.prediction_type") or _yaml_prediction(path)
-    if told in PREDICTIONS or told in PREDICTIONS.values():
-        return PREDICTIONS.get(told, told)
+    written = header.get("modelspec.prediction_type") or _yaml_prediction(path)
+    if written in PREDICTIONS or written in PREDICTIONS.values():
+        return PREDICTIONS.get(written, written)
     if "v_pred" in shapes or header.get("modelspec.architecture", "").endswith("-v"):
         return "v_prediction"
     is_small = "-v2-512" in header.get("modelspec.architecture", "")

@@ -83,7 +83,7 @@ class Condition(ABC):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Condition:
-        """The condition of saved `settings`; what they leave out is usual.
+        """The condition of saved `settings`; what they leave out is the default.
 
         Raises:
             UserError: naming the first setting that does not fit.
@@ -157,15 +157,15 @@ def refuse_other_levels(given: Image.Image, name: str) -> None:
     levels = np.asarray(given.convert("L"))
     grey, bright = ((levels > 31) & (levels < 224)).mean(), (levels > 127).mean()
     if grey > 0.5:
-        found, remedy = f"{grey:.0%} of this one is grey", OF_A_PHOTO
+        observed, remedy = f"{grey:.0%} of this one is grey", OF_A_PHOTO
     elif bright > 0.5:
-        found, remedy = f"{bright:.0%} of this one is white", f"Invert it. {OF_A_PHOTO}"
+        observed, remedy = f"{bright:.0%} of this one is white", f"Invert it. {OF_A_PHOTO}"
     elif not bright:
-        found = f"the brightest pixel of this one is {levels.max()} of 255"
+        observed = f"the brightest pixel of this one is {levels.max()} of 255"
         remedy = "Brighten it, so that its lines are white."
     else:
         return
-    raise UserError(f"A {name} map has white lines on black, but {found}. {remedy}")
+    raise UserError(f"A {name} map has white lines on black, but {observed}. {remedy}")
 
 
 def refuse_colour(given: Image.Image, name: str) -> None:

@@ -44,8 +44,8 @@ class Depth(Condition):
         processor, model = open_model(self.model, self.task, self.name)
         output = model(**processor(images=picture.convert("RGB"), return_tensors="pt"))
         sizes = [picture.size[::-1]]
-        found = processor.post_process_depth_estimation(output, sizes)[0]["predicted_depth"]
-        nearness = -found if self.metric else found
+        predicted = processor.post_process_depth_estimation(output, sizes)[0]["predicted_depth"]
+        nearness = -predicted if self.metric else predicted
         return _stretched(nearness.numpy())
 
     def computed_by(self) -> str | None:

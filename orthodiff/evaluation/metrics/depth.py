@@ -9,10 +9,12 @@ import numpy as np
 from orthodiff.evaluation.metrics.bootstrap import Score, score
 
 
-def depth_scores(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> dict[str, Score]:
+def depth_scores(
+    measured: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+) -> dict[str, Score]:
     """`rmse` of nearness `(H, W)` in [0, 1], as the mean over pictures.
 
     Find both with the same model, each stretched to [0, 1]: models know no absolute depth.
     """
-    pairs = zip(found, wanted, strict=True)
+    pairs = zip(measured, expected, strict=True)
     return {"rmse": score(np.array([np.sqrt(np.square(a - b).mean()) for a, b in pairs]))}

@@ -1,4 +1,4 @@
-"""Do the edges follow the map? IoU and F1 of edge pixels, as in OFT (2306.07280) and HRA."""
+"""Do the edges follow the map? IoU and F1 of edge pixels, as in OFT (arXiv:2306.07280) and HRA."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from orthodiff.evaluation.metrics.bootstrap import Score, score
 
 
-def edge_scores(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> dict[str, Score]:
+def edge_scores(measured: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[str, Score]:
     """`iou` and `f1` of edges `(H, W)` bool, as means over pictures, in [0, 1].
 
     Find both with the same detector and thresholds. A pixel counts only where it is exactly: no
     tolerance, as the papers do. Two maps without edges agree fully.
     """
-    both = _counts(np.logical_and, found, wanted)
-    either = _counts(np.logical_or, found, wanted)
+    both = _counts(np.logical_and, measured, expected)
+    either = _counts(np.logical_or, measured, expected)
     iou = np.where(either == 0, 1.0, both / np.maximum(either, 1))
     return {"iou": score(iou), "f1": score(2 * iou / (1 + iou))}
 
 
 def _counts(
-    combine: np.ufunc, found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]
+    combine: np.ufunc, measured: Sequence[np.ndarray], expected: Sequence[np.ndarray]
 ) -> np.ndarray:
-    return np.array([combine(a, b).sum() for a, b in zip(found, wanted, strict=True)], float)
+    return np.array([combine(a, b).sum() for a, b in zip(measured, expected, strict=True)], float)

@@ -1,4 +1,4 @@
-"""Does the face follow the map? Distances of landmarks, as in OFT (2306.07280) and HRA."""
+"""Does the face follow the map? Distances of landmarks, as in OFT (arXiv:2306.07280) and HRA."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ SIDE = 512
 
 
 def landmark_scores(
-    found: Sequence[np.ndarray | None], wanted: Sequence[np.ndarray | None], *, side: int = SIDE
+    measured: Sequence[np.ndarray | None],
+    expected: Sequence[np.ndarray | None],
+    *,
+    side: int = SIDE,
 ) -> dict[str, Score]:
     """`error`, mean distance in pixels at 512, and `misses`, the share without a face.
 
@@ -22,14 +25,14 @@ def landmark_scores(
     a face was found: read it only together with the misses.
 
     Raises:
-        UserError: a wanted face is missing, so there is nothing to compare with.
+        UserError: an expected face is missing, so there is nothing to compare with.
     """
-    if any(points is None for points in wanted):
+    if any(points is None for points in expected):
         raise UserError("A picture that a map was made of shows no face. Leave its map out.")
-    missed = np.array([points is None for points in found], float)
+    missed = np.array([points is None for points in measured], float)
     errors = [
         np.linalg.norm(a - np.asarray(b), axis=-1).mean() * SIDE / side
-        for a, b in zip(found, wanted, strict=True)
+        for a, b in zip(measured, expected, strict=True)
         if a is not None
     ]
     return {"error": score(np.array(errors)), "misses": score(missed)}

@@ -1,4 +1,4 @@
-"""Prompt fidelity: how much pictures show what their prompts say (CLIP-T of 2208.12242)."""
+"""Prompt fidelity: how much images show what their prompts say (CLIP-T of arXiv:2208.12242)."""
 
 from __future__ import annotations
 

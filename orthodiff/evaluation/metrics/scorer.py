@@ -29,13 +29,13 @@ class Scorer:
     @torch.no_grad()
     def look(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Unit vectors `(N, width)` of pictures."""
-        found = []
+        directions = []
         for start in range(0, len(pictures), _BATCH):
             batch = [picture.convert("RGB") for picture in pictures[start : start + _BATCH]]
             pixels = self.processor(images=batch, return_tensors="pt").pixel_values
             seen = self.model.vision_model(pixel_values=pixels.to(self.model.device))
-            found.append(self.model.visual_projection(seen.pooler_output))
-        return _unit(torch.cat(found))
+            directions.append(self.model.visual_projection(seen.pooler_output))
+        return _unit(torch.cat(directions))
 
     @torch.no_grad()
     def read(self, sentences: Sequence[str]) -> Tensor:
@@ -58,15 +58,15 @@ def load_scorer(name: str | Path, *, device: str | torch.device = "cpu") -> Scor
     from transformers import AutoConfig, AutoImageProcessor, CLIPConfig, CLIPModel, CLIPTokenizer
 
     why = hub.trouble(name)
-    kept = why is not None
+    offline = why is not None
     try:
-        if not isinstance(AutoConfig.from_pretrained(name, local_files_only=kept), CLIPConfig):
+        if not isinstance(AutoConfig.from_pretrained(name, local_files_only=offline), CLIPConfig):
             raise ValueError("it is of another kind")
         model: Any = CLIPModel.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, local_files_only=kept
+            name, dtype=torch.float32, use_safetensors=True, local_files_only=offline
         )
-        processor = AutoImageProcessor.from_pretrained(name, local_files_only=kept)
-        tokenizer = CLIPTokenizer.from_pretrained(name, local_files_only=kept)
+        processor = AutoImageProcessor.from_pretrained(name, local_files_only=offline)
+        tokenizer = CLIPTokenizer.from_pretrained(name, local_files_only=offline)
     except UNUSABLE as error:
         reason = f": it is not here, and {why}" if why else ""
         raise UserError(

@@ -1,4 +1,4 @@
-"""Subject fidelity: how much pictures look like the subject's photos (CLIP-I of 2208.12242)."""
+"""Subject fidelity: how much images look like the subject's photos (CLIP-I, arXiv:2208.12242)."""
 
 from __future__ import annotations
 
