@@ -157,14 +157,14 @@ def _try_rates(
         f"sweep/{name}-{rate:g}": Job(name, options.sweep_steps, rate, hint_rate)
         for name, rate in tries
     }
-    found: dict[str, Any] = {name: {"reached": {}} for name in names}
+    scores: dict[str, Any] = {name: {"reached": {}} for name in names}
     for place, scores in _each(options, jobs, judge, test, only_following=True):
         reached = scores["following"][AIM[options.condition]]["value"]
-        found[jobs[place].contestant]["reached"][f"{jobs[place].rate:g}"] = reached
-    for tried in found.values():
+        scores[jobs[place].contestant]["reached"][f"{jobs[place].rate:g}"] = reached
+    for tried in scores.values():
         tried["rate"] = float(max(tried["reached"], key=tried["reached"].get))
         tried["rule"] = f"highest {AIM[options.condition]} on {options.sweep_maps} other maps"
-    return found
+    return scores
 
 
 def _chosen(result: Path | None) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _chosen(result: Path | None) -> dict[str, Any]:
     if result is None:
         return {}
     chosen = json.loads(result.read_text("utf-8"))["choice_of_rates"]
-    return {name: {"rule": "chosen before", **found} for name, found in chosen.items()}
+    return {name: {"rule": "chosen before", **scores} for name, scores in chosen.items()}
 
 
 def _rows(
@@ -212,12 +212,14 @@ def _each(
         for ended in as_completed(running):
             ended.result()
             place = running[ended]
-            kept = options.out / f"{place}.{jobs[place].steps}-{len(test.maps)}.json"
-            if not kept.is_file():
+            row_file = options.out / f"{place}.{jobs[place].steps}-{len(test.maps)}.json"
+            if not row_file.is_file():
                 row = _score(judge, _folder(options, place), test, only_following)
-                replace_file(kept, json.dumps({**asdict(jobs[place]), **row}, indent=1).encode())
+                replace_file(
+                    row_file, json.dumps({**asdict(jobs[place]), **row}, indent=1).encode()
+                )
                 print(json.dumps(row), flush=True)
-            yield place, json.loads(kept.read_text())
+            yield place, json.loads(row_file.read_text())
 
 
 def _score(judge: Judge, folder: Path, test: Test, only_following: bool) -> dict[str, Any]:
@@ -228,8 +230,8 @@ def _score(judge: Judge, folder: Path, test: Test, only_following: bool) -> dict
 def train(options: argparse.Namespace, place: str, job: Job) -> None:
     """Train a contestant as a user would, from the command line; goes on where it was cut off."""
     folder, log = _folder(options, place), options.out / f"{place}.log"
-    told = read_history(folder)
-    if told.end and told.end["event"] == "Finished" and told.step == job.steps:
+    history = read_history(folder)
+    if history.end and history.end["event"] == "Finished" and history.step == job.steps:
         return
     begun = any(folder.glob("checkpoint-*"))
     program = ["benchmarks.rival"] if job.contestant in RIVALS else ["training", "control"]

@@ -117,7 +117,7 @@ class Judge:
 
     def similarity(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Score:
         """Cosine of each picture with its own prompt, in [-1, 1]."""
-        cosines = (self.scorer.look(pictures) * self.scorer.read(prompts)).sum(-1)
+        cosines = (self.scorer.embed_images(pictures) * self.scorer.read(prompts)).sum(-1)
         return score(cosines.numpy())
 
 

@@ -69,7 +69,7 @@ def in_every_context(base: Base, phrase: str, seed: int) -> list[Image.Image]:
 def context_accuracy(scorer: Scorer, pictures: Sequence[Image.Image]) -> float:
     """Share of pictures whose nearest context prompt is the one that was asked for."""
     named = scorer.read([f"a photo of something {context}" for context in GROUNDS])
-    guesses = (scorer.look(pictures) @ named.T).argmax(-1)
+    guesses = (scorer.embed_images(pictures) @ named.T).argmax(-1)
     return (guesses == torch.arange(len(pictures), device=guesses.device)).float().mean().item()
 
 

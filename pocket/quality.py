@@ -66,8 +66,8 @@ def measure(model: Path, *, count: int, sheet_path: Path | None = None) -> dict:
     fresh = [paint(TEST_SEED, k) for k in range(2000)]
     images = np.stack([p.image for p in fresh])
     cards = [
-        {"class": p.look.name, "context": p.context, "colour": p.look.colour,
-         "pattern": p.look.pattern, "accessory": p.look.accessory}
+        {"class": p.appearance.name, "context": p.context, "colour": p.appearance.colour,
+         "pattern": p.appearance.pattern, "accessory": p.appearance.accessory}
         for p in fresh
     ]  # fmt: skip
     pairs = every_class(count)

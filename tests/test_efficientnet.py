@@ -64,7 +64,7 @@ def test_labels_of_real_photos_are_right(judge: EfficientNetLite0, photos: dict)
 def test_it_tells_real_subjects_apart(judge: EfficientNetLite0, photos: dict):
     """Nearest neighbour finds the subject in 90 % of 103 photos; an AUC of .99."""
     owners = torch.tensor([number for number, some in enumerate(photos.values()) for _ in some])
-    seen = judge.look([photo for some in photos.values() for photo in some])
+    seen = judge.embed_images([photo for some in photos.values() for photo in some])
     likeness = seen @ seen.T
     others = ~torch.eye(len(seen), dtype=torch.bool)
     same = owners[:, None] == owners

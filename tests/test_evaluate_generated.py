@@ -108,7 +108,7 @@ def test_a_set_says_what_it_lacks_and_replaces_nothing(
     dino = make_dino(tmp_path / "dino")
     found = load_set("paper", sources={"facebook/dino-vits16": str(dino)})
     assert [scorer.name for scorer in found.images] == ["facebook/dino-vits16"]
-    vectors = found.images[0].look([photo(1), photo(2)])
+    vectors = found.images[0].embed_images([photo(1), photo(2)])
     assert torch.allclose(vectors.norm(dim=1), torch.ones(2))
     assert "the hub cannot be reached" in found.missing["openai/clip-vit-large-patch14"]
     assert "LPIPS (alex)" in found.missing or found.distances

@@ -61,16 +61,16 @@ def test_splits_share_no_class_and_no_layout():
     for split, held_out in (("train", False), ("held-out", True)):
         for index in range(150):
             painting = paint_pair(0, index, split=split, size=16).painting
-            assert (painting.look.name in HELD_OUT_CLASSES) == held_out
+            assert (painting.appearance.name in HELD_OUT_CLASSES) == held_out
             assert is_held_out(painting.context, painting.pose) == held_out
-            assert not painting.look.held_out  # as in pretraining
+            assert not painting.appearance.held_out  # as in pretraining
 
 
 @needs_font
 def test_the_subject_has_its_classs_label():
     pair = paint_pair(0, 3)
     inside = pair.painting.mask > 127
-    assert (pair.labels[inside] == LABELS.index(pair.painting.look.name)).all()
+    assert (pair.labels[inside] == LABELS.index(pair.painting.appearance.name)).all()
     assert (pair.labels[~inside] <= len(REGIONS)).all()
     condition = CONDITIONS["segmentation"]
     assert np.array_equal(condition.read(map_of(pair, "segmentation")), pair.labels)

@@ -58,7 +58,7 @@ def test_scorer_knows_fresh_paintings():
     scorer = CLIPModel.from_pretrained(POCKET / "scorer", dtype=torch.float32).eval()
     targets = PromptTargets(CLIPTokenizer.from_pretrained(POCKET / "scorer"))
     fresh = [paint(77, index) for index in range(200)]
-    cards = [{"class": p.look.name, "context": p.context} for p in fresh]
+    cards = [{"class": p.appearance.name, "context": p.context} for p in fresh]
     scores = accuracy(scorer, targets, np.stack([p.image for p in fresh]), cards)
     assert scores["class"] > 0.93
     assert scores["context"] > 0.97
@@ -70,7 +70,7 @@ def test_pictures_show_the_prompted_context(base):
     prompts = tuple(f"a photo of a cat {place}" for place in places)
     pictures = generate(base, GenerateRequest(prompts=prompts, seeds=(0,) * len(places)))
     named = scorer.read([f"a photo of something {place}" for place in places])
-    guesses = (scorer.look(pictures) @ named.T).argmax(-1)
+    guesses = (scorer.embed_images(pictures) @ named.T).argmax(-1)
     assert guesses.tolist() == list(range(len(places)))
 
 
@@ -83,9 +83,9 @@ def test_example_subjects_are_complete(folder):
 
 @needs_font
 def test_example_subjects_are_held_out():
-    from pocket.painted.world import subject_look
+    from pocket.painted.world import subject_appearance
 
-    looks = {f"a photo of a {subject_look(number).phrase}" for number in range(400)}
+    looks = {f"a photo of a {subject_appearance(number).phrase}" for number in range(400)}
     for folder in SUBJECTS:
         assert json.loads((folder / "subject.json").read_text())["caption"] in looks
 

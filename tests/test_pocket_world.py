@@ -30,10 +30,10 @@ from pocket.world.scenes.captions import random_caption, side
 from pocket.world.scenes.materials import (
     COLOURS,
     FINISHES,
-    Look,
+    Appearance,
     Surface,
     finished,
-    random_look,
+    random_appearance,
     recolour,
 )
 from pocket.world.scenes.scene import Pose, Scene, compose
@@ -50,10 +50,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return ball_world(tmp_path_factory.mktemp("views"))
 
 
-def scene_of(context: str, look: Look | None = None, *, flip: bool = False) -> Scene:
+def scene_of(context: str, appearance: Appearance | None = None, *, flip: bool = False) -> Scene:
     pose = Pose(0.5, 0.55, 0.6, flip)
     rng = np.random.default_rng(0)
-    return compose(ball_record(VIEW), BALL, VIEW, look or Look(), context, pose, rng)
+    return compose(ball_record(VIEW), BALL, VIEW, appearance or Appearance(), context, pose, rng)
 
 
 def test_rays_go_through_the_pixels_that_points_fall_on():
@@ -170,16 +170,18 @@ def test_recolouring_is_seen(word: str):
 @pytest.mark.parametrize("finish", FINISHES)
 def test_finishes_change_the_surface_and_stay_colours(finish: str):
     plain = surface()
-    colours = finished(plain, Look(finish=finish))
+    colours = finished(plain, Appearance(finish=finish))
     assert colours.min() >= 0
     assert colours.max() <= 1
     assert np.abs(colours - plain.albedo).mean() > 0.05
-    assert (finished(plain, Look()) == plain.albedo).all()
+    assert (finished(plain, Appearance()) == plain.albedo).all()
 
 
 def test_captions_name_the_class_and_mostly_the_place():
     rng = np.random.default_rng(0)
-    texts = [random_caption("chair", random_look(rng), VIEW, "at night", rng) for _ in range(200)]
+    texts = [
+        random_caption("chair", random_appearance(rng), VIEW, "at night", rng) for _ in range(200)
+    ]
     assert all("chair" in text for text in texts)
     assert 0.8 < np.mean(["at night" in text for text in texts]) < 1
     assert side(VIEW) == "from the front"

@@ -12,21 +12,21 @@ from orthodiff.errors import UserError
 from pocket.painted import glyphs
 from pocket.painted.__main__ import main
 from pocket.painted.album import open_album
-from pocket.painted.grounds import GROUNDS
-from pocket.painted.looks import (
+from pocket.painted.appearances import (
     ACCESSORIES,
     COLOURS,
     PATTERNS,
-    Look,
+    Appearance,
     sprite,
 )
+from pocket.painted.grounds import GROUNDS
 from pocket.painted.world import (
     compose,
     paint,
     paint_subject,
     random_pose,
     shortened,
-    subject_look,
+    subject_appearance,
     write_subject,
 )
 
@@ -101,7 +101,7 @@ def test_glyphs_differ():
                          + [{"pattern": p} for p in PATTERNS]
                          + [{"accessory": a} for a in ACCESSORIES], ids=str)  # fmt: skip
 def test_every_attribute_shows(change):
-    plain, changed = sprite(Look("dog")), sprite(Look("dog", **change))
+    plain, changed = sprite(Appearance("dog")), sprite(Appearance("dog", **change))
     assert np.abs(plain.astype(int) - changed).mean() > 1
 
 
@@ -117,8 +117,8 @@ def test_same_seed_same_picture():
 @needs_font
 def test_mask_is_where_the_subject_is():
     """Painting two looks over one ground changes the mask and the shadow, nothing far away."""
-    look, pose = Look("teapot"), random_pose(np.random.default_rng(1))
-    image, mask = compose(look, "on the beach", pose, np.random.default_rng(2), size=128)
+    appearance, pose = Appearance("teapot"), random_pose(np.random.default_rng(1))
+    image, mask = compose(appearance, "on the beach", pose, np.random.default_rng(2), size=128)
     ground = GROUNDS["on the beach"](np.random.default_rng(2), 128)
     near = np.asarray(Image.fromarray(mask).resize((16, 16)).resize((128, 128))) > 0
     far = ~(near | np.roll(near, (16, 16), (0, 1)))
@@ -129,14 +129,14 @@ def test_mask_is_where_the_subject_is():
 
 @needs_font
 def test_held_out_looks_never_reach_pretraining():
-    assert not any(paint(0, index, size=16).look.held_out for index in range(1500))
-    assert all(subject_look(number).held_out for number in range(50))
+    assert not any(paint(0, index, size=16).appearance.held_out for index in range(1500))
+    assert all(subject_appearance(number).held_out for number in range(50))
 
 
 @needs_font
 def test_subject_keeps_its_look_and_changes_place():
     paintings = paint_subject(3, 5)
-    assert len({p.look for p in paintings}) == 1
+    assert len({p.appearance for p in paintings}) == 1
     assert len({p.context for p in paintings}) == 5
 
 

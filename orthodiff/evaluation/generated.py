@@ -59,9 +59,9 @@ def score_generated(
     models: dict[str, dict[str, Any]] = defaultdict(dict)
     side = min(open_picture(files[0].path).size)
     for scorer in scorers.images:
-        look = _Features(scorer, files, references, side)
+        features = _Features(scorer, files, references, side)
         for model in dict.fromkeys(file.model for file in files):
-            models[model][scorer.name] = _plain(look.scores(model))
+            models[model][scorer.name] = _plain(features.scores(model))
     for distance in scorers.distances:
         for model in dict.fromkeys(file.model for file in files):
             own = [file for file in files if file.model == model]
@@ -80,10 +80,10 @@ class _Features:
         side: int,
     ) -> None:
         self.scorer, self.files, self.subject = scorer, list(files), references.subject
-        self.features = torch.cat([scorer.look(part) for part in _opened(files)])
-        self.photos = scorer.look([square(photo, side) for photo in self.subject.photos])
+        self.features = torch.cat([scorer.embed_images(part) for part in _opened(files)])
+        self.photos = scorer.embed_images([square(photo, side) for photo in self.subject.photos])
         self.others = {
-            name: scorer.look([square(photo, side) for photo in photos])
+            name: scorer.embed_images([square(photo, side) for photo in photos])
             for name, photos in references.others.items()
         }
 
@@ -92,17 +92,17 @@ class _Features:
         own = [n for n, file in enumerate(self.files) if file.model == model]
         named = [n for n in own if self._names_subject(self.files[n])]
         alike = self.features @ self.photos.T
-        found = {
+        scores = {
             "subject": _score(alike[named].mean(1)),
             "copying": _score(alike[named].amax(1)),
             "diversity": _score(torch.tensor(self._spreads(own))),
             "drift": _score(torch.tensor(self._drifts(own))),
         }
         if isinstance(self.scorer, Scorer):
-            found["prompt"] = _score(self._prompt_similarities(self.scorer, own))
+            scores["prompt"] = _score(self._prompt_similarities(self.scorer, own))
         if self.others and named:
-            found["retrieval"] = _score(self._is_nearest(named).float())
-        return {name: each for name, each in found.items() if each.count}
+            scores["retrieval"] = _score(self._is_nearest(named).float())
+        return {name: each for name, each in scores.items() if each.count}
 
     def _names_subject(self, file: GeneratedFile) -> bool:
         words = self.subject.class_word if file.is_base else self.subject.phrase
@@ -150,7 +150,7 @@ def real_scores(scorers: LoadedSet, subject: Subject, side: int) -> dict[str, di
     """The ceilings by scorer: photos against each other, on average and with the nearest."""
     ceilings = {}
     for scorer in scorers.images:
-        photos = scorer.look([square(photo, side) for photo in subject.photos])
+        photos = scorer.embed_images([square(photo, side) for photo in subject.photos])
         alike = photos @ photos.T
         alike.fill_diagonal_(float("nan"))
         if len(photos) > 1:

@@ -30,7 +30,7 @@ class ImageScorer(Protocol):
     @property
     def name(self) -> str: ...
 
-    def look(self, pictures: Sequence[Image.Image], /) -> Tensor:
+    def embed_images(self, pictures: Sequence[Image.Image], /) -> Tensor:
         """Unit vectors `(N, width)` of images."""
 
 
@@ -43,7 +43,7 @@ class VisionScorer:
     processor: Any
 
     @torch.no_grad()
-    def look(self, pictures: Sequence[Image.Image], /) -> Tensor:
+    def embed_images(self, pictures: Sequence[Image.Image], /) -> Tensor:
         """Unit vectors `(N, width)` of images."""
         parts = []
         for start in range(0, len(pictures), BATCH):

@@ -38,13 +38,13 @@ class Album:
 
 def card(painting: Painting) -> dict[str, str | None]:
     """What is known of a painting, as plain values."""
-    look = painting.look
+    appearance = painting.appearance
     return {
         "caption": painting.caption,
-        "class": look.name,
-        "colour": look.colour,
-        "pattern": look.pattern,
-        "accessory": look.accessory,
+        "class": appearance.name,
+        "colour": appearance.colour,
+        "pattern": appearance.pattern,
+        "accessory": appearance.accessory,
         "context": painting.context,
     }
 

@@ -22,9 +22,9 @@ from PIL import Image
 from orthodiff.control import Canny, Scribble, Segmentation
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import replacing
+from pocket.painted.appearances import Appearance, random_appearance
 from pocket.painted.glyphs import CLASSES
 from pocket.painted.grounds import GROUNDS, SETTINGS
-from pocket.painted.looks import Look, random_look
 from pocket.painted.regions import LABELS, recording
 from pocket.painted.world import (
     Painting,
@@ -60,16 +60,16 @@ def paint_pair(seed: int, index: int, *, split: str = "train", size: int = 64) -
     """Pair `index` of the stream `seed` of a split."""
     rng = np.random.default_rng((23, seed, SPLITS.index(split), index))
     held_out = split != "train"
-    look = _until(lambda: random_look(rng), lambda look: _shows(look, held_out))
+    appearance = _until(lambda: random_appearance(rng), lambda one: _shows(one, held_out))
     context, pose = _until(
         lambda: (list(GROUNDS)[rng.integers(len(GROUNDS))], random_pose(rng)),
         lambda layout: is_held_out(*layout) == held_out,
     )
     with recording(SETTINGS[context], size) as labels:
-        image, mask = compose(look, context, pose, rng, size=size)
-    labels[mask > 127] = LABELS.index(look.name)
-    caption = random_caption(look, context, rng)
-    return Pair(Painting(image, mask, caption, look, context, pose), labels)
+        image, mask = compose(appearance, context, pose, rng, size=size)
+    labels[mask > 127] = LABELS.index(appearance.name)
+    caption = random_caption(appearance, context, rng)
+    return Pair(Painting(image, mask, caption, appearance, context, pose), labels)
 
 
 def is_held_out(context: str, pose: Pose) -> bool:
@@ -137,8 +137,8 @@ def _is_ours(folder: Path) -> bool:
     except (OSError, ValueError, TypeError, KeyError):
         return False
     names = [[f"{part}/{_name(index)}" for part in FOLDERS] for index in range(len(rows))]
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    whole = found == {ABOUT, LISTED, *FOLDERS, *chain.from_iterable(names)}
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    whole = names == {ABOUT, LISTED, *FOLDERS, *chain.from_iterable(names)}
     return whole and listed == [(*COLUMNS, *pair) for pair in names]
 
 
@@ -150,15 +150,15 @@ def _write_pair(pair: Pair, kind: str, folder: Path, name: str) -> dict[str, str
     painting = pair.painting
     Image.fromarray(painting.image).save(folder / "images" / name)
     map_of(pair, kind).save(folder / "maps" / name)
-    values = (f"images/{name}", f"maps/{name}", painting.caption, painting.look.name)
+    values = (f"images/{name}", f"maps/{name}", painting.caption, painting.appearance.name)
     return dict(zip(COLUMNS, (*values, painting.context), strict=True))
 
 
-def _shows(look: Look, held_out: bool) -> bool:
-    return not look.held_out and (look.name in HELD_OUT_CLASSES) == held_out
+def _shows(appearance: Appearance, held_out: bool) -> bool:
+    return not appearance.held_out and (appearance.name in HELD_OUT_CLASSES) == held_out
 
 
 def _until(draw: Callable[[], Drawn], is_wanted: Callable[[Drawn], bool]) -> Drawn:
-    while not is_wanted(found := draw()):
+    while not is_wanted(names := draw()):
         pass
-    return found
+    return names

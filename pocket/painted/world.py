@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from pocket.painted.appearances import Appearance, random_appearance, sprite
 from pocket.painted.grounds import GROUNDS
-from pocket.painted.looks import Look, random_look, sprite
 
 RARE_TOKENS = ("sks", "zwx", "ohwx")
 """Words without a meaning of their own: pretraining sprinkles them, personalisation uses them."""
@@ -35,7 +35,7 @@ class Painting:
     image: np.ndarray  # (size, size, 3) uint8
     mask: np.ndarray  # (size, size) uint8, 255 where the subject is
     caption: str
-    look: Look
+    appearance: Appearance
     context: str
     pose: Pose
 
@@ -43,18 +43,22 @@ class Painting:
 def paint(seed: int, index: int, *, size: int = 64) -> Painting:
     """Picture `index` of the pretraining stream `seed`; held-out looks never appear."""
     rng = np.random.default_rng((seed, index))
-    look = random_look(rng)
-    while look.held_out:
-        look = random_look(rng)
+    appearance = random_appearance(rng)
+    while appearance.held_out:
+        appearance = random_appearance(rng)
     context = list(GROUNDS)[rng.integers(len(GROUNDS))]
-    return paint_look(look, context, rng, size=size)
+    return paint_appearance(appearance, context, rng, size=size)
 
 
-def paint_look(look: Look, context: str, rng: np.random.Generator, *, size: int = 64) -> Painting:
+def paint_appearance(
+    appearance: Appearance, context: str, rng: np.random.Generator, *, size: int = 64
+) -> Painting:
     """Paint a given look in a given context, in a random pose, with a random caption."""
     pose = random_pose(rng)
-    image, mask = compose(look, context, pose, rng, size=size)
-    return Painting(image, mask, random_caption(look, context, rng), look, context, pose)
+    image, mask = compose(appearance, context, pose, rng, size=size)
+    return Painting(
+        image, mask, random_caption(appearance, context, rng), appearance, context, pose
+    )
 
 
 def random_pose(rng: np.random.Generator) -> Pose:
@@ -68,11 +72,11 @@ def random_pose(rng: np.random.Generator) -> Pose:
 
 
 def compose(
-    look: Look, context: str, pose: Pose, rng: np.random.Generator, *, size: int
+    appearance: Appearance, context: str, pose: Pose, rng: np.random.Generator, *, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay the look's sprite with a soft shadow over the context's ground: `(image, mask)`."""
     ground = GROUNDS[context](rng, size).astype(np.float32)
-    placed = _place(sprite(look), pose, size)
+    placed = _place(sprite(appearance), pose, size)
     alpha = placed[..., 3:] / 255
     shift = max(1, round(size * 0.03))
     shadow = cv2.GaussianBlur(np.roll(placed[..., 3], (shift, shift), (0, 1)), (0, 0), size * 0.025)
@@ -100,12 +104,12 @@ def article(words: str) -> str:
     return "an" if words[0] in "aeiou" else "a"
 
 
-def random_caption(look: Look, context: str, rng: np.random.Generator) -> str:
+def random_caption(appearance: Appearance, context: str, rng: np.random.Generator) -> str:
     """A caption as people write prompts: mostly complete, now and then leaving something out."""
-    pattern = look.pattern if rng.random() < 0.85 else None
-    colour = look.colour if rng.random() < 0.85 else None
-    accessory = look.accessory if rng.random() < 0.9 else None
-    subject = Look(look.name, colour, pattern, accessory).phrase
+    pattern = appearance.pattern if rng.random() < 0.85 else None
+    colour = appearance.colour if rng.random() < 0.85 else None
+    accessory = appearance.accessory if rng.random() < 0.9 else None
+    subject = Appearance(appearance.name, colour, pattern, accessory).phrase
     if rng.random() < 0.12:
         subject = f"{RARE_TOKENS[rng.integers(len(RARE_TOKENS))]} {subject}"
         head = "" if rng.random() < 0.5 else "a "
@@ -126,36 +130,37 @@ def shortened(place: str) -> str:
     return place
 
 
-def subject_look(number: int) -> Look:
+def subject_appearance(number: int) -> Appearance:
     """The held-out look of subject `number`: coloured and patterned, some wearing something."""
     rng = np.random.default_rng((7, number))
-    look = random_look(rng)
-    while not look.held_out:
-        look = random_look(rng)
-    return look
+    appearance = random_appearance(rng)
+    while not appearance.held_out:
+        appearance = random_appearance(rng)
+    return appearance
 
 
 def paint_subject(number: int, count: int, *, size: int = 64) -> list[Painting]:
     """`count` pictures of one subject, each in another context."""
     rng = np.random.default_rng((11, number))
     contexts = rng.permutation(list(GROUNDS))
-    look = subject_look(number)
+    appearance = subject_appearance(number)
     return [
-        paint_look(look, str(contexts[k % len(contexts)]), rng, size=size) for k in range(count)
+        paint_appearance(appearance, str(contexts[k % len(contexts)]), rng, size=size)
+        for k in range(count)
     ]
 
 
 def write_subject(number: int, count: int, out: Path, *, size: int = 64) -> dict[str, str]:
     """Write a subject's pictures and its `subject.json` into a folder; returns the latter."""
     out.mkdir(parents=True, exist_ok=True)
-    look = subject_look(number)
+    appearance = subject_appearance(number)
     for k, painting in enumerate(paint_subject(number, count, size=size)):
         Image.fromarray(painting.image).save(out / f"{k:02d}.png")
     card = {
         "name": out.name,
-        "class": look.name,
-        "instance_prompt": f"a photo of sks {look.name}",
-        "caption": f"a photo of {article(look.phrase)} {look.phrase}",
+        "class": appearance.name,
+        "instance_prompt": f"a photo of sks {appearance.name}",
+        "caption": f"a photo of {article(appearance.phrase)} {appearance.phrase}",
     }
     (out / "subject.json").write_text(json.dumps(card, indent=1) + "\n")
     return card

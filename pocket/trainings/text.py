@@ -24,9 +24,9 @@ from transformers import (
 )
 
 from pocket.painted.album import TEST_SEED, Album, open_album
+from pocket.painted.appearances import ACCESSORIES, COLOURS, PATTERNS
 from pocket.painted.glyphs import CLASSES
 from pocket.painted.grounds import GROUNDS
-from pocket.painted.looks import ACCESSORIES, COLOURS, PATTERNS
 from pocket.painted.world import RARE_TOKENS, article, paint
 from pocket.trainings.autoencoder import to_pixels
 from pocket.trainings.stage import (
@@ -210,7 +210,7 @@ def train(
 
 def _fresh_paintings() -> tuple[np.ndarray, list[dict]]:
     fresh = [paint(TEST_SEED, k) for k in range(1000)]
-    cards = [{"class": p.look.name, "context": p.context} for p in fresh]
+    cards = [{"class": p.appearance.name, "context": p.context} for p in fresh]
     return np.stack([p.image for p in fresh]), cards
 
 

@@ -32,8 +32,8 @@ def card(scene: Scene, caption: str) -> Card:
         "caption": caption,
         "class": scene.individual.word,
         "individual": scene.individual.key,
-        "colour": scene.look.colour,
-        "finish": scene.look.finish,
+        "colour": scene.appearance.colour,
+        "finish": scene.appearance.finish,
         "context": scene.context,
     }
 

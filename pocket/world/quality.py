@@ -28,7 +28,7 @@ from pocket.world.imagenet import CLASSES, named_share
 from pocket.world.models.catalogue import everyone
 from pocket.world.places.contexts import CONTEXTS
 from pocket.world.rendering.views import ViewStore
-from pocket.world.scenes.materials import Look
+from pocket.world.scenes.materials import Appearance
 from pocket.world.words import PRETRAINED
 from pocket.world.world import World, of_words
 
@@ -42,7 +42,7 @@ def real_named_share(world: World, judge: EfficientNetLite0, *, each: int) -> fl
     pictures, asked = [], []
     for word, k in product(words, range(each)):
         some, context = world.by_word[word], list(CONTEXTS)[rng.integers(len(CONTEXTS))]
-        scene, _ = world.scene_of(some[k % len(some)], Look(), context, rng)
+        scene, _ = world.scene_of(some[k % len(some)], Appearance(), context, rng)
         pictures.append(Image.fromarray(scene.image))
         asked.append(word)
     return named_share(asked, judge.labels(pictures, 5))

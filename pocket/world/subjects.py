@@ -19,7 +19,7 @@ from pocket.painted.world import article
 from pocket.world.models.catalogue import Individual, individuals
 from pocket.world.places.contexts import CONTEXTS
 from pocket.world.rendering.views import ViewStore, render_missing
-from pocket.world.scenes.materials import Look
+from pocket.world.scenes.materials import Appearance
 from pocket.world.scenes.scene import Scene
 from pocket.world.world import World
 
@@ -47,7 +47,7 @@ def picture_subject(world: World, individual: Individual, count: int) -> list[Sc
     rng = np.random.default_rng((51, zlib.crc32(individual.key.encode())))
     contexts = [str(context) for context in rng.permutation(list(CONTEXTS))]
     return [
-        world.scene_of(individual, Look(), contexts[k % len(contexts)], rng)[0]
+        world.scene_of(individual, Appearance(), contexts[k % len(contexts)], rng)[0]
         for k in range(count)
     ]
 

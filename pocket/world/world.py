@@ -15,7 +15,7 @@ from pocket.world.places.contexts import CONTEXTS
 from pocket.world.rendering.camera import View
 from pocket.world.rendering.views import ViewStore, views_of
 from pocket.world.scenes.captions import random_caption
-from pocket.world.scenes.materials import Look, random_look
+from pocket.world.scenes.materials import Appearance, random_appearance
 from pocket.world.scenes.scene import Scene, compose, random_pose
 
 LOW_VIEWS = 3
@@ -69,12 +69,12 @@ class World:
         others = self.by_word[words[rng.integers(len(words))]]
         individual = others[rng.integers(len(others))]
         context = list(CONTEXTS)[rng.integers(len(CONTEXTS))]
-        return self.scene_of(individual, random_look(rng), context, rng, size=size)
+        return self.scene_of(individual, random_appearance(rng), context, rng, size=size)
 
     def scene_of(
         self,
         individual: Individual,
-        look: Look,
+        appearance: Appearance,
         context: str,
         rng: np.random.Generator,
         *,
@@ -85,8 +85,8 @@ class World:
         view = _views(individual, number)[place]
         record = self.record(individual, number, place)
         pose = random_pose(rng)
-        scene = compose(record, individual, view, look, context, pose, rng, size=size)
-        return scene, random_caption(individual.word, look, view, context, rng)
+        scene = compose(record, individual, view, appearance, context, pose, rng, size=size)
+        return scene, random_caption(individual.word, appearance, view, context, rng)
 
     def _draw_view(
         self, individual: Individual, context: str, rng: np.random.Generator

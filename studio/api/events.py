@@ -46,14 +46,14 @@ async def _stream(
     status, silent = "", 0.0
     while not await request.is_disconnected():
         job = await run_in_threadpool(studio.jobs.get, owner, job_id)
-        told = await run_in_threadpool(read_events, job.folder)
-        for number in range(place, len(told)):
-            event = dict(told[number])
+        events = await run_in_threadpool(read_events, job.folder)
+        for number in range(place, len(events)):
+            event = dict(events[number])
             name = event.pop("event", "event")
             data = {key: value for key, value in event.items() if key not in HIDDEN}
             yield f"id: {number}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
-        silent = 0.0 if place < len(told) else silent + PACE
-        place = max(place, len(told))
+        silent = 0.0 if place < len(events) else silent + PACE
+        place = max(place, len(events))
         if job.status != status:
             status = job.status
             yield f"event: status\ndata: {json.dumps({'status': status, 'error': job.error})}\n\n"

@@ -75,8 +75,8 @@ def exported(name: str, owner: Owner, studio: TheStudio) -> FileResponse:
 @ROUTER.get("/examples/{name}/{file}", tags=["subjects"], response_class=FileResponse)
 def example(name: str, file: str, owner: Owner, studio: TheStudio) -> FileResponse:
     """An image of an example subject."""
-    found = studio.examples.get(name)
-    for path in found.pictures if found else ():
+    example = studio.examples.get(name)
+    for path in example.pictures if example else ():
         if path.name == file:
             return serve(path.parent, file, cache=studio.thumbnails)
     raise HTTPException(404, "There is no such file.")
@@ -123,10 +123,10 @@ def _files(job: Job) -> Iterator[str]:
 def adapters_out(studio: Studio, owner: str) -> list[AdapterOut]:
     """The adapters of a user, as they are shown."""
     studio.jobs.adopt()
-    found = []
+    example = []
     for entry in studio.adapters.list(owner):
         job = job_out(entry.job) if entry.job else None
-        found.append(
+        example.append(
             AdapterOut(
                 id=entry.id,
                 name=entry.name,
@@ -143,4 +143,4 @@ def adapters_out(studio: Studio, owner: str) -> list[AdapterOut]:
                 condition=entry.condition,
             )
         )
-    return found
+    return example

@@ -55,11 +55,11 @@ def listing(
         owner=owner, statuses=GROUPS[group], kinds=kinds, words=q, trashed=group == "trash"
     )
     total = store.count(query)
-    found = store.list(query, limit=per_page, offset=(page - 1) * per_page)
+    jobs = store.list(query, limit=per_page, offset=(page - 1) * per_page)
     active = store.count(JobQuery(owner=owner, statuses=("queued", "running"), kinds=kinds))
-    places = _places(studio, owner) if any(job.status == "queued" for job in found) else {}
+    places = _places(studio, owner) if any(job.status == "queued" for job in jobs) else {}
     return JobList(
-        jobs=[job_out(job, place=places.get(job.id)) for job in found],
+        jobs=[job_out(job, place=places.get(job.id)) for job in jobs],
         total=total,
         active=active,
         page=page,

@@ -38,8 +38,8 @@ def add(
             path = Path(scratch) / f"{number:04d}"
             _receive(upload, path, studio.subjects.quota.file * BLOCK)
             files.append((upload.filename or f"image {number + 1}", path))
-        found = studio.subjects.add(owner, files, into=into or None)
-    return subject_out(studio, found)
+        photo_set = studio.subjects.add(owner, files, into=into or None)
+    return subject_out(studio, photo_set)
 
 
 @ROUTER.get("/{subject_id}")
@@ -73,12 +73,12 @@ def file_of(
     return serve(folder, name, cache=studio.thumbnails, size=size)
 
 
-def subject_out(studio: Studio, found: PhotoSet) -> SubjectOut:
+def subject_out(studio: Studio, photo_set: PhotoSet) -> SubjectOut:
     """An upload with its advice."""
-    place = f"api/subjects/{found.id}/files"
-    problems, advice = studio.check_photos(found)
+    place = f"api/subjects/{photo_set.id}/files"
+    problems, advice = studio.check_photos(photo_set)
     return SubjectOut(
-        id=found.id,
+        id=photo_set.id,
         photos=[
             PhotoOut(
                 **vars(photo),
@@ -86,11 +86,11 @@ def subject_out(studio: Studio, found: PhotoSet) -> SubjectOut:
                 thumbnail=f"{place}/{Path(photo.file).with_suffix('.webp')}",
                 problem=problems.get(photo.file, ""),
             )
-            for photo in found.photos
+            for photo in photo_set.photos
         ],
-        problems=list(found.problems),
+        problems=list(photo_set.problems),
         advice=advice,
-        recipe=_recipe(found.recipe),
+        recipe=_recipe(photo_set.recipe),
     )
 
 

@@ -166,10 +166,10 @@ def allowed_hosts(bind: str, extra: Iterable[str]) -> frozenset[str]:
 def read_cookie(header: str) -> str | None:
     """The session's cookie of a Cookie header."""
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        cookie = SimpleCookie(header).get(COOKIE)
     except CookieError:
         return None
-    return found.value if found else None
+    return cookie.value if cookie else None
 
 
 def _with_headers(send: Any) -> Any:

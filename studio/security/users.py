@@ -99,7 +99,7 @@ def _read_file(path: Path) -> dict[str, str]:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The file of users `{path}` cannot be read ({error}).") from error
-    found = {}
+    users = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -109,7 +109,7 @@ def _read_file(path: Path) -> dict[str, str]:
                 f"Line {number} of `{path}` is no user. A line is `name sha256`; write it with "
                 "`orthodiff studio --users FILE --add_user NAME`."
             )
-        found[words[0]] = words[1]
-    if not found:
+        users[words[0]] = words[1]
+    if not users:
         raise UserError(f"The file of users `{path}` has no user. Add one with --add_user NAME.")
-    return found
+    return users

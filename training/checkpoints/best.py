@@ -17,15 +17,15 @@ class Best:
     reason: str
 
 
-def choose_best(scores: Sequence[Score], kept: Collection[int]) -> Best | None:
-    """The best of the `kept` steps that were measured; None if none was.
+def choose_best(scores: Sequence[Score], steps: Collection[int]) -> Best | None:
+    """The best of the `steps` steps that were measured; None if none was.
 
     With a scorer and a subject it is the one with the highest product of subject and prompt
     similarity: a gain of one part in a hundred in one makes up for such a loss in the other,
     whatever their ranges. Without, it is the one with the lowest validation loss. Equals: the
     earlier.
     """
-    measured = [score for score in scores if score["step"] in kept]
+    measured = [score for score in scores if score["step"] in steps]
     of_subject = [score for score in measured if score.get("subject_similarity") is not None]
     return _highest(_alike(of_subject, "scorer"), _product, _tell_product) or _highest(
         _alike(measured, "loss_of"), _negative_loss, _tell_loss
@@ -34,8 +34,10 @@ def choose_best(scores: Sequence[Score], kept: Collection[int]) -> Best | None:
 
 def _alike(scores: Sequence[Score], name: str) -> list[Score]:
     """Those measured as the newest was: others cannot be compared with it."""
-    told = [score for score in scores if score.get(name)]
-    return [score for score in told if all(score.get(k) == told[-1].get(k) for k in (name, SAME))]
+    scored = [score for score in scores if score.get(name)]
+    return [
+        score for score in scored if all(score.get(k) == scored[-1].get(k) for k in (name, SAME))
+    ]
 
 
 def _highest(

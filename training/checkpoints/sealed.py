@@ -106,12 +106,12 @@ def find_checkpoint(output_dir: Path, which: str) -> Path | None:
 
 
 def _newest_whole(output_dir: Path) -> Path | None:
-    found = list_checkpoints(output_dir)
-    whole = next((folder for folder in reversed(found) if not damage(folder)), None)
-    if found and whole is None:
+    entries = list_checkpoints(output_dir)
+    whole = next((folder for folder in reversed(entries) if not damage(folder)), None)
+    if entries and whole is None:
         raise UserError(
-            f"The checkpoint `{found[-1]}` cannot be used: {damage(found[-1])}; nor can an earlier "
-            "one. Start afresh in another --output_dir."
+            f"The checkpoint `{entries[-1]}` cannot be used: {damage(entries[-1])}; nor can an "
+            "earlier one. Start afresh in another --output_dir."
         )
     return whole
 
@@ -124,8 +124,8 @@ def passed_over(output_dir: Path, start_step: int) -> list[str]:
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
     """The `checkpoint-N` folders, oldest first."""
-    found = output_dir.iterdir() if output_dir.is_dir() else []
-    return sorted((path for path in found if step_of(path) is not None), key=_number)
+    entries = output_dir.iterdir() if output_dir.is_dir() else []
+    return sorted((path for path in entries if step_of(path) is not None), key=_number)
 
 
 def step_of(folder: Path) -> int | None:

@@ -31,15 +31,15 @@ class Packing:
         )
         self._room = ROOM if is_possible else 0
 
-    def instead(self, func: Any, args: Sequence[Any], found: Any) -> tuple[Any, list[Any]] | None:
-        """An operation and its arguments that give what `func` has `found`, in less time."""
+    def instead(self, func: Any, args: Sequence[Any], output: Any) -> tuple[Any, list[Any]] | None:
+        """An operation and its arguments that give what `func` has `output`, in less time."""
         if func is aten.convolution.default:
             forward = _forward(*args)
         elif func is aten.convolution_backward.default:
-            forward, found = _backward(*args), found[0]
+            forward, output = _backward(*args), output[0]
         else:
             return None
-        if forward is None or not found.is_contiguous(memory_format=torch.channels_last):
+        if forward is None or not output.is_contiguous(memory_format=torch.channels_last):
             return None
         x, filters, is_turned, rest = forward
         ready = self._ready(x, filters, is_turned, rest)
@@ -47,7 +47,7 @@ class Packing:
             return None
         call = [x, ready, *rest, *IN_PLAIN]
         result = mkldnn._convolution_pointwise(*call)
-        same = result.stride() == found.stride() and torch.equal(result, found)
+        same = result.stride() == output.stride() and torch.equal(result, output)
         return (mkldnn._convolution_pointwise.default, call) if same else None
 
     def _ready(

@@ -50,8 +50,8 @@ class Recording:
     def __call__(self, inputs: Sequence[Tensor]) -> Results:
         """The results for other inputs of the same shapes."""
         with torch.jit.optimized_execution(False):
-            found = iter(self._run(list(inputs), self._constants))
-        return [next(found) if is_there else None for is_there in self._is_there]
+            output = iter(self._run(list(inputs), self._constants))
+        return [next(output) if is_there else None for is_there in self._is_there]
 
 
 class Recorder(TorchDispatchMode):
@@ -71,13 +71,13 @@ class Recorder(TorchDispatchMode):
             self._names[tensor] = f"i{number}"
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
         if self._is_possible:
             try:
-                self._write(func, args, kwargs or {}, found)
+                self._write(func, args, kwargs or {}, output)
             except _UnwritableError:
                 self._is_possible = False
-        return found
+        return output
 
     def finish(self, results: Results) -> Recording | None:
         """The recording of what was computed within."""
@@ -94,31 +94,31 @@ class Recorder(TorchDispatchMode):
         except RuntimeError:  # an operation that TorchScript does not know
             return None
 
-    def _write(self, func: Any, args: Any, kwargs: Any, found: Any) -> None:
+    def _write(self, func: Any, args: Any, kwargs: Any, output: Any) -> None:
         if UNREPEATABLE & set(func.tags) and not _is_lookup(func, args):
             raise _UnwritableError
-        if _changes_nothing(func, args, found):
-            self._names[found] = self._name(args[0])
+        if _changes_nothing(func, args, output):
+            self._names[output] = self._name(args[0])
             return
         if self._is_view_of_frozen(func, args):
-            self._name(found)  # as good a constant
+            self._name(output)  # as good a constant
             return
-        if swap := self._faster(func, args, found):
+        if swap := self._faster(func, args, output):
             (func, args), kwargs = swap, {}
-            found = found[0] if isinstance(found, tuple) else found
+            output = output[0] if isinstance(output, tuple) else output
         schema = func._schema
         types = {argument.name: argument.type for argument in schema.arguments}
         words = [self._word(v, t) for v, t in zip(args, types.values(), strict=False)]
         words += [f"{name}={self._word(v, types[name])}" for name, v in kwargs.items()]
         call = f"torch.ops.{schema.name.replace('::', '.')}({', '.join(words)})"
-        if len(schema.returns) == 1 and isinstance(found, list | tuple):
+        if len(schema.returns) == 1 and isinstance(output, list | tuple):
             whole = self._new()
             self._lines.append(f"{whole} = {call}")
             self._lines += [
-                f"{self._new(each)} = {whole}[{number}]" for number, each in enumerate(found)
+                f"{self._new(each)} = {whole}[{number}]" for number, each in enumerate(output)
             ]
             return
-        results = found if isinstance(found, list | tuple) else [found]
+        results = output if isinstance(output, list | tuple) else [output]
         names = ", ".join(self._new(each) for each in results)
         self._lines.append(f"{names} = {call}" if names else call)
 
@@ -127,12 +127,12 @@ class Recorder(TorchDispatchMode):
         source = args[0] if func in VIEWS else None
         return source is not None and not source.requires_grad and self._name(source)[0] == "c"
 
-    def _faster(self, func: Any, args: Any, found: Any) -> tuple[Any, list[Any]] | None:
+    def _faster(self, func: Any, args: Any, output: Any) -> tuple[Any, list[Any]] | None:
         """A convolution with filters that are ready, if they were there before."""
         place = FILTERS.get(func)
         if place is None or not self._name(args[place]).startswith("c"):
             return None
-        return self._packing.instead(func, args, found)
+        return self._packing.instead(func, args, output)
 
     def _new(self, tensor: Any = None) -> str:
         """A name for a result."""
@@ -181,12 +181,12 @@ class _UnwritableError(Exception):
     """An operation has no place in a recording."""
 
 
-def _changes_nothing(func: Any, args: Any, found: Any) -> bool:
+def _changes_nothing(func: Any, args: Any, output: Any) -> bool:
     """Whether the result is the first argument, bit for bit, where there is no autograd."""
     if func is torch.ops.aten.detach.default:
         return True
     by_one = func in TIMES and isinstance(args[1], int | float) and args[1] == 1
-    return by_one and form_of(found) == form_of(args[0])
+    return by_one and form_of(output) == form_of(args[0])
 
 
 def _is_lookup(func: Any, args: Any) -> bool:

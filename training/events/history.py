@@ -9,7 +9,7 @@ from typing import Any
 
 from .log import read_events
 
-Told = Mapping[str, Any]
+EventFields = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -21,30 +21,34 @@ class History:
     that turn ended: Finished, Failed, or None while it runs, also when it was killed.
     """
 
-    started: Told
-    steps: Sequence[Told]
-    samples: Sequence[Told]
-    scores: Sequence[Told]
-    saved: Sequence[Told]
-    end: Told | None
+    started: EventFields
+    steps: Sequence[EventFields]
+    samples: Sequence[EventFields]
+    scores: Sequence[EventFields]
+    saved: Sequence[EventFields]
+    end: EventFields | None
 
     @classmethod
-    def of(cls, events: Sequence[Told]) -> History:
+    def of(cls, events: Sequence[EventFields]) -> History:
         """Tell the history from all events of a run, in the order in which they were written."""
-        started: Told = {}
-        end: Told | None = None
-        kept: dict[str, dict[int, Told]] = {k: {} for k in ("Step", "Sample", "Scored", "Saved")}
+        started: EventFields = {}
+        end: EventFields | None = None
+        by_kind: dict[str, dict[int, EventFields]] = {
+            k: {} for k in ("Step", "Sample", "Scored", "Saved")
+        }
         for event in events:
             kind = event["event"]
             if kind == "Started":
                 started, end, first = event, None, event.get("start_step", 0)
-                kept = {k: {n: e for n, e in v.items() if n <= first} for k, v in kept.items()}
+                by_kind = {
+                    k: {n: e for n, e in v.items() if n <= first} for k, v in by_kind.items()
+                }
             elif kind in ("Finished", "Failed"):
                 end = event
-            elif kind in kept:
-                kept[kind][event["step"]] = event
+            elif kind in by_kind:
+                by_kind[kind][event["step"]] = event
         steps, samples, scores, saved = (
-            [events[step] for step in sorted(events)] for events in kept.values()
+            [events[step] for step in sorted(events)] for events in by_kind.values()
         )
         return cls(started, steps, samples, scores, saved, end)
 
@@ -56,8 +60,8 @@ class History:
     @property
     def seconds(self) -> float | None:
         """Seconds of training behind the newest checkpoint or the end; redone steps count once."""
-        told = [event for event in (*self.saved, self.end) if event and "seconds" in event]
-        return float(told[-1]["seconds"]) if told else None
+        timed = [event for event in (*self.saved, self.end) if event and "seconds" in event]
+        return float(timed[-1]["seconds"]) if timed else None
 
 
 def read_history(output_dir: Path) -> History:

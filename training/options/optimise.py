@@ -95,14 +95,14 @@ class OptimiseOptions(Options):
 
     def _idle_settings_of_the_course(self) -> dict[str, str]:
         """Those that do not count, each with what would make it count."""
-        course, found = self.lr_scheduler, {}
-        if course == "constant" and self.optimizer != "schedulefree":
-            found["lr_warmup_steps"] = "use --lr_scheduler constant_with_warmup"
-        if course != "cosine_with_restarts":
-            found["lr_num_cycles"] = "use --lr_scheduler cosine_with_restarts"
-        if course != "polynomial":
-            found["lr_power"] = "use --lr_scheduler polynomial"
-        return found
+        scheduler, idle = self.lr_scheduler, {}
+        if scheduler == "constant" and self.optimizer != "schedulefree":
+            idle["lr_warmup_steps"] = "use --lr_scheduler constant_with_warmup"
+        if scheduler != "cosine_with_restarts":
+            idle["lr_num_cycles"] = "use --lr_scheduler cosine_with_restarts"
+        if scheduler != "polynomial":
+            idle["lr_power"] = "use --lr_scheduler polynomial"
+        return idle
 
     @model_validator(mode="after")
     def _check_schedule_free(self) -> Self:

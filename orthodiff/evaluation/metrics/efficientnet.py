@@ -39,7 +39,7 @@ class EfficientNetLite0:
     name: str = NAME
 
     @torch.no_grad()
-    def look(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Unit vectors `(N, 1280)` of pictures: the features before the classifier."""
         return F.normalize(torch.cat([self._pooled(part) for part in _batches(pictures)]), dim=-1)
 

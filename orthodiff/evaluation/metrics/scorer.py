@@ -27,7 +27,7 @@ class Scorer:
     tokenizer: Any
 
     @torch.no_grad()
-    def look(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Unit vectors `(N, width)` of pictures."""
         directions = []
         for start in range(0, len(pictures), _BATCH):

@@ -15,20 +15,20 @@ class SubjectJudge(Protocol):
     @property
     def name(self) -> str: ...
 
-    def look(self, pictures: Sequence[Image.Image]) -> Tensor: ...
+    def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor: ...
 
 
 def subject_similarity(
     scorer: SubjectJudge, pictures: Sequence[Image.Image], photos: Sequence[Image.Image]
 ) -> float:
     """Mean cosine over all pairs of a picture and a photo, in [-1, 1]."""
-    return (scorer.look(pictures) @ scorer.look(photos).T).mean().item()
+    return (scorer.embed_images(pictures) @ scorer.embed_images(photos).T).mean().item()
 
 
 def real_against_real(scorer: SubjectJudge, photos: Sequence[Image.Image]) -> float:
     """The ceiling: mean cosine over all pairs of two different photos; 1 for a single photo."""
     if len(photos) < 2:
         return 1.0
-    seen = scorer.look(photos)
+    seen = scorer.embed_images(photos)
     pairs = len(photos) * (len(photos) - 1)
     return (((seen @ seen.T).sum() - len(photos)) / pairs).item()

@@ -6,16 +6,16 @@ import numpy as np
 
 from pocket.painted.world import RARE_TOKENS, article, shortened
 from pocket.world.rendering.camera import View
-from pocket.world.scenes.materials import Look
+from pocket.world.scenes.materials import Appearance
 
 
 def random_caption(
-    word: str, look: Look, view: View, context: str, rng: np.random.Generator
+    word: str, appearance: Appearance, view: View, context: str, rng: np.random.Generator
 ) -> str:
     """A caption as people write prompts: mostly complete, now and then leaving something out."""
-    colour = look.colour if rng.random() < 0.85 else None
-    finish = look.finish if rng.random() < 0.9 else None
-    subject = f"{Look(colour, finish).words} {word}".strip()
+    colour = appearance.colour if rng.random() < 0.85 else None
+    finish = appearance.finish if rng.random() < 0.9 else None
+    subject = f"{Appearance(colour, finish).words} {word}".strip()
     if rng.random() < 0.12:
         subject = f"{RARE_TOKENS[rng.integers(len(RARE_TOKENS))]} {subject}"
         head = "" if rng.random() < 0.5 else "a "

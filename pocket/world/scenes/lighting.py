@@ -6,7 +6,7 @@ import numpy as np
 
 from pocket.world.places.contexts import Light
 from pocket.world.rendering.camera import Camera
-from pocket.world.scenes.materials import Look, Surface, finished
+from pocket.world.scenes.materials import Appearance, Surface, finished
 
 GLOSS = 0.1
 _TABLE = 4096
@@ -28,7 +28,7 @@ def surface_of(record: np.ndarray, camera: Camera) -> Surface:
 
 
 def shade(
-    record: np.ndarray, surface: Surface, camera: Camera, look: Look, light: Light
+    record: np.ndarray, surface: Surface, camera: Camera, appearance: Appearance, light: Light
 ) -> np.ndarray:
     """The individual as it looks in this light, `(h, w, 3)` sRGB in [0, 1], float32."""
     sun = record["sun"].astype(np.float32)[..., None] / 255
@@ -39,7 +39,9 @@ def shade(
     shine = np.maximum(surface.normal @ (half / np.linalg.norm(half)), 0)[..., None] ** 24
     openness = 0.72 + 0.28 * (surface.normal @ up)[..., None]
     lit = np.array(light.sun) * sun + np.array(light.sky) * sky * openness
-    bright = _linear(finished(surface, look)) * lit + GLOSS * shine * sun * np.array(light.sun)
+    bright = _linear(finished(surface, appearance)) * lit + GLOSS * shine * sun * np.array(
+        light.sun
+    )
     return _srgb(bright)
 
 

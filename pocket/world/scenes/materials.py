@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pocket.painted.looks import COLOURS as HUES
+from pocket.painted.appearances import COLOURS as HUES
 
 COLOURS = (*HUES, "white", "black")
 PATTERNS = ("striped", "spotted", "checkered")
@@ -21,7 +21,7 @@ FINISHES = (*PATTERNS, *MATERIALS)
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """`None` means the individual's own."""
 
     colour: str | None = None
@@ -41,20 +41,20 @@ class Surface:
     normal: np.ndarray  # (h, w, 3) in camera axes
 
 
-def random_look(rng: np.random.Generator) -> Look:
+def random_appearance(rng: np.random.Generator) -> Appearance:
     """Most keep their own colour and material; what is made of marble has no colour word."""
     colour = str(COLOURS[rng.integers(len(COLOURS))]) if rng.random() < 0.4 else None
     finish = str(FINISHES[rng.integers(len(FINISHES))]) if rng.random() < 0.25 else None
-    return Look(None if finish in MATERIALS else colour, finish)
+    return Appearance(None if finish in MATERIALS else colour, finish)
 
 
-def finished(surface: Surface, look: Look) -> np.ndarray:
+def finished(surface: Surface, appearance: Appearance) -> np.ndarray:
     """The surface's colours with this look, sRGB in [0, 1] `(h, w, 3)`."""
     colours = surface.albedo
-    if look.colour:
-        colours = recolour(colours, look.colour)
-    if look.finish:
-        colours = _FINISHES[look.finish](Surface(colours, surface.position, surface.normal))
+    if appearance.colour:
+        colours = recolour(colours, appearance.colour)
+    if appearance.finish:
+        colours = _FINISHES[appearance.finish](Surface(colours, surface.position, surface.normal))
     return np.clip(colours, 0, 1)
 
 

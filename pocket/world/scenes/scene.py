@@ -13,7 +13,7 @@ from pocket.world.places.contexts import CONTEXTS, Context
 from pocket.world.places.ground import Ground, paint_ground
 from pocket.world.rendering.camera import FILLED, SIDE, Camera, View
 from pocket.world.scenes.lighting import shade, surface_of
-from pocket.world.scenes.materials import Look, Surface
+from pocket.world.scenes.materials import Appearance, Surface
 
 WATERLINE = 0.1
 """How deep a floating individual sinks, in shares of its height."""
@@ -39,7 +39,7 @@ class Scene:
     distance: np.ndarray  # float32, forward along the ground in radii of the individual
     normal: np.ndarray  # float32 unit vectors: right, up, towards the camera
     individual: Individual
-    look: Look
+    appearance: Appearance
     view: View
     context: str
     pose: Pose
@@ -69,7 +69,7 @@ def compose(
     record: np.ndarray,
     individual: Individual,
     view: View,
-    look: Look,
+    appearance: Appearance,
     context: str,
     pose: Pose,
     rng: np.random.Generator,
@@ -81,7 +81,7 @@ def compose(
     camera = Camera.of_row(record["camera"])
     scale = pose.side * size / (FILLED * SIDE)
     shift = np.array((pose.x, pose.y)) * size - scale * SIDE / 2
-    placed = _placed(record, camera, look, place, scale, shift, size)
+    placed = _placed(record, camera, appearance, place, scale, shift, size)
     seen = replace(camera, focal=camera.focal * scale, centre=camera.centre * scale + shift)
     ground = paint_ground(context, seen, rng, size)
     image = _blend(ground, placed, place)
@@ -91,14 +91,16 @@ def compose(
     is_known = inside & (placed.distance > 0)  # at the rim some pixels are mostly ground
     distance = np.where(is_known, placed.distance, ground.distance).astype(np.float32)
     normal = np.where(is_known[..., None], placed.normal, ground.normal)
-    scene = Scene(image, mask, labels, distance, normal, individual, look, view, context, pose)
+    scene = Scene(
+        image, mask, labels, distance, normal, individual, appearance, view, context, pose
+    )
     return _flipped(scene) if pose.flip else scene
 
 
 def _placed(
     record: np.ndarray,
     camera: Camera,
-    look: Look,
+    appearance: Appearance,
     place: Context,
     scale: float,
     shift: np.ndarray,
@@ -108,7 +110,7 @@ def _placed(
     alpha = record["alpha"].astype(np.float32)[..., None] / 255
     if place.reflection and place.below != "mirror":
         alpha = alpha * _above_water(surface, alpha)
-    colour = shade(record, surface, camera, look, place.light)
+    colour = shade(record, surface, camera, appearance, place.light)
     forward = camera.axes[2] * (1, 0, 1)
     distance = (surface.position - camera.eye) @ (forward / np.linalg.norm(forward))
     layers = np.concatenate([colour * alpha, alpha], -1).astype(np.float32)

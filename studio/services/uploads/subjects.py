@@ -84,8 +84,8 @@ class Subjects:
             new.rename(home / subject_id)
         if before:
             shutil.rmtree(before.folder, ignore_errors=True)
-        found = self.get(owner, subject_id)
-        return PhotoSet(found.id, found.folder, found.photos, problems, recipe)
+        photo_set = self.get(owner, subject_id)
+        return PhotoSet(photo_set.id, photo_set.folder, photo_set.photos, problems, recipe)
 
     def get(self, owner: str, subject_id: str) -> PhotoSet:
         """A photo set of this user.
@@ -101,22 +101,22 @@ class Subjects:
 
     def caption(self, owner: str, subject_id: str, captions: Mapping[str, str]) -> PhotoSet:
         """Write captions by file name; the set as it is then."""
-        found = self.get(owner, subject_id)
+        photo_set = self.get(owner, subject_id)
         photos = [
             Photo(**{**vars(p), "caption": _plain(captions.get(p.file, p.caption))})
-            for p in found.photos
+            for p in photo_set.photos
         ]
-        _write(found.folder, photos)
+        _write(photo_set.folder, photos)
         return self.get(owner, subject_id)
 
     def remove_photo(self, owner: str, subject_id: str, file: str) -> PhotoSet:
         """Take one photo out."""
-        found = self.get(owner, subject_id)
-        if file not in {photo.file for photo in found.photos}:
+        photo_set = self.get(owner, subject_id)
+        if file not in {photo.file for photo in photo_set.photos}:
             raise UserError("This photo is not here any more.")
-        _write(found.folder, [photo for photo in found.photos if photo.file != file])
+        _write(photo_set.folder, [photo for photo in photo_set.photos if photo.file != file])
         for suffix in (".png", ".webp"):
-            (found.folder / file).with_suffix(suffix).unlink(missing_ok=True)
+            (photo_set.folder / file).with_suffix(suffix).unlink(missing_ok=True)
         return self.get(owner, subject_id)
 
     def clear_old(self) -> None:

@@ -28,7 +28,7 @@ HELD_OUT_SHARE = 8  # one look in eight
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """One fixed look of a class; `None` means the glyph's own colour, no pattern, nothing worn."""
 
     name: str
@@ -51,27 +51,27 @@ class Look:
         return " ".join(word for word in words if word)
 
 
-def random_look(rng: np.random.Generator) -> Look:
+def random_appearance(rng: np.random.Generator) -> Appearance:
     """Any look, held out or not; most have the glyph's own colour or no pattern."""
     name = list(CLASSES)[rng.integers(len(CLASSES))]
     colour = list(COLOURS)[rng.integers(len(COLOURS))] if rng.random() < 0.55 else None
     pattern = PATTERNS[rng.integers(len(PATTERNS))] if rng.random() < 0.3 else None
     accessory = list(ACCESSORIES)[rng.integers(len(ACCESSORIES))] if rng.random() < 0.25 else None
-    return Look(name, colour, pattern, accessory)
+    return Appearance(name, colour, pattern, accessory)
 
 
 @lru_cache(maxsize=4096)
-def sprite(look: Look) -> np.ndarray:
+def sprite(appearance: Appearance) -> np.ndarray:
     """The look as a picture on a transparent square, `(192, 192, 4)` uint8 RGBA."""
-    body = glyph(look.name).copy()
-    if look.colour:
-        body[..., :3] = recolour(body[..., :3], COLOURS[look.colour])
-    if look.pattern:
-        body[..., :3] = _patterned(body[..., :3], look.pattern)
+    body = glyph(appearance.name).copy()
+    if appearance.colour:
+        body[..., :3] = recolour(body[..., :3], COLOURS[appearance.colour])
+    if appearance.pattern:
+        body[..., :3] = _patterned(body[..., :3], appearance.pattern)
     canvas = np.zeros((SPRITE_SIDE, SPRITE_SIDE, 4), np.uint8)
     canvas[_TOP : _TOP + GLYPH_SIDE, _LEFT : _LEFT + GLYPH_SIDE] = body
-    if look.accessory:
-        ACCESSORIES[look.accessory](canvas, _extent(body[..., 3]))
+    if appearance.accessory:
+        ACCESSORIES[appearance.accessory](canvas, _extent(body[..., 3]))
     canvas.setflags(write=False)
     return canvas
 
