@@ -21,8 +21,8 @@ SAME_PATH = {"SD 1.5 batch 4", "SD 1.5 batch 8 checkpointing", "SDXL batch 1"}
 def test_every_check_runs_at_tiny_sizes_on_a_cpu(name: str) -> None:
     figures = CHECKS[name](TINY)
     assert figures.pop("is_right", True)
+    assert figures
     numbers = [value for value in figures.values() if not isinstance(value, str)]
-    assert numbers
     assert all(0 <= number < float("inf") for number in numbers)
     assert json.loads(json.dumps(figures)) == figures
     assert set(EXPECTED) <= set(CHECKS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -52,7 +53,7 @@ def read_metadata(path: Path, *, remedy: str = "Save it again") -> Metadata:
 @contextmanager
 def _opened(path: Path, remedy: str) -> Iterator[Any]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with _in_utf8(path) as name, safe_open(name, framework="pt") as file:
             yield file
     except FileNotFoundError:
         raise UserError(f"{path} is missing. {remedy}.") from None
@@ -60,3 +61,24 @@ def _opened(path: Path, remedy: str) -> Iterator[Any]:
         raise UserError(f"{path} may not be read. Change its permissions.") from None
     except (SafetensorError, OSError):
         raise UserError(f"{path} is truncated or not safetensors. {remedy}.") from None
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a path's name can be written in UTF-8: Linux allows any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@contextmanager
+def _in_utf8(path: Path) -> Iterator[Path]:
+    """A name of the file in UTF-8, a link where its own is not: safetensors opens no other."""
+    if _is_utf8(path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="orthodiff-") as folder:
+        link = Path(folder) / "file.safetensors"
+        link.symlink_to(path.absolute())
+        yield link
