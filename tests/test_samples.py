@@ -11,6 +11,7 @@ from PIL import Image
 from orthodiff.io.images import open_picture
 from orthodiff.training.events.log import read_events
 from orthodiff.training.options import DataOptions
+from orthodiff.training.validation.scores import ValidationScorer
 from tests.runs import train, weights
 from tests.tiny import with_prediction
 
@@ -186,3 +187,15 @@ def test_masked_pictures_teach_what_the_mask_shows(
     for weight in (0.0, 0.5):
         assert found[weight] != pytest.approx(plain, rel=1e-4)
     assert found[0.0] != pytest.approx(found[0.5], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a photo of sks dog in the snow", "a photo of a dog in the snow"),
+        ("a photo of sks doghouse", "a photo of sks doghouse"),
+    ],
+)
+def test_prompts_are_scored_by_the_class_in_whole_words(prompt: str, words: str) -> None:
+    scorer = ValidationScorer(None, [], instance_prompt="a photo of sks dog")  # type: ignore[arg-type]
+    assert scorer._in_class_words(prompt) == words

@@ -16,6 +16,7 @@ from orthodiff.cli.gc import uncollected
 from orthodiff.cli.progress import print_note, progress
 from orthodiff.evaluation.metrics import Scorer, default_scorer, load_scorer
 from orthodiff.evaluation.metrics.efficientnet import offline_judges
+from orthodiff.evaluation.report import check_replaceable
 from orthodiff.evaluation.subject import PROMPTS, check_prompts, evaluate
 from orthodiff.evaluation.subject_folder import read_subject
 from orthodiff.io.atomic import make_folder
@@ -74,6 +75,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         print_note(note)
     scorer = open_scorer(options.scorer, base)
     make_folder(options.output_dir)
+    check_replaceable(options.output_dir)
     with progress() as on_step:
         report = evaluate(
             base,

@@ -15,6 +15,7 @@ from orthodiff.cli.progress import print_note, progress
 from orthodiff.control.image import Size, region
 from orthodiff.errors import UserError
 from orthodiff.evaluation.control import Region, evaluate_control, figures
+from orthodiff.evaluation.report import check_replaceable
 from orthodiff.io.atomic import make_folder
 from orthodiff.io.images import open_picture
 from orthodiff.logs import quiet_libraries
@@ -57,6 +58,7 @@ def evaluate_control_command(arguments: Sequence[str]) -> None:
     _, condition = options.conditions(steering.control.condition)
     scorer = open_scorer(options.scorer, base)
     make_folder(options.output_dir)
+    check_replaceable(options.output_dir)
     with progress() as on_step:
         report = evaluate_control(
             base,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,8 @@ class ValidationScorer:
 
     def _in_class_words(self, prompt: str) -> str:
         """ "sks dog in the snow" -> "dog in the snow": no scorer knows the rare token."""
-        return with_class(prompt.replace(self.phrase, "{}"), class_of(self.phrase))
+        whole_words = rf"(?<!\w){re.escape(self.phrase)}(?!\w)"  # "man" is no part of "a woman"
+        return with_class(re.sub(whole_words, "{}", prompt), class_of(self.phrase))
 
 
 def open_scorer(chosen: str | None, base: Base) -> Scorer | None:
