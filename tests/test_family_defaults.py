@@ -21,10 +21,10 @@ def test_real_bases_learn_far_slower_than_the_pocket_model(
 ) -> None:
     config, line = for_base(read(f"--method={method}"), base(family, resolution), precision="bf16")
     small, _ = for_base(read(f"--method={method}"), base("sd", 64), precision="no")
-    assert config.rate == FAMILY_DEFAULTS[family].learning_rates[method] <= small.rate / 10
+    assert config.peak_lr == FAMILY_DEFAULTS[family].learning_rates[method] <= small.peak_lr / 10
     assert config.train_batch_size == 1
     assert config.max_train_steps >= 800
-    for part in (f"family {family}:", f"learning_rate {config.rate:g}", "mixed_precision bf16",
+    for part in (f"family {family}:", f"learning_rate {config.peak_lr:g}", "mixed_precision bf16",
                  f"resolution {resolution}", "train_batch_size 1"):  # fmt: skip
         assert part in line
 
@@ -44,7 +44,7 @@ def test_what_was_given_stays_and_is_not_said_to_be_chosen() -> None:
     epochs, _ = for_base(read("--num_train_epochs=2"), base("sd", 512), precision="no")
     assert "max_train_steps" not in epochs.model_fields_set
     prodigy, _ = for_base(read("--optimizer=prodigy"), base("sd", 512), precision="no")
-    assert prodigy.rate == 1
+    assert prodigy.peak_lr == 1
 
 
 def test_another_family_has_the_plain_defaults() -> None:

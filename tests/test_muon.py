@@ -78,13 +78,13 @@ def test_kernels_are_matrices_and_other_parts_go_with_adamw() -> None:
     kernel, bias, words, hint = (nn.Parameter(random(*shape)) for shape in shapes)
     config = read("--optimizer=muon", "--learning_rate=0.1")
     parts = {"unet": [kernel, bias], "tokens": [words], "hint_encoder": [hint]}
-    optimizer = make_optimizer(config, parts, {name: config.rate_for(name) for name in parts})
+    optimizer = make_optimizer(config, parts, {name: config.lr_for(name) for name in parts})
     gradients = {p: random(*p.shape, seed=7) for p in (kernel, bias, words, hint)}
     before = {p: p.detach().clone() for p in gradients}
     for p, gradient in gradients.items():
         p.grad = gradient.clone()
     optimizer.step()
-    for p, rate in ((bias, 0.1), (words, config.rate_for("tokens")), (hint, 0.1)):
+    for p, rate in ((bias, 0.1), (words, config.lr_for("tokens")), (hint, 0.1)):
         twin = nn.Parameter(before[p])
         twin.grad = gradients[p]
         torch.optim.AdamW([twin], lr=rate, weight_decay=0.0).step()

@@ -47,7 +47,7 @@ class Numbers:
 
 
 def optimizer_of(config: DreamBoothConfig, numbers: Numbers) -> torch.optim.Optimizer:
-    return make_optimizer(config, {"unet": numbers.parameters()}, {"unet": config.rate})
+    return make_optimizer(config, {"unet": numbers.parameters()}, {"unet": config.peak_lr})
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -106,9 +106,9 @@ def test_a_schedule_that_passes_the_check_lasts_the_whole_run(schedule: str, war
     config = read("--learning_rate=1", "--max_train_steps=3", *flags)
     if schedule == "polynomial" and warm_up == 3:  # it divides by the steps after the warm-up
         with pytest.raises(UserError, match=r"no learning rate at step 3 of 3 .*lr_warmup_steps"):
-            check_lr_schedule(config, config.rate)
+            check_lr_schedule(config, config.peak_lr)
         return
-    check_lr_schedule(config, config.rate)
+    check_lr_schedule(config, config.peak_lr)
     optimizer = optimizer_of(config, Numbers())
     scheduler = make_lr_scheduler(config, optimizer)
     for _ in range(3):
@@ -206,8 +206,10 @@ def test_contradictions_are_named(flags: list[str], words: list[str]) -> None:
 def test_the_usual_rate_follows_the_method_and_the_optimizer(tmp_path: Path) -> None:
     recipe = tmp_path / "hra.yaml"
     recipe.write_text("method: hra\nrank: 4\nlearning_rate: 0.5\n")
-    assert read(f"--config={recipe}").rate == 0.5
-    assert read(f"--config={recipe}", "--method=hra").rate == 0.5
-    assert read(f"--config={recipe}", "--method=oft").rate == read("--method=oft").rate == 1e-3
-    assert read(f"--config={recipe}", "--method=oft", "--learning_rate=0.1").rate == 0.1
-    assert read("--optimizer=prodigy").rate == 1
+    assert read(f"--config={recipe}").peak_lr == 0.5
+    assert read(f"--config={recipe}", "--method=hra").peak_lr == 0.5
+    assert (
+        read(f"--config={recipe}", "--method=oft").peak_lr == read("--method=oft").peak_lr == 1e-3
+    )
+    assert read(f"--config={recipe}", "--method=oft", "--learning_rate=0.1").peak_lr == 0.1
+    assert read("--optimizer=prodigy").peak_lr == 1

@@ -59,17 +59,17 @@ class RunConfig(
     """What every task can be told; of the groups above, the last heads the help."""
 
     @property
-    def rate(self) -> float:
+    def peak_lr(self) -> float:
         """The peak learning rate before scaling; Prodigy multiplies its own estimate by it."""
         default = 1.0 if self.optimizer == "prodigy" else default_learning_rate(self.method)
         return self.learning_rate or default
 
-    def rate_for(self, part: str) -> float:
+    def lr_for(self, part: str) -> float:
         """The peak learning rate before scaling of one part of what is learned."""
-        return self.rate
+        return self.peak_lr
 
     def in_effect(self) -> dict[str, Any]:
-        return {**super().in_effect(), "learning_rate": self.rate}
+        return {**super().in_effect(), "learning_rate": self.peak_lr}
 
     def counted(self, *, examples: int, processes: int) -> Self:
         """The same with epochs in steps, an epoch seeing each of the `examples` once.

@@ -30,22 +30,24 @@ class OptimiseOptions(Options):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="peak rate [SD and SDXL: hra and lora 1e-4, oft 6e-5, boft 3e-5; small bases: "
-        "hra 3e-3, others 1e-3]",
+        description="peak learning rate [SD and SDXL: hra and lora 1e-4, oft 6e-5, boft 3e-5; "
+        "small bases: hra 3e-3, others 1e-3]",
     )
     scale_lr: bool = Field(
-        False, description="multiply the rate by processes, accumulation and batch size"
+        False, description="multiply the learning rate by processes, accumulation and batch size"
     )
     lr_scheduler: Literal[
         "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
-    ] = Field("constant", description="course of the rate over the steps")
-    lr_warmup_steps: int = Field(0, ge=0, description="steps of rising rate at the start")
+    ] = Field("constant", description="schedule of the learning rate")
+    lr_warmup_steps: int = Field(
+        0, ge=0, description="steps over which the learning rate rises at the start"
+    )
     lr_num_cycles: int = Field(1, ge=1, description="restarts of cosine_with_restarts")
     lr_power: float = Field(1.0, gt=0, description="power of polynomial")
     optimizer: Literal["adamw", "muon", "adamw8bit", "prodigy", "schedulefree"] = Field(
         "adamw",
-        description="adamw, muon (learns more a step at a higher rate), or, as extras, adamw8bit, "
-        "prodigy (finds its rate) or schedulefree",
+        description="adamw, muon (learns more a step at a higher learning rate), or, as extras, "
+        "adamw8bit, prodigy (finds its learning rate) or schedulefree",
     )
     use_8bit_adam: Annotated[bool, Harmless, Alias("optimizer", on="adamw8bit")] = Field(
         False, exclude=True, description="the same as --optimizer adamw8bit"

@@ -158,7 +158,7 @@ def recipe(context: RunContext[Config]) -> Recipe:
     return Recipe(
         task=context.task.describe(config),
         seed=config.seed,
-        learning_rate=config.rate,
+        learning_rate=config.peak_lr,
         train_batch_size=config.train_batch_size,
         resolution=context.resolution,
         base_sha256=context.base.fingerprint(),
@@ -243,7 +243,7 @@ def _optimizer_step(context: RunContext[Config], adapter_set: AdapterSet) -> Opt
     optimizer = make_optimizer(
         config,
         parameters,
-        {name: config.rate_for(name) for name in parameters},
+        {name: config.lr_for(name) for name in parameters},
         processes=accelerator.num_processes,
     )
     decay = config.ema_decay if config.use_ema else None
@@ -254,7 +254,7 @@ def _optimizer_step(context: RunContext[Config], adapter_set: AdapterSet) -> Opt
         AveragedWeights(adapter_set, optimizer, decay=decay),
         accelerator=accelerator,
         max_grad_norm=config.max_grad_norm,
-        peak_learning_rate=config.rate,
+        peak_learning_rate=config.peak_lr,
     )
     if context.checkpoint:
         step.load_state_dict(context.checkpoint)

@@ -54,7 +54,7 @@ def for_base(config: Config, base: Base, *, precision: str) -> tuple[Config, str
     if config.learning_rate is None and config.optimizer != "prodigy" and rate is not None:
         chosen["learning_rate"] = rate
     filled = config.model_copy(update=chosen)
-    said = {"learning_rate": f"{filled.rate:g}", "mixed_precision": precision}
+    said = {"learning_rate": f"{filled.peak_lr:g}", "mixed_precision": precision}
     said["resolution"] = str(config.resolution or base.recommended.resolution)
     said |= {name: str(getattr(filled, name)) for name in ("train_batch_size", "max_train_steps")}
     given = {name for name in config.model_fields_set if getattr(config, name) is not None}

@@ -118,7 +118,7 @@ def _gather(
     examples.remarks = [*examples.remarks, *_cut_captions(base, examples, config)]
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
-    check_lr_schedule(config, config.rate)
+    check_lr_schedule(config, config.peak_lr)
     provenance = provenance_of(config, accelerator, base, examples, task.prior_given(config))
     if checkpoint:
         _check_unfinished(config, checkpoint)
@@ -158,7 +158,7 @@ def check_extras(config: RunConfig) -> None:
     check_optimizer(config)
     check_log(config)
     if config.num_train_epochs is None:  # else the number of steps is known only later
-        check_lr_schedule(config, config.rate)
+        check_lr_schedule(config, config.peak_lr)
 
 
 def _check_fit(task: Task[Config], config: Config, base: Base) -> int:

@@ -89,13 +89,13 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
             **super().in_effect(),
             "condition_type": self.condition.name,
             "condition_setting": self.condition.settings(),
-            "hint_learning_rate": self.rate_for("hint_encoder"),
+            "hint_learning_rate": self.lr_for("hint_encoder"),
         }
 
-    def rate_for(self, part: str) -> float:
+    def lr_for(self, part: str) -> float:
         """Prodigy finds one rate for all."""
         if part != "hint_encoder" or self.optimizer == "prodigy":
-            return self.rate
+            return self.peak_lr
         return self.hint_learning_rate or DEFAULT_HINT_LEARNING_RATE
 
     @model_validator(mode="before")
@@ -204,7 +204,7 @@ class ControlTask(Task[ControlConfig]):
         return Steering(_control(adapter_set), [one for one in maps for _ in range(each)])
 
     def describe(self, config: ControlConfig) -> dict[str, str]:
-        rate = config.rate_for("hint_encoder")
+        rate = config.lr_for("hint_encoder")
         return {"condition_type": config.condition.name, "hint_learning_rate": f"{rate:g}"}
 
 

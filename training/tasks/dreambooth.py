@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 class DreamBoothConfig(RunConfig, TextOptions, PriorOptions, SubjectOptions, ModelOptions):
     """Personalise a base model on a handful of images of one subject."""
 
-    def rate_for(self, part: str) -> float:
+    def lr_for(self, part: str) -> float:
         """Prodigy finds one rate for all."""
         own = None if self.optimizer == "prodigy" else self.text_rate(part)
-        return own or self.rate
+        return own or self.peak_lr
 
     @property
     def class_images(self) -> ClassImages:
