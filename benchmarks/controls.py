@@ -157,14 +157,14 @@ def _try_rates(
         f"sweep/{name}-{rate:g}": Job(name, options.sweep_steps, rate, hint_rate)
         for name, rate in tries
     }
-    scores: dict[str, Any] = {name: {"reached": {}} for name in names}
+    choices: dict[str, Any] = {name: {"reached": {}} for name in names}
     for place, scores in _each(options, jobs, judge, test, only_following=True):
         reached = scores["following"][AIM[options.condition]]["value"]
-        scores[jobs[place].contestant]["reached"][f"{jobs[place].rate:g}"] = reached
-    for tried in scores.values():
+        choices[jobs[place].contestant]["reached"][f"{jobs[place].rate:g}"] = reached
+    for tried in choices.values():
         tried["rate"] = float(max(tried["reached"], key=tried["reached"].get))
         tried["rule"] = f"highest {AIM[options.condition]} on {options.sweep_maps} other maps"
-    return scores
+    return choices
 
 
 def _chosen(result: Path | None) -> dict[str, Any]:

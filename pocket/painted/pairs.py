@@ -137,8 +137,8 @@ def _is_ours(folder: Path) -> bool:
     except (OSError, ValueError, TypeError, KeyError):
         return False
     names = [[f"{part}/{_name(index)}" for part in FOLDERS] for index in range(len(rows))]
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    whole = names == {ABOUT, LISTED, *FOLDERS, *chain.from_iterable(names)}
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    whole = present == {ABOUT, LISTED, *FOLDERS, *chain.from_iterable(names)}
     return whole and listed == [(*COLUMNS, *pair) for pair in names]
 
 
@@ -159,6 +159,6 @@ def _shows(appearance: Appearance, held_out: bool) -> bool:
 
 
 def _until(draw: Callable[[], Drawn], is_wanted: Callable[[Drawn], bool]) -> Drawn:
-    while not is_wanted(names := draw()):
+    while not is_wanted(drawn := draw()):
         pass
-    return names
+    return drawn

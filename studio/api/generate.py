@@ -123,10 +123,10 @@ def _files(job: Job) -> Iterator[str]:
 def adapters_out(studio: Studio, owner: str) -> list[AdapterOut]:
     """The adapters of a user, as they are shown."""
     studio.jobs.adopt()
-    example = []
+    adapters = []
     for entry in studio.adapters.list(owner):
         job = job_out(entry.job) if entry.job else None
-        example.append(
+        adapters.append(
             AdapterOut(
                 id=entry.id,
                 name=entry.name,
@@ -143,4 +143,4 @@ def adapters_out(studio: Studio, owner: str) -> list[AdapterOut]:
                 condition=entry.condition,
             )
         )
-    return example
+    return adapters
