@@ -116,8 +116,8 @@ def main() -> None:
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         replace_file(options.json, f"{json.dumps(figures, indent=1)}\n".encode())
-    if options.picture:
-        sheet(judge, _folder(options, options.methods[0]), test).save(options.picture)
+    if options.image:
+        sheet(judge, _folder(options, options.methods[0]), test).save(options.image)
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,9 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--segmenter", default="assets/pocket-segmenter")
     parser.add_argument("--out", type=Path, help="folder of the runs [runs/controls/CONDITION]")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--picture", type=Path, help="map, pictures and overlays of the first one")
+    parser.add_argument(
+        "--image", "--picture", type=Path, help="map, pictures and overlays of the first one"
+    )
     options = parser.parse_args(arguments)
     options.out = options.out or Path("runs/controls") / options.condition
     return options

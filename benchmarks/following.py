@@ -70,13 +70,13 @@ class Judge:
         Without a folder, of the base, which does not see the maps. `each` is the score of every
         picture by itself, in the metric that `EACH` names.
         """
-        pictures = self.paint(folder, test.prompts, test.maps)
-        found = [np.asarray(self.condition.measure(picture)) for picture in pictures]
+        images = self.paint(folder, test.prompts, test.maps)
+        found = [np.asarray(self.condition.measure(image)) for image in images]
         wanted = [self.condition.read(given) for given in test.maps]
         measure = METRICS[self.condition.name]
         scores = {
             **measure(found, wanted),
-            "prompt_similarity": self.similarity(pictures, test.prompts),
+            "prompt_similarity": self.similarity(images, test.prompts),
         }
         pairs = zip(found, wanted, strict=True)
         each = [measure([own], [given])[EACH[self.condition.name]].value for own, given in pairs]
@@ -94,8 +94,8 @@ class Judge:
             adapter_set.detach()
         if folder:
             empty = [Image.new("RGB", given.size) for given in test.maps]
-            pictures = self.paint(folder, test.prompts, empty)
-            found["empty_map"] = self.similarity(pictures, test.prompts)
+            images = self.paint(folder, test.prompts, empty)
+            found["empty_map"] = self.similarity(images, test.prompts)
         return {"without_control": _plain(found)}
 
     def paint(
@@ -115,9 +115,9 @@ class Judge:
         finally:
             adapter_set.detach()
 
-    def similarity(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Score:
+    def similarity(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Score:
         """Cosine of each picture with its own prompt, in [-1, 1]."""
-        cosines = (self.scorer.embed_images(pictures) * self.scorer.read(prompts)).sum(-1)
+        cosines = (self.scorer.embed_images(images) * self.scorer.read(prompts)).sum(-1)
         return score(cosines.numpy())
 
 
@@ -131,8 +131,8 @@ def sheet(judge: Judge, folder: Path, test: Test) -> Image.Image:
     rows = list(zip(test.maps, test.rows, strict=True))[:MAPS_SHOWN]
     maps = [given for given, _ in rows for _ in VARIANTS]
     prompts = [variant.format(**row) for _, row in rows for variant in VARIANTS]
-    pictures = judge.paint(folder, prompts, maps)
-    cells = [_beside([p, overlay(p, used)]) for p, used in zip(pictures, maps, strict=True)]
+    images = judge.paint(folder, prompts, maps)
+    cells = [_beside([p, overlay(p, used)]) for p, used in zip(images, maps, strict=True)]
     lines = [
         _beside([given, *group]) for given, group in zip(test.maps, _groups(cells), strict=False)
     ]
@@ -140,8 +140,8 @@ def sheet(judge: Judge, folder: Path, test: Test) -> Image.Image:
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
 
 
-def _beside(pictures: Sequence[Image.Image]) -> Image.Image:
-    return Image.fromarray(np.hstack([np.asarray(picture) for picture in pictures]))
+def _beside(images: Sequence[Image.Image]) -> Image.Image:
+    return Image.fromarray(np.hstack([np.asarray(image) for image in images]))
 
 
 def _groups(cells: Sequence[Image.Image]) -> list[Sequence[Image.Image]]:

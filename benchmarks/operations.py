@@ -22,15 +22,15 @@ import orthodiff
 from benchmarks.memory import keep_memory
 from benchmarks.workloads import (
     Workload,
+    image_maker,
     machine,
-    picture_maker,
     sd15_autoencoder,
     sd15_unet,
     synchronize,
 )
 
 CYCLES = 100
-PASSES, PICTURES = 15, 7
+PASSES, IMAGES = 15, 7
 
 
 def operations(workload: Workload) -> dict[str, float]:
@@ -75,8 +75,8 @@ def generation(workload: Workload, autoencoder: nn.Module) -> dict[str, float]:
     """
     bare, model = workload.copy(), workload.copy()
     orthodiff.attach(model, orthodiff.HRA(rank=8)).merge()
-    pictures = [picture_maker(workload, unet, autoencoder) for unet in (bare, model)]
-    return side_by_side("picture", *pictures, workload.device, rounds=PICTURES)
+    images = [image_maker(workload, unet, autoencoder) for unet in (bare, model)]
+    return side_by_side("picture", *images, workload.device, rounds=IMAGES)
 
 
 def side_by_side(

@@ -114,18 +114,18 @@ def paint(
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    pictures: list[Image.Image] = []
+    images: list[Image.Image] = []
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         seeds = range(len(prompts))[part]
-        pictures += pipeline(
+        images += pipeline(
             list(prompts[part]),
             image=list(maps[part]),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             guidance_scale=advice.guidance_scale,
             num_inference_steps=advice.num_inference_steps,
         ).images
-    return pictures
+    return images
 
 
 def _load(_base: Base, folder: Path) -> Rival:

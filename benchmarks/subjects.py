@@ -66,24 +66,24 @@ def in_every_context(base: Base, phrase: str, seed: int) -> list[Image.Image]:
     return generate(base, GenerateRequest(prompts=prompts, seeds=seeds, batch_size=12))
 
 
-def context_accuracy(scorer: Scorer, pictures: Sequence[Image.Image]) -> float:
+def context_accuracy(scorer: Scorer, images: Sequence[Image.Image]) -> float:
     """Share of pictures whose nearest context prompt is the one that was asked for."""
     named = scorer.read([f"a photo of something {context}" for context in GROUNDS])
-    guesses = (scorer.embed_images(pictures) @ named.T).argmax(-1)
-    return (guesses == torch.arange(len(pictures), device=guesses.device)).float().mean().item()
+    guesses = (scorer.embed_images(images) @ named.T).argmax(-1)
+    return (guesses == torch.arange(len(images), device=guesses.device)).float().mean().item()
 
 
 def scores(
     scorer: Scorer,
-    pictures: list[Image.Image],
+    images: list[Image.Image],
     photos: list[Image.Image],
     class_word: str,
 ) -> dict[str, float]:
     prompts = [f"a photo of a {class_word} {context}" for context in GROUNDS]
     return {
-        "subject_similarity": round(subject_similarity(scorer, pictures, photos), 4),
-        "prompt_similarity": round(prompt_similarity(scorer, pictures, prompts), 4),
-        "context_accuracy": round(context_accuracy(scorer, pictures), 4),
+        "subject_similarity": round(subject_similarity(scorer, images, photos), 4),
+        "prompt_similarity": round(prompt_similarity(scorer, images, prompts), 4),
+        "context_accuracy": round(context_accuracy(scorer, images), 4),
     }
 
 

@@ -95,11 +95,11 @@ def race(name: str, options: argparse.Namespace) -> Run:
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        pictures = folder / "pictures"
-        pictures.mkdir()
+        images = folder / "pictures"
+        images.mkdir()
         for path in sorted(SUBJECT.glob("*.png"))[: options.batch]:
-            shutil.copy(path, pictures)
-        found = len(list(pictures.iterdir()))
+            shutil.copy(path, images)
+        found = len(list(images.iterdir()))
         if found < options.batch:
             raise SystemExit(f"There are {found} pictures; --batch can be no larger.")
         run = watch(command(name, options, folder), environment(name, options, folder))

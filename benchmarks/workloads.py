@@ -71,7 +71,7 @@ def sd15_autoencoder(workload: Workload) -> nn.Module:
     ).to(first.device, first.dtype)
 
 
-def picture_maker(
+def image_maker(
     workload: Workload, unet: nn.Module, autoencoder: nn.Module, *, steps: int = 2
 ) -> Callable[[], object]:
     """Return what makes one picture by diffusers' pipeline, guided, from encoded text.

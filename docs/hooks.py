@@ -18,7 +18,7 @@ from typing import Any, get_args, get_type_hints
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES = "assets/pictures"
+IMAGES = "assets/pictures"
 OPTION = re.compile(r"^  (--\w+)(?: (.*?))?(?:\s{2,}(\S.*))?$")
 NEAR = 24
 """Columns before the help of an option, as argparse lays it out."""
@@ -26,8 +26,8 @@ NEAR = 24
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages, and the pictures, which lie outside of `docs/`."""
-    for path in sorted((ROOT / PICTURES).iterdir()):
-        name = f"{PICTURES}/{path.name}"
+    for path in sorted((ROOT / IMAGES).iterdir()):
+        name = f"{IMAGES}/{path.name}"
         files.append(File.generated(config, name, abs_src_path=str(path)))
     for name, page in (("commands", commands), ("python", python), ("events", events)):
         files.append(File.generated(config, f"reference/{name}.md", content=page()))
@@ -36,7 +36,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Point links to pictures to where they lie within the site."""
-    return re.sub(rf"\]\(\.\./((?:\.\./)*){PICTURES}/", rf"](\1{PICTURES}/", markdown)
+    return re.sub(rf"\]\(\.\./((?:\.\./)*){IMAGES}/", rf"](\1{IMAGES}/", markdown)
 
 
 def commands() -> str:

@@ -32,25 +32,25 @@ def generate(
     pipeline: StableDiffusionPipeline, pairs: list[tuple[str, str]], settings: dict
 ) -> np.ndarray:
     """One picture of each pair, seed = its place in the list; `(n, h, w, 3)` uint8."""
-    pictures: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     for start in range(0, len(pairs), 12):
         part = pairs[start : start + 12]
         prompts = [f"a photo of {article(name)} {name} {place}" for name, place in part]
         seeds = [torch.Generator().manual_seed(start + k) for k in range(len(part))]
-        images = pipeline(
+        batch = pipeline(
             prompts,
             generator=seeds,
             guidance_scale=settings["guidance_scale"],
             num_inference_steps=settings["num_inference_steps"],
         ).images
-        pictures += [np.asarray(image) for image in images]
-    return np.stack(pictures)
+        images += [np.asarray(image) for image in batch]
+    return np.stack(images)
 
 
-def sheet(pictures: np.ndarray, columns: int) -> Image.Image:
+def sheet(images: np.ndarray, columns: int) -> Image.Image:
     rows = [np.concatenate(list(row), 1) for row in
-            np.split(pictures[: len(pictures) // columns * columns],
-                     len(pictures) // columns)]  # fmt: skip
+            np.split(images[: len(images) // columns * columns],
+                     len(images) // columns)]  # fmt: skip
     image = Image.fromarray(np.concatenate(rows, 0))
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.LANCZOS)
 
@@ -64,7 +64,7 @@ def measure(model: Path, *, count: int, sheet_path: Path | None = None) -> dict:
     settings = json.loads((model / "generation_config.json").read_text())
 
     fresh = [paint(TEST_SEED, k) for k in range(2000)]
-    images = np.stack([p.image for p in fresh])
+    paintings = np.stack([p.image for p in fresh])
     cards = [
         {"class": p.appearance.name, "context": p.context, "colour": p.appearance.colour,
          "pattern": p.appearance.pattern, "accessory": p.appearance.accessory}
@@ -72,15 +72,15 @@ def measure(model: Path, *, count: int, sheet_path: Path | None = None) -> dict:
     ]  # fmt: skip
     pairs = every_class(count)
     start = time.perf_counter()
-    pictures = generate(pipeline, pairs, settings)
+    images = generate(pipeline, pairs, settings)
     seconds = (time.perf_counter() - start) / len(pairs)
     if sheet_path:
-        sheet(pictures[:136], 17).save(sheet_path)
+        sheet(images[:136], 17).save(sheet_path)
     asked = [{"class": name, "context": place} for name, place in pairs]
     return {
-        "reconstruction_psnr_db": round(psnr(pipeline.vae, images[:512]), 2),
-        "scorer_on_paintings": accuracy(scorer, targets, images, cards),
-        "scorer_on_generated": accuracy(scorer, targets, pictures, asked),
+        "reconstruction_psnr_db": round(psnr(pipeline.vae, paintings[:512]), 2),
+        "scorer_on_paintings": accuracy(scorer, targets, paintings, cards),
+        "scorer_on_generated": accuracy(scorer, targets, images, asked),
         "generated_pictures": count,
         "seconds_per_picture": round(seconds, 3),
         **settings,

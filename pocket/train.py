@@ -156,8 +156,8 @@ def _fresh(plan: Plan, world: World) -> tuple[np.ndarray, list[dict]]:
     """Pictures of another stream than the album's, with class and context of each."""
     from pocket.world.album import compose_many
 
-    pictures, cards = compose_many(world, TEST_SEED, range(plan.fresh), size=SIDE)
-    return pictures, [{"class": one["class"], "context": one["context"]} for one in cards]
+    images, cards = compose_many(world, TEST_SEED, range(plan.fresh), size=SIDE)
+    return images, [{"class": one["class"], "context": one["context"]} for one in cards]
 
 
 def _wants(plan: Plan, stage: str) -> bool:

@@ -15,7 +15,7 @@ from orthodiff.training.cli.main import main
 ROOT = Path(__file__).parent.parent
 
 
-def make_pictures(folder: Path, count: int = 3) -> Path:
+def make_images(folder: Path, count: int = 3) -> Path:
     """Write `count` random pictures of different sizes."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
@@ -25,11 +25,11 @@ def make_pictures(folder: Path, count: int = 3) -> Path:
     return folder
 
 
-def arguments(base: Path, pictures: Path, output: Path, **flags: object) -> list[str]:
+def arguments(base: Path, images: Path, output: Path, **flags: object) -> list[str]:
     """The command line of a short run; `flags` are added or replace the usual ones."""
     default = {
         "pretrained_model_name_or_path": base,
-        "instance_data_dir": pictures,
+        "instance_data_dir": images,
         "instance_prompt": "a photo of sks dog",
         "output_dir": output,
         "cache_dir": output.parent / "cache",
@@ -43,9 +43,9 @@ def arguments(base: Path, pictures: Path, output: Path, **flags: object) -> list
     return words
 
 
-def train(base: Path, pictures: Path, output: Path, **flags: object) -> int:
+def train(base: Path, images: Path, output: Path, **flags: object) -> int:
     """Run in this process; the exit code."""
-    return main(arguments(base, pictures, output, **flags))
+    return main(arguments(base, images, output, **flags))
 
 
 def start(words: list[str], *, module: str = "training") -> subprocess.Popen[str]:

@@ -41,7 +41,7 @@ def test_every_contestant_runs_and_is_written(tmp_path: Path) -> None:
     assert len(found["rows"]) == len(CONTESTANTS)
 
 
-def test_whole_pictures_are_timed() -> None:
+def test_whole_images_are_timed() -> None:
     unet, autoencoder = tiny_unet(), AutoencoderKL(**TINY_VAE)
     inputs = (torch.randn(1, 4, 8, 8), torch.tensor(500), torch.randn(1, 5, 32))
     found = generation(Workload("CPU", "cpu", unet, tiny_unet, inputs), autoencoder)

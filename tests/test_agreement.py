@@ -49,9 +49,9 @@ def difference(one: Image.Image, other: Image.Image) -> int:
 @pytest.mark.parametrize("changes", [{"prediction_type": "v_prediction"}, ZERO_SNR])
 def test_objectives_of_stable_diffusion(tiny: Path, tmp_path: Path, changes: dict) -> None:
     folder = with_scheduler(tiny, tmp_path / "base", **changes)
-    picture = ours(folder)
-    assert difference(picture, theirs("StableDiffusionPipeline", folder)) <= 1
-    assert difference(picture, ours(tiny)) > 10
+    image = ours(folder)
+    assert difference(image, theirs("StableDiffusionPipeline", folder)) <= 1
+    assert difference(image, ours(tiny)) > 10
 
 
 @pytest.mark.parametrize("negative", [None, "blurry"])
@@ -65,8 +65,8 @@ def test_stable_diffusion_xl(tiny_xl: Path, negative: str | None, size: tuple[in
         width=width,
         height=height,
     )
-    picture = ours(tiny_xl, negative_prompt=negative or "", width=width, height=height)
-    assert difference(picture, wanted) <= 1
+    image = ours(tiny_xl, negative_prompt=negative or "", width=width, height=height)
+    assert difference(image, wanted) <= 1
 
 
 def test_xl_is_told_its_sizes(tiny_xl: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from orthodiff.models import Base, load_base
 from orthodiff.sampling import GenerateRequest, generate
 from orthodiff.training.events.log import read_events
-from tests.runs import make_pictures, train
+from tests.runs import make_images, train
 from tests.tiny import with_scheduler
 
 PROMPT = "a photo of sks dog"
@@ -108,7 +108,7 @@ def test_generation_leaves_dropout_out_and_the_mode_as_it_was(tiny: Path, droppi
 
 
 def test_validation_leaves_dropout_out(tiny: Path, dropping: Path, tmp_path: Path) -> None:
-    photos, losses = make_pictures(tmp_path / "photos", 1), []
+    photos, losses = make_images(tmp_path / "photos", 1), []
     for base in (tiny, dropping):
         out = tmp_path / f"out-{len(losses)}"
         assert train(base, photos, out, max_train_steps=1, validation_samples=4) == 0

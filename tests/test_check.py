@@ -38,7 +38,7 @@ def three(folder: Path) -> Path:
     return folder
 
 
-def test_good_pictures_get_no_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_good_images_get_no_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(three(tmp_path)).advice == []
     assert main(["check", str(tmp_path), "--resolution=64", "--instance_prompt=sks dog"]) == 0
     told = capsys.readouterr().out
@@ -56,7 +56,7 @@ def test_duplicates_exact_and_near(tmp_path: Path) -> None:
     assert told["near_duplicates"] == ("1.png", "larger.jpg")
 
 
-def test_plain_pictures_of_different_colours_are_not_alike(tmp_path: Path) -> None:
+def test_plain_images_of_different_colours_are_not_alike(tmp_path: Path) -> None:
     for colour in ("red", "blue"):
         Image.new("RGB", (64, 64), colour).save(tmp_path / f"{colour}.png")
     told = advice(three(tmp_path))
@@ -244,18 +244,18 @@ def wide(folder: Path) -> Path:
 def test_a_mask_that_is_cut_away_is_refused(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = wide(tmp_path / "wide")
-    assert len(report(pictures).problems) == 2
-    assert train(tiny, pictures, tmp_path / "run") == 2
+    images = wide(tmp_path / "wide")
+    assert len(report(images).problems) == 2
+    assert train(tiny, images, tmp_path / "run") == 2
     assert "its mask lies in the part that is cut away" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-    assert train(tiny, pictures, tmp_path / "run", crop="none") == 0
-    held = {"validation_data_dir": pictures, "overwrite_output_dir": "true"}
+    assert train(tiny, images, tmp_path / "run", crop="none") == 0
+    held = {"validation_data_dir": images, "overwrite_output_dir": "true"}
     assert train(tiny, three(tmp_path / "three"), tmp_path / "run", **held) == 2
     assert (tmp_path / "run" / "adapter_model.safetensors").exists()
-    three(pictures)  # replaces two, whose masks stay
-    save(pictures / "whole.png", 5, size=(48, 48))
-    assert train(tiny, pictures, tmp_path / "some", skip_bad_files="true") == 0
+    three(images)  # replaces two, whose masks stay
+    save(images / "whole.png", 5, size=(48, 48))
+    assert train(tiny, images, tmp_path / "some", skip_bad_files="true") == 0
 
 
 def test_random_views_show_some_of_the_mask() -> None:

@@ -30,11 +30,11 @@ from tests.tiny import write_depth_model
 def photo(side=64):
     """A disc and a box on a gradient."""
     ramp = np.linspace(40, 90, side, dtype=np.uint8)
-    picture = Image.fromarray(np.stack([np.tile(ramp, (side, 1))] * 3, -1))
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(np.stack([np.tile(ramp, (side, 1))] * 3, -1))
+    draw = ImageDraw.Draw(image)
     draw.ellipse((side * 0.1, side * 0.1, side * 0.5, side * 0.5), fill=(250, 220, 30))
     draw.rectangle((side * 0.6, side * 0.55, side * 0.9, side * 0.95), fill=(20, 30, 220))
-    return picture
+    return image
 
 
 def face(side=256):
@@ -176,7 +176,7 @@ def test_scribbles_are_bolder_than_edges():
         Landmarks(stroke=3)
 
 
-def test_a_picture_too_busy_for_lines_is_not_to_be_inverted():
+def test_an_image_too_busy_for_lines_is_not_to_be_inverted():
     busy = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     with pytest.raises(UserError, match="Take another picture") as refused:
         compute(busy, (64, 64), Scribble(stroke=0.1, blur=0.01))

@@ -281,7 +281,7 @@ def test_a_base_is_the_same_however_its_path_is_written(
     assert elsewhere.difference(saved) == "pretrained_model_name_or_path"
 
 
-def test_pictures_held_out_have_their_own_masks_and_columns() -> None:
+def test_images_held_out_have_their_own_masks_and_columns() -> None:
     folder = read("--mask_dir=masks", "--caption_column=cap").of_folder(Path("other"))
     assert (folder.source.folder, folder.mask_dir) == (Path("other"), None)
     assert folder.caption_column == "cap"  # of a folder like the first

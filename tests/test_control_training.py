@@ -151,7 +151,7 @@ def test_held_out_pairs_are_measured(tiny: Path, pairs: Path, tmp_path: Path) ->
     assert "held-out pictures" in history.end["best_reason"]
 
 
-def test_pictures_need_not_look_like_those_learned_from(
+def test_images_need_not_look_like_those_learned_from(
     tiny: Path, pairs: Path, tmp_path: Path
 ) -> None:
     shown = {"validation_prompt": "a dog", "validation_image": pairs / "maps" / "00000.png"}
@@ -296,9 +296,9 @@ def test_a_photo_is_no_map(
 ) -> None:
     wrong = tmp_path / "wrong"
     (wrong / "images").mkdir(parents=True)
-    picture = (pairs / "images" / "00000.png").read_bytes()
+    image = (pairs / "images" / "00000.png").read_bytes()
     for name in ("a.png", "b.png"):
-        (wrong / "images" / name).write_bytes(picture)
+        (wrong / "images" / name).write_bytes(image)
     row = {"file_name": "images/a.png", "conditioning_image": "images/b.png", "text": "a cat"}
     (wrong / "metadata.jsonl").write_text(json.dumps(row))
     assert run(tiny, wrong, tmp_path / "run") == 2

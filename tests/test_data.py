@@ -183,7 +183,7 @@ def test_a_csv_row_with_an_unquoted_comma_is_refused(tmp_path: Path) -> None:
         find(replace(request(tmp_path), columns=Columns(caption="txet")))
 
 
-def test_imagefolder_names_pictures_it_does_not_list(tmp_path: Path) -> None:
+def test_imagefolder_names_images_it_does_not_list(tmp_path: Path) -> None:
     imagefolder(tmp_path, "jsonl", ROWS[:1])
     save(tmp_path / "new.png")
     assert "`new.png`: not in `metadata.jsonl`" in find(request(tmp_path)).remarks[0]
@@ -193,10 +193,10 @@ def test_imagefolder_names_pictures_it_does_not_list(tmp_path: Path) -> None:
 def rows():
     """A `datasets` dataset with two images, their captions, conditions and a mask."""
     datasets = pytest.importorskip("datasets")
-    pictures = [photo(0), photo(1)]
+    images = [photo(0), photo(1)]
     table = {
-        "photo": pictures,
-        "image": pictures,
+        "photo": images,
+        "image": images,
         "words": ["sks dog", None],
         "text": ["one", "two"],
         "conditioning_image": [photo(2), photo(3)],

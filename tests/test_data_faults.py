@@ -262,15 +262,15 @@ def test_names_of_other_bytes_survive(tiny: Path, tmp_path: Path) -> None:
 def test_texts_of_other_bytes_are_refused_by_name(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
-    pictures, other = tmp_path / "photos", os.fsdecode(b"caf\xe9")
-    leaf = pictures / f"1_{other}" if place == "folder" else pictures
+    images, other = tmp_path / "photos", os.fsdecode(b"caf\xe9")
+    leaf = images / f"1_{other}" if place == "folder" else images
     save(leaf / "a.png")
     if place == "caption":
         (leaf / "a.txt").write_bytes(b"caf\xe9")
     if place == "list":
         (leaf / "metadata.jsonl").write_bytes(b'{"file_name": "a.png", "text": "caf\xe9"}')
     flags = {"instance_prompt": f"a photo of {other}"} if place == "prompt" else {}
-    assert train(tiny, pictures, tmp_path / "run", **flags) == 2
+    assert train(tiny, images, tmp_path / "run", **flags) == 2
     error = capsys.readouterr().err
     assert {"folder": "1_caf", "caption": "a.txt", "list": "metadata.jsonl line 1",
             "prompt": "instance_prompt"}[place] in error  # fmt: skip

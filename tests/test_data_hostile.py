@@ -40,7 +40,7 @@ def test_a_folder_of_folders(tmp_path: Path) -> None:
     assert "only folders with images. Give one of them: `cat`, `dog`." in told(tmp_path)
 
 
-def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+def test_files_that_are_no_images(tmp_path: Path) -> None:
     save(tmp_path / "good.png")
     (tmp_path / "notes.jpg").write_text("not an image")
     assert "`notes.jpg` cannot be used: it is not in a" in told(tmp_path)
@@ -65,7 +65,7 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         usable_examples(DataRequest(folder=tmp_path), skip_bad_files=True)
 
 
-def test_names_that_two_pictures_share(tmp_path: Path) -> None:
+def test_names_that_two_images_share(tmp_path: Path) -> None:
     save(tmp_path / "a.jpg", 0)
     save(tmp_path / "a.png", 1)
     assert len(usable_examples(DataRequest(folder=tmp_path))) == 2

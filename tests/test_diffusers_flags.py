@@ -15,7 +15,7 @@ from orthodiff.training.options import ModelOptions
 from orthodiff.training.options.config import read_config
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
 from orthodiff.training.tasks.tokenizers import set_tokenizers
-from tests.runs import ROOT, make_pictures, start, weights
+from tests.runs import ROOT, make_images, start, weights
 from tests.test_config import read
 
 POCKET = ROOT / "assets" / "pocket"
@@ -88,7 +88,7 @@ def command(folder: Path, **flags: object) -> list[str]:
     """A command line as one would write it for diffusers' script; True is a switch."""
     default = {
         "pretrained_model_name_or_path": POCKET,
-        "instance_data_dir": make_pictures(folder / "pictures"),
+        "instance_data_dir": make_images(folder / "pictures"),
         "instance_prompt": "a photo of sks dog",
         "output_dir": folder / "run",
         "resolution": 64,
@@ -104,7 +104,7 @@ def command(folder: Path, **flags: object) -> list[str]:
 def test_a_full_command_line_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("bitsandbytes")
     pytest.importorskip("tensorboard")
-    classes = make_pictures(tmp_path / "class", count=1)
+    classes = make_images(tmp_path / "class", count=1)
     flags = {
         "tokenizer_name": POCKET / "tokenizer",
         "class_data_dir": classes,

@@ -41,13 +41,13 @@ def base(tiny: Path) -> Base:
     return load_base(str(tiny))
 
 
-def picture(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+def draw_image(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
 def examples() -> list[Example]:
-    return [Example(f"{n}.png", picture(n), f"sks dog, number {n}") for n in range(2)]
+    return [Example(f"{n}.png", draw_image(n), f"sks dog, number {n}") for n in range(2)]
 
 
 def encoded(
@@ -154,8 +154,8 @@ def test_a_failed_write_leaves_nothing_behind(
 def test_keys_tell_apart_what_decides_a_value(base: Base, tmp_path: Path) -> None:
     """Same bytes in another shape, another crop, and parts that only join to the same text."""
     assert content_key("a", "bc") != content_key("ab", "c")
-    flat = Image.frombytes("RGB", (64, 32), picture(0, (32, 64)).tobytes())
-    tall = [Example("a", picture(0, (32, 64)), "sks"), Example("b", flat, "sks")]
+    flat = Image.frombytes("RGB", (64, 32), draw_image(0, (32, 64)).tobytes())
+    tall = [Example("a", draw_image(0, (32, 64)), "sks"), Example("b", flat, "sks")]
     shapes = Views(32, ((32, 64), (64, 32)), 4)
     found = encoded(base, tall, views=shapes, folder=tmp_path)
     assert [tuple(sample.shape) for sample in found.samples] == [(4, 16, 8), (4, 8, 16)]
@@ -177,16 +177,16 @@ def with_other_vocabulary(base: Base) -> Base:
 
 def test_a_latent_is_the_autoencoders_posterior(base: Base) -> None:
     (sample,) = encoded(base, examples()[:1]).samples
-    seen = SQUARE.of("0.png", (48, 40))[0].see(picture(0))
+    seen = SQUARE.of("0.png", (48, 40))[0].see(draw_image(0))
     posterior = base.vae.encode(to_tensor(seen)[None]).latent_dist
     scale = base.vae.config.scaling_factor
     assert torch.equal(sample.latents[0][0], posterior.mean[0] * scale)
     assert torch.allclose(sample.latents[0][1], posterior.std[0] * scale)
 
 
-def test_latents_do_not_depend_on_the_other_pictures(base: Base) -> None:
-    many = encoded(base, [Example(str(n), picture(n), "sks dog") for n in range(5)])
-    alone = encoded(base, [Example("3", picture(3), "sks dog")])
+def test_latents_do_not_depend_on_the_other_images(base: Base) -> None:
+    many = encoded(base, [Example(str(n), draw_image(n), "sks dog") for n in range(5)])
+    alone = encoded(base, [Example("3", draw_image(3), "sks dog")])
     assert torch.equal(many.samples[3].latents[0], alone.samples[0].latents[0])
 
 
@@ -196,7 +196,7 @@ def halves(left: int, right: int, mode: str) -> Image.Image:
     return image
 
 
-def test_condition_and_mask_are_cut_and_mirrored_like_the_picture(base: Base) -> None:
+def test_condition_and_mask_are_cut_and_mirrored_like_the_image(base: Base) -> None:
     """All three show the same halves, and so must every view of them."""
     views = Views(32, ((32, 32),), 4, crop="random", count=5, flip=True)
     example = Example(
@@ -229,13 +229,13 @@ def pooled(condition: Tensor) -> Tensor:
 class Inverted(Depth):
     """A map that any image has."""
 
-    def compute(self, picture: Image.Image) -> Image.Image:
-        return Image.eval(picture, lambda level: 255 - level)
+    def compute(self, image: Image.Image) -> Image.Image:
+        return Image.eval(image, lambda level: 255 - level)
 
 
-def test_conditions_are_made_from_the_picture_as_it_is_seen(base: Base) -> None:
-    (sample,) = encoded(base, [Example("a", picture(0), "sks")], condition=Inverted()).samples
-    seen = SQUARE.of("a", (48, 40))[0].see(picture(0))
+def test_conditions_are_made_from_the_image_as_it_is_seen(base: Base) -> None:
+    (sample,) = encoded(base, [Example("a", draw_image(0), "sks")], condition=Inverted()).samples
+    seen = SQUARE.of("a", (48, 40))[0].see(draw_image(0))
     assert sample.control_images is not None
     assert torch.equal(sample.control_images[0], ((1 - to_tensor(seen)) * 127.5).round().byte())
 
@@ -251,7 +251,7 @@ def lines(side: int, step: int) -> Image.Image:
 def test_given_maps_are_as_crisp_as_when_generating(base: Base, side: int) -> None:
     """Of the image's size or not: what is learned from is what `generate` will show."""
     condition, given = Canny(), lines(side, side // 8)
-    example = Example("a", picture(0, (96, 96)), "sks", control_image=given)
+    example = Example("a", draw_image(0, (96, 96)), "sks", control_image=given)
     (sample,) = encoded(base, [example], condition=condition).samples
     assert sample.control_images is not None
     used, _ = fit(given, (32, 32), condition)
@@ -259,11 +259,11 @@ def test_given_maps_are_as_crisp_as_when_generating(base: Base, side: int) -> No
     assert set(stacked(sample.control_images).unique().tolist()) == {0, 255}
 
 
-def test_a_segmentation_map_smaller_than_its_picture_keeps_its_colours(base: Base) -> None:
+def test_a_segmentation_map_smaller_than_its_image_keeps_its_colours(base: Base) -> None:
     condition = Segmentation()
     labels = np.random.default_rng(0).integers(0, 150, (12, 12)).repeat(4, 0).repeat(4, 1)
     given = condition.paint(labels)
-    example = Example("a", picture(0, (96, 96)), "sks", control_image=given)
+    example = Example("a", draw_image(0, (96, 96)), "sks", control_image=given)
     check_map(example, condition)
     (sample,) = encoded(base, [example], condition=condition).samples
     assert sample.control_images is not None
@@ -273,7 +273,7 @@ def test_a_segmentation_map_smaller_than_its_picture_keeps_its_colours(base: Bas
 
 def test_every_prompt_that_can_come_up_is_embedded(base: Base) -> None:
     rules = CaptionRules(trigger="zwx", shuffle=True, count=3, dropout=0.5)
-    prior = Example("c", picture(9), "a dog, any", is_prior=True)
+    prior = Example("c", draw_image(9), "a dog, any", is_prior=True)
     found = encoded(base, [*examples(), prior], captions=rules)
     prompts = {rules.choose(s.prompts, "x", n) for s in found.samples for n in range(60)}
     assert all(len(found.conditioning[prompt]) == 1 for prompt in prompts)

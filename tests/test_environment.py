@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import make_pictures, train, weights
+from tests.runs import make_images, train, weights
 
 HARMLESS = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -15,23 +15,23 @@ HARMLESS = {
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "pictures")
+def images(tmp_path: Path) -> Path:
+    return make_images(tmp_path / "pictures")
 
 
 def test_variables_that_flags_decide_change_no_bit_and_are_told(
     tiny: Path,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = {"mixed_precision": "no", "max_grad_norm": 0.5, "gradient_accumulation_steps": 2}
-    assert train(tiny, pictures, tmp_path / "plain", **flags) == 0
+    assert train(tiny, images, tmp_path / "plain", **flags) == 0
     assert "has no effect" not in capsys.readouterr().err
     for name, value in HARMLESS.items():
         monkeypatch.setenv(name, value)
-    assert train(tiny, pictures, tmp_path / "run", **flags) == 0
+    assert train(tiny, images, tmp_path / "run", **flags) == 0
     assert weights(tmp_path / "run") == weights(tmp_path / "plain")
     notes = capsys.readouterr().err
     assert "`ACCELERATE_GRADIENT_ACCUMULATION_STEPS` is 4 in the environment and has no" in notes
@@ -54,12 +54,12 @@ def test_what_would_shard_nothing_is_refused_by_name(
     value: str,
     sentence: str,
     tiny: Path,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert train(tiny, pictures, tmp_path / "run") == 2
+    assert train(tiny, images, tmp_path / "run") == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -149,8 +149,8 @@ def test_a_single_file_is_read_by_diffusers(
     torch.testing.assert_close(predict(merged), expected, rtol=0, atol=1e-5)
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        pictures = [p.vae.decode(latents).sample for p in (merged, pipeline)]
-    torch.testing.assert_close(*pictures, rtol=0, atol=1e-6)
+        images = [p.vae.decode(latents).sample for p in (merged, pipeline)]
+    torch.testing.assert_close(*images, rtol=0, atol=1e-6)
 
 
 def header_of(file: Path) -> dict[str, str]:

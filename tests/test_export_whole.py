@@ -63,7 +63,7 @@ def bundles(
     found = {}
     for kind in KINDS:
         folder, pipeline = tmp_path_factory.mktemp(kind) / "adapter", opened(kind, bases[kind])
-        before = picture(pipeline)
+        before = draw_image(pipeline)
         base = str(bases[kind])
         adapter = orthodiff.attach(pipeline.unet, orthodiff.HRA(rank=4), targets=LAYERS)
         shake(adapter)
@@ -75,7 +75,7 @@ def bundles(
                 )
                 shake(text)
                 text.save(folder / name, base=base)
-        found[kind] = folder, picture(pipeline)
+        found[kind] = folder, draw_image(pipeline)
         assert (found[kind][1] - before).abs().max() > 0.01
     return found
 
@@ -86,7 +86,7 @@ def opened(kind: str, folder: Path) -> Any:
     return pipeline
 
 
-def picture(pipeline: Any, **settings: Any) -> Tensor:
+def draw_image(pipeline: Any, **settings: Any) -> Tensor:
     """Return one picture (1, 32, 32, 3) in [0, 1] of two steps."""
     settings = {"num_inference_steps": 2, "guidance_scale": 2.0, **settings}
     generator = torch.Generator().manual_seed(1)
@@ -105,7 +105,7 @@ def test_diffusers_loads_the_lora_of_a_bundle(
     assert {name.partition(".")[0] for name in written.ranks} == parts
     pipeline = opened(kind, bases[kind])
     pipeline.load_lora_weights(tmp_path, weight_name="out.safetensors")
-    torch.testing.assert_close(picture(pipeline), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(draw_image(pipeline), expected, rtol=0, atol=1e-4)
 
 
 def test_kohya_names_are_those_of_its_trainer(bundles: Any, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_diffusers_reads_the_single_file(
         str(tmp_path / "whole.safetensors"), config=str(bases[kind]), local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)
-    torch.testing.assert_close(picture(pipeline), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(draw_image(pipeline), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["sd2", "xl"])
@@ -141,7 +141,7 @@ def test_a_merged_folder_has_all_parts(kind: str, bundles: Any, tmp_path: Path) 
     written = orthodiff.export(folder, tmp_path / "merged", format="merged")
     assert not written.left_out
     torch.testing.assert_close(
-        picture(opened(kind, tmp_path / "merged")), expected, rtol=0, atol=1e-4
+        draw_image(opened(kind, tmp_path / "merged")), expected, rtol=0, atol=1e-4
     )
 
 

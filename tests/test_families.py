@@ -44,8 +44,8 @@ def test_embedding_and_latents_equal_those_of_diffusers(tiny: Path) -> None:
     )
     wanted, _ = pipeline.encode_prompt("a photo of sks dog", "cpu", 1, False)
     assert torch.equal(base.embed("a photo of sks dog").hidden, wanted)
-    picture = torch.rand(3, 32, 32) * 2 - 1
-    latent = base.encode(picture)[0]
+    image = torch.rand(3, 32, 32) * 2 - 1
+    latent = base.encode(image)[0]
     with torch.no_grad():
         again = pipeline.vae.decode(latent[None] / pipeline.vae.config.scaling_factor).sample[0]
     assert torch.allclose(base.decode(latent), again.clamp(-1, 1), atol=1e-6)

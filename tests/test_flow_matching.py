@@ -14,7 +14,7 @@ from orthodiff.models import FAMILIES, FlowMatching, load_base, objective_of, re
 from orthodiff.sampling import GenerateRequest, generate
 from orthodiff.training.events.log import read_events
 from orthodiff.training.objective import draw, snr_weights
-from tests.runs import make_pictures, train
+from tests.runs import make_images, train
 from tests.tiny_flow import TinyFlow, make_tiny_flow
 
 LATENTS, NOISE = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -76,7 +76,7 @@ def test_a_scheduler_of_another_kind_is_refused() -> None:
 def test_a_transformer_trains_merges_and_samples(flow: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     flags = {"method": "hra", "rank": 4, "max_train_steps": 3, "learning_rate": 0.05}
-    assert train(flow, make_pictures(tmp_path / "photos"), out, **flags) == 0
+    assert train(flow, make_images(tmp_path / "photos"), out, **flags) == 0
     losses = [event["loss"] for event in read_events(out / "events.jsonl") if "loss" in event]
     assert len(losses) >= 3
     assert np.isfinite(losses).all()

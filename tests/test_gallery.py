@@ -6,21 +6,21 @@ import pytest
 from PIL import Image
 
 from orthodiff.training.cli.main import main
-from tests.runs import make_pictures, train
+from tests.runs import make_images, train
 
 
 def test_a_run_becomes_a_sheet(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures, run, sheet = make_pictures(tmp_path / "p"), tmp_path / "run", tmp_path / "sheet.png"
+    images, run, sheet = make_images(tmp_path / "p"), tmp_path / "run", tmp_path / "sheet.png"
     flags = {"validation_prompt": "a photo of sks dog", "validation_steps": 2}
-    assert train(tiny, pictures, run, **flags) == 0
+    assert train(tiny, images, run, **flags) == 0
     assert main(["gallery", str(run), "--output", str(sheet)]) == 0
-    with Image.open(sheet) as picture:
-        whole = picture.size
+    with Image.open(sheet) as image:
+        whole = image.size
     assert main(["gallery", str(run), "--output", str(sheet), "--steps", "0", "2", "4"]) == 0
-    with Image.open(sheet) as picture:
-        assert picture.size == whole
+    with Image.open(sheet) as image:
+        assert image.size == whole
     capsys.readouterr()
     assert main(["gallery", str(run), "--output", str(sheet), "--steps", "3"]) == 2
     assert "Use 0, 2, 4" in capsys.readouterr().err

@@ -37,22 +37,22 @@ def test_the_precision_is_the_base_s_where_its_first_layer_is_adapted(tiny: Path
     base = load_base(str(tiny), dtype=torch.bfloat16)
     adapter = orthodiff.attach(base.unet, orthodiff.HRA(rank=2), targets=["conv_in", "to_q"])
     assert base.dtype == torch.bfloat16
-    (picture,) = generate(base, GenerateRequest.repeat("a photo of sks dog", num_images=1, seed=3))
+    (image,) = generate(base, GenerateRequest.repeat("a photo of sks dog", num_images=1, seed=3))
     adapter.detach()
-    assert picture.size == (32, 32)
+    assert image.size == (32, 32)
 
 
 def test_batch_size_does_not_matter(base: Base) -> None:
-    pictures = [
+    images = [
         generate(base, GenerateRequest.repeat("sks dog", num_images=5, batch_size=size))
         for size in (1, 2, 5)
     ]
-    assert distance(pictures[0], pictures[1]) <= BATCH_TOLERANCE
-    assert distance(pictures[0], pictures[2]) <= BATCH_TOLERANCE
-    assert distance(pictures[0][:1], pictures[0][1:2]) > 10
+    assert distance(images[0], images[1]) <= BATCH_TOLERANCE
+    assert distance(images[0], images[2]) <= BATCH_TOLERANCE
+    assert distance(images[0][:1], images[0][1:2]) > 10
 
 
-def test_pictures_equal_those_of_diffusers(base: Base, tiny: Path) -> None:
+def test_images_equal_those_of_diffusers(base: Base, tiny: Path) -> None:
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -100,8 +100,8 @@ def test_progress_counts_every_step_of_every_batch(base: Base) -> None:
 
 def test_size_and_mode_are_respected(base: Base) -> None:
     base.unet.train()
-    (picture,) = generate(base, GenerateRequest(("dog",), (0,), width=48, height=32))
-    assert picture.size == (48, 32)
+    (image,) = generate(base, GenerateRequest(("dog",), (0,), width=48, height=32))
+    assert image.size == (48, 32)
     assert base.unet.training
     base.unet.eval()
 
@@ -127,8 +127,8 @@ def test_recipe_comes_back_out_of_the_png(tmp_path: Path) -> None:
     recipe = Recipe("ein süßer Hund", "", 3, 25, 2.5, 64, 64, "DDIMScheduler", "assets/pocket")
     path = save_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", recipe)
     assert read_recipe(path) == recipe
-    with Image.open(path) as picture:
-        assert "Steps: 25, Sampler: DDIM, CFG scale: 2.5, Seed: 3" in picture.text["parameters"]
+    with Image.open(path) as image:
+        assert "Steps: 25, Sampler: DDIM, CFG scale: 2.5, Seed: 3" in image.text["parameters"]
 
 
 A1111 = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')

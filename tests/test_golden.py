@@ -78,9 +78,9 @@ def test_a_training_ends_where_its_twin_does(name: str, tiny: Path, tmp_path: Pa
         base = with_prediction(tiny, tmp_path / "base", golden.prediction)
     if golden.prior_loss_weight:
         photos["class"] = photo(2)
-    for stream, picture in photos.items():
+    for stream, image in photos.items():
         (tmp_path / stream).mkdir()
-        picture.save(tmp_path / stream / "0.png")
+        image.save(tmp_path / stream / "0.png")
     if golden.mask:
         (tmp_path / "masks").mkdir()
         golden.mask.save(tmp_path / "masks" / "0.png")

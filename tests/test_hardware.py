@@ -12,7 +12,7 @@ from orthodiff.errors import UserError
 from orthodiff.training.options import MemoryOptions
 from orthodiff.training.options.method import make_method
 from orthodiff.training.run.hardware import check_hardware
-from tests.runs import make_pictures, train
+from tests.runs import make_images, train
 from tests.test_loop import losses
 from tests.tiny import TINY_UNET
 
@@ -31,10 +31,10 @@ SWITCHES = {
 def told(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
     """The losses of the same run under every switch."""
     folder = tmp_path_factory.mktemp("switches")
-    pictures = make_pictures(folder / "pictures")
+    images = make_images(folder / "pictures")
     told = {}
     for name, flags in SWITCHES.items():
-        assert train(tiny, pictures, folder / name, max_train_steps=3, **flags) == 0
+        assert train(tiny, images, folder / name, max_train_steps=3, **flags) == 0
         told[name] = [loss for _, loss in losses(folder / name)]
     return told
 
@@ -86,9 +86,9 @@ def test_xformers_is_refused_where_it_cannot_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "xformers", None)
-    pictures = make_pictures(tmp_path / "pictures")
+    images = make_images(tmp_path / "pictures")
     value = "xformers" if flag == "attention" else "true"
-    assert train(tiny, pictures, tmp_path / "run", **{flag: value}) == 2
+    assert train(tiny, images, tmp_path / "run", **{flag: value}) == 2
     assert "--attention sdpa" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tests.fake_hub import FakeHub, serving
-from tests.runs import ROOT, arguments, make_pictures
+from tests.runs import ROOT, arguments, make_images
 
 NOBODY = "http://127.0.0.1:9"
 """Nothing listens there."""
@@ -60,7 +60,7 @@ def session(folder: Path, endpoint: str, lines: dict[str, dict[str, object]]) ->
             place = line.index("--instance_data_dir")
             del line[place : place + 2]
         words.append(line)
-    make_pictures(folder / "pictures")
+    make_images(folder / "pictures")
     own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home"), "HF_TOKEN": "hf_mine"}
     own |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(
@@ -80,7 +80,7 @@ def session(folder: Path, endpoint: str, lines: dict[str, dict[str, object]]) ->
 def dogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset in the hub's usual layout."""
     folder = tmp_path_factory.mktemp("dogs")
-    make_pictures(folder / "train", count=3)
+    make_images(folder / "train", count=3)
     rows = [{"file_name": f"{number}.png", "text": f"a dog, {number}"} for number in range(3)]
     (folder / "train" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder

@@ -11,7 +11,7 @@ import pytest
 from orthodiff.training.checkpoints.sealed import damage, list_checkpoints
 from orthodiff.training.events.history import read_history
 from tests.forks import fork
-from tests.runs import arguments, make_pictures, weights
+from tests.runs import arguments, make_images, weights
 
 FLAGS = {
     "checkpointing_steps": 1,
@@ -49,11 +49,11 @@ def kill_after(process: BaseProcess, out: Path, *, step: int, moment: float) -> 
 
 def kill_and_go_on(base: Path, tmp_path: Path, kills: int, seed: int) -> None:
     """Kill one run again and again at random moments, then compare it with one left alone."""
-    pictures = make_pictures(tmp_path / "pictures")
+    images = make_images(tmp_path / "pictures")
     whole, out = tmp_path / "whole", tmp_path / "killed"
     flags = {**FLAGS, "max_train_steps": 6 * kills}
-    words = [*arguments(base, pictures, out, **flags), "--resume_from_checkpoint=latest"]
-    untouched = fork(arguments(base, pictures, whole, **flags))
+    words = [*arguments(base, images, out, **flags), "--resume_from_checkpoint=latest"]
+    untouched = fork(arguments(base, images, whole, **flags))
     untouched.join()
     assert untouched.exitcode == 0
     chance, killed = random.Random(seed), 0

@@ -16,7 +16,7 @@ from orthodiff.training.data.table import ImageFacts, ImageTable, load_table, sa
 from orthodiff.training.data.usable import usable_examples
 from pocket.painted.pairs import write_pairs
 from tests.photos import save
-from tests.runs import arguments, main, make_pictures, train, weights
+from tests.runs import arguments, main, make_images, train, weights
 
 MORE = {"max_train_steps": 2, "resume_from_checkpoint": "latest"}
 
@@ -39,14 +39,14 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_training_decodes_each_photo_once_and_the_next_none(
     tiny: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = make_pictures(tmp_path / "pictures")
-    assert train(tiny, pictures, tmp_path / "whole", max_train_steps=2) == 0
+    photos = make_images(tmp_path / "pictures")
+    assert train(tiny, photos, tmp_path / "whole", max_train_steps=2) == 0
     assert sorted(decoded) == ["0.png", "1.png", "2.png"]
     decoded.clear()
-    assert train(tiny, pictures, tmp_path / "run", max_train_steps=1) == 0
-    assert train(tiny, pictures, tmp_path / "run", **MORE) == 0
+    assert train(tiny, photos, tmp_path / "run", max_train_steps=1) == 0
+    assert train(tiny, photos, tmp_path / "run", **MORE) == 0
     monkeypatch.setattr(usable, "find", None)  # nor is the folder read again
-    assert train(tiny, pictures, tmp_path / "again", max_train_steps=2) == 0
+    assert train(tiny, photos, tmp_path / "again", max_train_steps=2) == 0
     assert decoded == []
     assert weights(tmp_path / "run") == weights(tmp_path / "whole") == weights(tmp_path / "again")
 
@@ -54,18 +54,18 @@ def test_a_training_decodes_each_photo_once_and_the_next_none(
 def test_images_that_do_not_fit_memory_are_decoded_once_too(
     tiny: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = make_pictures(tmp_path / "pictures")
-    assert train(tiny, pictures, tmp_path / "whole", max_train_steps=1) == 0
+    photos = make_images(tmp_path / "pictures")
+    assert train(tiny, photos, tmp_path / "whole", max_train_steps=1) == 0
     decoded.clear()
     monkeypatch.setattr(dataset.OpenedImages.__init__, "__defaults__", (1,))
     flags = {"max_train_steps": 1, "cache_dir": tmp_path / "other"}
-    assert train(tiny, pictures, tmp_path / "run", **flags) == 0
+    assert train(tiny, photos, tmp_path / "run", **flags) == 0
     assert sorted(decoded) == ["0.png", "1.png", "2.png"]
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
-    whole = (pictures / "2.png").read_bytes()
-    (pictures / "2.png").write_bytes(whole[: len(whole) // 2])
-    assert train(tiny, pictures, tmp_path / "bad", **flags) == 2
-    assert train(tiny, pictures, tmp_path / "bad", skip_bad_files="true", **flags) == 0
+    whole = (photos / "2.png").read_bytes()
+    (photos / "2.png").write_bytes(whole[: len(whole) // 2])
+    assert train(tiny, photos, tmp_path / "bad", **flags) == 2
+    assert train(tiny, photos, tmp_path / "bad", skip_bad_files="true", **flags) == 0
 
 
 def test_only_what_changed_is_looked_at_again(tmp_path: Path, decoded: list[str]) -> None:

@@ -17,12 +17,12 @@ from orthodiff.training.events.history import read_history
 from orthodiff.training.events.log import read_events
 from orthodiff.training.events.signals import StopSignal
 from orthodiff.training.loop import Trainer
-from tests.runs import arguments, make_pictures, start, train, weights
+from tests.runs import arguments, make_images, start, train, weights
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "pictures")
+def images(tmp_path: Path) -> Path:
+    return make_images(tmp_path / "pictures")
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:
@@ -32,11 +32,11 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 
 @pytest.mark.parametrize("method", ADAPTERS)
 def test_every_method_trains_and_tells(
-    tiny: Path, pictures: Path, tmp_path: Path, method: str
+    tiny: Path, images: Path, tmp_path: Path, method: str
 ) -> None:
     size = {"block_size": 4} if "block_size" in ADAPTERS[method].__dataclass_fields__ else {}
     out = tmp_path / "run"
-    assert train(tiny, pictures, out, method=method, max_train_steps=2, **size) == 0
+    assert train(tiny, images, out, method=method, max_train_steps=2, **size) == 0
     events = read_events(out / "events.jsonl")
     names = [event["event"] for event in events]
     assert names == ["Started", "Scored", "Step", "Step", "Saved", "Scored", "Finished"]
@@ -47,10 +47,10 @@ def test_every_method_trains_and_tells(
 
 
 def test_layers_are_chosen_by_name_and_convolutions_may_be_among_them(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, chosen = tmp_path / "run", ["attn1.to_q", "down_blocks.0.resnets.*.conv1"]
-    words = [*arguments(tiny, pictures, out), "--target_modules"]
+    words = [*arguments(tiny, images, out), "--target_modules"]
     assert main([*words, *chosen]) == 0
     tensors = load_file(out / "adapter_model.safetensors")
     assert all("attn1.to_q" in name or "conv1" in name for name in tensors)
@@ -70,32 +70,28 @@ def test_layers_are_chosen_by_name_and_convolutions_may_be_among_them(
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
-def test_other_objectives_train(
-    tmp_path: Path, pictures: Path, tiny: Path, prediction: str
-) -> None:
+def test_other_objectives_train(tmp_path: Path, images: Path, tiny: Path, prediction: str) -> None:
     from tests.tiny import with_prediction
 
     base = with_prediction(tiny, tmp_path / "base", prediction)
-    assert train(base, pictures, tmp_path / "run", snr_gamma=5.0, max_train_steps=2) == 0
+    assert train(base, images, tmp_path / "run", snr_gamma=5.0, max_train_steps=2) == 0
 
 
-def test_the_loss_falls_when_a_picture_is_learned(
-    tiny: Path, pictures: Path, tmp_path: Path
-) -> None:
+def test_the_loss_falls_when_an_image_is_learned(tiny: Path, images: Path, tmp_path: Path) -> None:
     """Both runs meet the same noise at the same step, so their losses can be compared."""
     for name, rate in (("start", 1e-9), ("learned", 1e-2)):
-        train(tiny, pictures, tmp_path / name, learning_rate=rate, max_train_steps=25)
+        train(tiny, images, tmp_path / name, learning_rate=rate, max_train_steps=25)
     start_loss = sum(loss for _, loss in losses(tmp_path / "start")[-10:])
     learned = sum(loss for _, loss in losses(tmp_path / "learned")[-10:])
     assert learned < start_loss
 
 
 def test_same_seed_same_bits_and_validation_does_not_disturb(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
-    train(tiny, pictures, tmp_path / "a")
-    train(tiny, pictures, tmp_path / "b", validation_prompt="sks dog", validation_steps=2)
-    train(tiny, pictures, tmp_path / "c", seed=1)
+    train(tiny, images, tmp_path / "a")
+    train(tiny, images, tmp_path / "b", validation_prompt="sks dog", validation_steps=2)
+    train(tiny, images, tmp_path / "c", seed=1)
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     assert weights(tmp_path / "a") != weights(tmp_path / "c")
@@ -104,7 +100,7 @@ def test_same_seed_same_bits_and_validation_does_not_disturb(
     assert all((tmp_path / "b" / path).is_file() for e in samples for path in e["paths"])
 
 
-def test_resume_is_bitwise(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_resume_is_bitwise(tiny: Path, images: Path, tmp_path: Path) -> None:
     common = {
         "method": "boft",
         "block_size": 4,
@@ -112,71 +108,71 @@ def test_resume_is_bitwise(tiny: Path, pictures: Path, tmp_path: Path) -> None:
         "lr_warmup_steps": 5,
         "gradient_accumulation_steps": 2,
     }
-    train(tiny, pictures, tmp_path / "whole", max_train_steps=6, **common)
+    train(tiny, images, tmp_path / "whole", max_train_steps=6, **common)
     part = tmp_path / "part"
-    train(tiny, pictures, part, max_train_steps=3, checkpointing_steps=3, **common)
+    train(tiny, images, part, max_train_steps=3, checkpointing_steps=3, **common)
     again = {"resume_from_checkpoint": "latest", "max_train_steps": 6}
-    assert train(tiny, pictures, part, **again, **common) == 0
+    assert train(tiny, images, part, **again, **common) == 0
     assert weights(part) == weights(tmp_path / "whole")
     assert losses(part) == losses(tmp_path / "whole")
 
 
 def test_a_checkpoint_of_another_run_begins_a_run_and_mixes_none(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(tiny, pictures, tmp_path / "a", checkpointing_steps=2)
-    train(tiny, pictures, tmp_path / "b", seed=0)
+    train(tiny, images, tmp_path / "a", checkpointing_steps=2)
+    train(tiny, images, tmp_path / "b", seed=0)
     before = weights(tmp_path / "b")
     middle = tmp_path / "a" / "checkpoint-2"
-    assert train(tiny, pictures, tmp_path / "b", resume_from_checkpoint=middle) == 2
+    assert train(tiny, images, tmp_path / "b", resume_from_checkpoint=middle) == 2
     assert "already holds a finished run" in capsys.readouterr().err
     assert weights(tmp_path / "b") == before
-    assert train(tiny, pictures, tmp_path / "c", resume_from_checkpoint=middle) == 0
+    assert train(tiny, images, tmp_path / "c", resume_from_checkpoint=middle) == 0
     assert weights(tmp_path / "c") == weights(tmp_path / "a")
     done = tmp_path / "a" / "checkpoint-4"
-    assert train(tiny, pictures, tmp_path / "d", resume_from_checkpoint=done) == 2
+    assert train(tiny, images, tmp_path / "d", resume_from_checkpoint=done) == 2
     assert "already at the end" in capsys.readouterr().err
 
 
 def test_resuming_where_nothing_is_starts_at_0_and_says_so(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(tiny, pictures, tmp_path / "run", resume_from_checkpoint="latest") == 0
+    assert train(tiny, images, tmp_path / "run", resume_from_checkpoint="latest") == 0
     assert "holds no checkpoint, so the run starts at step 0" in capsys.readouterr().err
 
 
 def test_resume_refuses_changes_that_would_make_another_run(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    train(tiny, pictures, out, checkpointing_steps=2)
-    code = train(tiny, pictures, out, resume_from_checkpoint="latest", seed=7)
+    train(tiny, images, out, checkpointing_steps=2)
+    code = train(tiny, images, out, resume_from_checkpoint="latest", seed=7)
     assert code == 2
     assert "`seed` is 7" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.03])
 def test_killed_run_goes_on_to_the_same_end(
-    tiny: Path, pictures: Path, tmp_path: Path, moment: float
+    tiny: Path, images: Path, tmp_path: Path, moment: float
 ) -> None:
     flags = {"max_train_steps": 80, "checkpointing_steps": 3}
-    train(tiny, pictures, tmp_path / "whole", **flags)
+    train(tiny, images, tmp_path / "whole", **flags)
     out = tmp_path / "killed"
-    process = start(arguments(tiny, pictures, out, **flags))
+    process = start(arguments(tiny, images, out, **flags))
     while not (out / "checkpoint-6").is_dir() and process.poll() is None:
         time.sleep(0.002)
     time.sleep(moment)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert train(tiny, pictures, out, resume_from_checkpoint="latest", **flags) == 0
+    assert train(tiny, images, out, resume_from_checkpoint="latest", **flags) == 0
     assert weights(out) == weights(tmp_path / "whole")
     assert not list(out.glob(".aside"))
 
 
-def test_sigterm_saves_and_says_so(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_sigterm_saves_and_says_so(tiny: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start(arguments(tiny, pictures, out, max_train_steps=2000))
+    process = start(arguments(tiny, images, out, max_train_steps=2000))
     while len(read_events(out / "events.jsonl")) < 3 and process.poll() is None:
         time.sleep(0.01)
     process.terminate()
@@ -189,7 +185,7 @@ def test_sigterm_saves_and_says_so(tiny: Path, pictures: Path, tmp_path: Path) -
 
 
 def test_a_run_asked_while_it_measures_takes_no_other_step(
-    tiny: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validate = Trainer.validate
 
@@ -201,15 +197,15 @@ def test_a_run_asked_while_it_measures_takes_no_other_step(
 
     monkeypatch.setattr(Trainer, "validate", interrupted)
     out, flags = tmp_path / "run", {"checkpointing_steps": 2, "validation_steps": 2}
-    assert train(tiny, pictures, out, **flags) == 128 + signal.SIGTERM
+    assert train(tiny, images, out, **flags) == 128 + signal.SIGTERM
     assert read_history(out).step == 2
     assert len(read_history(out).scores) == 2
     assert (out / "checkpoint-2").is_dir()
 
 
-def test_a_second_signal_ends_a_run_at_once(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_second_signal_ends_a_run_at_once(tiny: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start(arguments(tiny, pictures, out, gradient_accumulation_steps=10_000))
+    process = start(arguments(tiny, images, out, gradient_accumulation_steps=10_000))
     while len(read_events(out / "events.jsonl")) < 2 and process.poll() is None:
         time.sleep(0.01)
     for _ in range(2):
@@ -224,19 +220,19 @@ def test_a_second_signal_ends_a_run_at_once(tiny: Path, pictures: Path, tmp_path
 
 
 def test_accumulated_small_batches_equal_one_large_batch(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
-    train(tiny, pictures, tmp_path / "large", train_batch_size=4, max_train_steps=2)
+    train(tiny, images, tmp_path / "large", train_batch_size=4, max_train_steps=2)
     flags = {"train_batch_size": 2, "gradient_accumulation_steps": 2, "max_train_steps": 2}
-    train(tiny, pictures, tmp_path / "small", **flags)
+    train(tiny, images, tmp_path / "small", **flags)
     for (_, large), (_, small) in zip(
         losses(tmp_path / "large"), losses(tmp_path / "small"), strict=True
     ):
         assert small == pytest.approx(large, rel=1e-4)
 
 
-def test_prior_pictures_are_made_once_and_given_ones_are_used(
-    tiny: Path, pictures: Path, tmp_path: Path
+def test_prior_images_are_made_once_and_given_ones_are_used(
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
     prior = {
         "with_prior_preservation": "true",
@@ -244,28 +240,28 @@ def test_prior_pictures_are_made_once_and_given_ones_are_used(
         "num_class_images": 3,
         "max_train_steps": 2,
     }
-    train(tiny, pictures, tmp_path / "a", **prior)
+    train(tiny, images, tmp_path / "a", **prior)
     made = sorted((tmp_path / "cache" / "class").rglob("*.png"))
     assert len(made) == 3
     times = [path.stat().st_mtime_ns for path in made]
-    train(tiny, pictures, tmp_path / "b", **prior)
+    train(tiny, images, tmp_path / "b", **prior)
     assert [path.stat().st_mtime_ns for path in made] == times
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     given = tmp_path / "given"
     given.mkdir()
     for path in made:
         (given / path.name).write_bytes(path.read_bytes())
-    train(tiny, pictures, tmp_path / "c", class_data_dir=given, **prior)
+    train(tiny, images, tmp_path / "c", class_data_dir=given, **prior)
     assert weights(tmp_path / "a") == weights(tmp_path / "c")
-    train(tiny, pictures, tmp_path / "d", max_train_steps=2)
+    train(tiny, images, tmp_path / "d", max_train_steps=2)
     assert weights(tmp_path / "a") != weights(tmp_path / "d")
 
 
 def test_gradient_checkpointing_gives_the_same_losses(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
-    train(tiny, pictures, tmp_path / "a")
-    train(tiny, pictures, tmp_path / "b", gradient_checkpointing="true")
+    train(tiny, images, tmp_path / "a")
+    train(tiny, images, tmp_path / "b", gradient_checkpointing="true")
     for (_, plain), (_, checkpointed) in zip(
         losses(tmp_path / "a"), losses(tmp_path / "b"), strict=True
     ):
@@ -273,10 +269,10 @@ def test_gradient_checkpointing_gives_the_same_losses(
 
 
 def test_an_exploding_run_fails_and_names_the_step(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = {"method": "lora", "learning_rate": 1e30, "max_grad_norm": 0}
-    assert train(tiny, pictures, tmp_path / "run", max_train_steps=20, **flags) == 1
+    assert train(tiny, images, tmp_path / "run", max_train_steps=20, **flags) == 1
     last = read_events(tmp_path / "run" / "events.jsonl")[-1]
     assert last["event"] == "Failed"
     assert "lower --learning_rate" in last["reason"]

@@ -14,22 +14,22 @@ from orthodiff.training.checkpoints.sealed import damage, list_checkpoints
 from orthodiff.training.events.history import read_history
 from orthodiff.training.optim.share import average
 from tests.forks import fork, fork_group
-from tests.runs import arguments, make_pictures, train, weights
+from tests.runs import arguments, make_images, train, weights
 
 WITHIN = 60
 """Seconds in which every process of a run ends, once one of them has."""
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "pictures", count=5)
+def images(tmp_path: Path) -> Path:
+    return make_images(tmp_path / "pictures", count=5)
 
 
-def commands(tiny: Path, pictures: Path, folder: Path, count: int, **flags: object) -> list:
+def commands(tiny: Path, images: Path, folder: Path, count: int, **flags: object) -> list:
     """Command lines of `count` processes that share neither output nor cache."""
     return [
         arguments(
-            tiny, pictures, folder / f"{rank}" / "run", cache_dir=folder / f"{rank}" / "cache",
+            tiny, images, folder / f"{rank}" / "run", cache_dir=folder / f"{rank}" / "cache",
             **flags,
         )
         for rank in range(count)
@@ -48,10 +48,10 @@ def end(processes: Sequence[BaseProcess]) -> list[int | None]:
     return codes
 
 
-def run(tiny: Path, pictures: Path, folder: Path, count: int, **flags: object) -> None:
+def run(tiny: Path, images: Path, folder: Path, count: int, **flags: object) -> None:
     """Train in `count` processes to the end."""
     folder.mkdir(exist_ok=True)
-    assert end(fork_group(commands(tiny, pictures, folder, count, **flags), folder)) == [0] * count
+    assert end(fork_group(commands(tiny, images, folder, count, **flags), folder)) == [0] * count
 
 
 def losses(folder: Path) -> list[float]:
@@ -59,18 +59,18 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_only_the_first_process_needs_the_checkpoint(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
     """The other one has an older checkpoint of its own, which must not count."""
     flags = {"train_batch_size": 1, "checkpointing_steps": 1}
-    run(tiny, pictures, tmp_path / "whole", 2, **flags, max_train_steps=4)
+    run(tiny, images, tmp_path / "whole", 2, **flags, max_train_steps=4)
     parts = tmp_path / "parts"
-    run(tiny, pictures, parts, 2, **flags, max_train_steps=2)
-    stale = train(tiny, pictures, parts / "1" / "run", train_batch_size=2, max_train_steps=1)
+    run(tiny, images, parts, 2, **flags, max_train_steps=2)
+    stale = train(tiny, images, parts / "1" / "run", train_batch_size=2, max_train_steps=1)
     assert stale == 0
     before = weights(parts / "1" / "run")
     again = {"resume_from_checkpoint": "latest", "max_train_steps": 4}
-    run(tiny, pictures, parts, 2, **flags, **again)
+    run(tiny, images, parts, 2, **flags, **again)
     assert weights(parts / "0" / "run") == weights(tmp_path / "whole" / "0" / "run")
     assert losses(parts / "0" / "run") == losses(tmp_path / "whole" / "0" / "run")
     assert weights(parts / "1" / "run") == before
@@ -78,23 +78,23 @@ def test_only_the_first_process_needs_the_checkpoint(
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
     steps = {2: 2, 3: 4, 1: 6}
     for count, last in steps.items():
         again = {"resume_from_checkpoint": "latest", "max_train_steps": last}
-        run(tiny, pictures, tmp_path / "run", count, train_batch_size=6 // count, **again)
-    assert train(tiny, pictures, tmp_path / "one", train_batch_size=6, max_train_steps=6) == 0
+        run(tiny, images, tmp_path / "run", count, train_batch_size=6 // count, **again)
+    assert train(tiny, images, tmp_path / "one", train_batch_size=6, max_train_steps=6) == 0
     assert losses(tmp_path / "run" / "0" / "run") == pytest.approx(
         losses(tmp_path / "one"), rel=1e-4
     )
 
 
 def test_a_process_with_other_data_or_settings_ends_them_all_in_a_sentence(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
-    others = make_pictures(tmp_path / "others", count=4)
-    first, second = commands(tiny, pictures, tmp_path, 2)
+    others = make_images(tmp_path / "others", count=4)
+    first, second = commands(tiny, images, tmp_path, 2)
     for name, change, sentence in (
         ("data", {"instance_data_dir": others}, "process 1 has other pictures than process 0"),
         ("seed", {"seed": 5}, "--seed"),
@@ -111,10 +111,10 @@ def test_a_process_with_other_data_or_settings_ends_them_all_in_a_sentence(
 
 
 def test_a_killed_process_ends_the_others_and_the_checkpoint_is_whole(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
     flags = {"max_train_steps": 5000, "checkpointing_steps": 2, "checkpoints_total_limit": 2}
-    processes = fork_group(commands(tiny, pictures, tmp_path, 2, **flags), tmp_path)
+    processes = fork_group(commands(tiny, images, tmp_path, 2, **flags), tmp_path)
     out = tmp_path / "0" / "run"
     while not list_checkpoints(out) and all(process.is_alive() for process in processes):
         processes[0].join(0.02)
@@ -143,21 +143,21 @@ def drift() -> None:
 
 
 def test_parameters_that_drift_apart_end_the_run_before_a_checkpoint(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
-    words = commands(tiny, pictures, tmp_path, 2, max_train_steps=5, checkpointing_steps=2)
+    words = commands(tiny, images, tmp_path, 2, max_train_steps=5, checkpointing_steps=2)
     assert end(fork_group(words, tmp_path, before_last=drift)) == [1, 1]
     told = (tmp_path / "0.log").read_text()
     assert "After step 2 process 1 has other parameters than process 0" in told
     assert not list_checkpoints(tmp_path / "0" / "run")
 
 
-def test_a_port_in_use_is_told(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_port_in_use_is_told(tiny: Path, images: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         rank = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
-        words = arguments(tiny, pictures, tmp_path / "run")
+        words = arguments(tiny, images, tmp_path / "run")
         process = fork(words, environment={**place, **rank}, log=tmp_path / "log")
         assert end([process]) == [2]
     told = (tmp_path / "log").read_text()

@@ -12,7 +12,7 @@ from orthodiff.training.checkpoints.sealed import find_checkpoint, load_checkpoi
 from orthodiff.training.events.failures import oom_hint
 from orthodiff.training.events.log import read_events
 from orthodiff.training.options.config import RunConfig
-from tests.runs import arguments, make_pictures, start, train
+from tests.runs import arguments, make_images, start, train
 
 
 @pytest.mark.parametrize("first", [3, 12], ids=["computed", "replayed"])
@@ -20,9 +20,9 @@ def test_memory_that_runs_out_fails_the_run_and_spares_its_checkpoint(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # every tensor is asked of the system
-    pictures, run = make_pictures(tmp_path / "pictures"), tmp_path / "run"
+    images, run = make_images(tmp_path / "pictures"), tmp_path / "run"
     flags = {"train_batch_size": 8, "checkpointing_steps": 3, "checkpoints_total_limit": 2}
-    process = start(arguments(tiny, pictures, run, max_train_steps=5000, **flags))
+    process = start(arguments(tiny, images, run, max_train_steps=5000, **flags))
     while not (run / f"checkpoint-{first}").is_dir() and process.poll() is None:
         time.sleep(0.005)
     held = psutil.Process(process.pid).memory_info().vms
@@ -45,7 +45,7 @@ def test_memory_that_runs_out_fails_the_run_and_spares_its_checkpoint(
         "max_train_steps": step + 1,
         "resume_from_checkpoint": "latest",
     }
-    assert train(tiny, pictures, run, **helped) == 0
+    assert train(tiny, images, run, **helped) == 0
 
 
 def test_switches_come_in_the_order_of_what_they_save_and_only_while_off() -> None:

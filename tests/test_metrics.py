@@ -27,15 +27,15 @@ def scorer(tiny: Path) -> Scorer:
     return load_scorer(found)
 
 
-def pictures(count: int) -> list[Image.Image]:
+def draw_images(count: int) -> list[Image.Image]:
     random = np.random.default_rng(0)
     return [
         Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)) for _ in range(count)
     ]
 
 
-def test_a_picture_is_most_like_itself(scorer: Scorer) -> None:
-    one, other = pictures(2)
+def test_an_image_is_most_like_itself(scorer: Scorer) -> None:
+    one, other = draw_images(2)
     assert subject_similarity(scorer, [one], [one]) == pytest.approx(1, abs=1e-5)
     assert subject_similarity(scorer, [one], [other]) < 1
     both = subject_similarity(scorer, [one], [other])
@@ -44,7 +44,7 @@ def test_a_picture_is_most_like_itself(scorer: Scorer) -> None:
 
 
 def test_vectors_are_those_of_transformers(scorer: Scorer) -> None:
-    shown = pictures(3)
+    shown = draw_images(3)
     pixels = scorer.processor(images=shown, return_tensors="pt").pixel_values
     tokens = scorer.tokenizer(["a dog"] * 3, padding="max_length", return_tensors="pt")
     with torch.no_grad():

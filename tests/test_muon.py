@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from orthodiff.training.optim.build import make_optimizer
 from orthodiff.training.optim.muon import RMS, Muon, orthogonal_factor
-from tests.runs import make_pictures, train, weights
+from tests.runs import make_images, train, weights
 from tests.test_config import read
 
 SHAPES = [(24, 6), (6, 24), (8, 8), (5, 1)]
@@ -95,14 +95,14 @@ def test_kernels_are_matrices_and_other_parts_go_with_adamw() -> None:
 
 
 def test_a_run_resumes_to_the_same_bits(tiny: Path, tmp_path: Path) -> None:
-    pictures = make_pictures(tmp_path / "pictures")
+    images = make_images(tmp_path / "pictures")
     flags = {"optimizer": "muon", "learning_rate": 1e-2, "placeholder_token": "<dog>",
              "instance_prompt": "a <dog>"}  # fmt: skip
-    train(tiny, pictures, tmp_path / "whole", max_train_steps=4, **flags)
+    train(tiny, images, tmp_path / "whole", max_train_steps=4, **flags)
     part = tmp_path / "part"
-    train(tiny, pictures, part, max_train_steps=2, **flags)
+    train(tiny, images, part, max_train_steps=2, **flags)
     again = {"resume_from_checkpoint": "latest", "max_train_steps": 4}
-    assert train(tiny, pictures, part, **again, **flags) == 0
+    assert train(tiny, images, part, **again, **flags) == 0
     assert weights(part) == weights(tmp_path / "whole")
-    train(tiny, pictures, tmp_path / "plain", max_train_steps=4, **{**flags, "optimizer": "adamw"})
+    train(tiny, images, tmp_path / "plain", max_train_steps=4, **{**flags, "optimizer": "adamw"})
     assert weights(part) != weights(tmp_path / "plain")

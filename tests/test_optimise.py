@@ -18,15 +18,15 @@ from orthodiff.training.optim.build import (
 )
 from orthodiff.training.optim.ema import AveragedWeights
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
-from tests.runs import arguments, make_pictures, train, weights
+from tests.runs import arguments, make_images, train, weights
 from tests.test_config import read
 
 AVERAGES = {"ema": {"use_ema": "true", "ema_decay": 0.9}, "free": {"optimizer": "schedulefree"}}
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "pictures")
+def images(tmp_path: Path) -> Path:
+    return make_images(tmp_path / "pictures")
 
 
 class Numbers:
@@ -118,11 +118,11 @@ def test_a_schedule_that_passes_the_check_lasts_the_whole_run(schedule: str, war
 
 
 def test_schedules_are_checked_before_anything_is_written(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = {"lr_scheduler": "polynomial", "lr_warmup_steps": 3}
     for steps in ({"max_train_steps": 3}, {"num_train_epochs": 1, "train_batch_size": 1}):
-        words = arguments(tiny, pictures, tmp_path / "run", **flags, **steps)
+        words = arguments(tiny, images, tmp_path / "run", **flags, **steps)
         if "num_train_epochs" in steps:
             place = words.index("--max_train_steps")
             del words[place : place + 2]
@@ -130,7 +130,7 @@ def test_schedules_are_checked_before_anything_is_written(
         assert "no learning rate at step 3 of 3" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
     tiny_rate = {"lr_scheduler": "polynomial", "learning_rate": 1e-8}
-    assert train(tiny, pictures, tmp_path / "run", **tiny_rate) == 2
+    assert train(tiny, images, tmp_path / "run", **tiny_rate) == 2
     assert "a peak of 1e-08" in capsys.readouterr().err
 
 
@@ -159,19 +159,19 @@ def test_the_average_is_the_formula_s() -> None:
 
 @pytest.mark.parametrize("name", AVERAGES)
 def test_averages_resume_to_the_same_bits_and_samples_do_not_disturb(
-    tiny: Path, pictures: Path, tmp_path: Path, name: str
+    tiny: Path, images: Path, tmp_path: Path, name: str
 ) -> None:
     if name == "free":
         pytest.importorskip("schedulefree")
     flags = {**AVERAGES[name], "learning_rate": 1e-2}
-    train(tiny, pictures, tmp_path / "whole", max_train_steps=4, **flags)
+    train(tiny, images, tmp_path / "whole", max_train_steps=4, **flags)
     part = tmp_path / "part"
     sampled = {"validation_prompt": "sks dog", "validation_steps": 1}
-    train(tiny, pictures, part, max_train_steps=2, **sampled, **flags)
+    train(tiny, images, part, max_train_steps=2, **sampled, **flags)
     again = {"resume_from_checkpoint": "latest", "max_train_steps": 4}
-    assert train(tiny, pictures, part, **again, **flags) == 0
+    assert train(tiny, images, part, **again, **flags) == 0
     assert weights(part) == weights(tmp_path / "whole")
-    train(tiny, pictures, tmp_path / "plain", max_train_steps=4, learning_rate=1e-2)
+    train(tiny, images, tmp_path / "plain", max_train_steps=4, learning_rate=1e-2)
     assert weights(part) != weights(tmp_path / "plain")
 
 

@@ -14,17 +14,17 @@ from orthodiff.evaluation.subject_folder import phrase_of, read_subject
 from orthodiff.io.png_metadata import read_recipe
 from orthodiff.models import load_base
 from orthodiff.sampling import GenerateRequest
-from tests.runs import make_pictures, start, train
+from tests.runs import make_images, start, train
 
 
 @pytest.fixture(scope="module")
 def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    assert train(tiny, make_pictures(folder / "pictures"), folder / "out") == 0
+    assert train(tiny, make_images(folder / "pictures"), folder / "out") == 0
     return folder
 
 
-def test_generate_writes_pictures_with_recipes_and_a_sheet(
+def test_generate_writes_images_with_recipes_and_a_sheet(
     tiny: Path, run: Path, tmp_path: Path
 ) -> None:
     words = ["generate", "--pretrained_model_name_or_path", str(tiny), "--adapter"]

@@ -46,10 +46,10 @@ def test_output_folders_are_tried(
     from orthodiff.control import Canny
     from orthodiff.control import attach as control
     from orthodiff.models import load_base
-    from tests.runs import make_pictures
+    from tests.runs import make_images
 
     base = load_base(str(tiny))
-    folder, photos = tmp_path / "adapter", make_pictures(tmp_path / "photos", 1)
+    folder, photos = tmp_path / "adapter", make_images(tmp_path / "photos", 1)
     if command == "evaluate-control":
         control(base.unet, Canny(), factor=base.factor).save(folder)
     else:

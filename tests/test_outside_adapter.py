@@ -16,7 +16,7 @@ import orthodiff
 from orthodiff.adapters import ADAPTERS
 from orthodiff.errors import UserError
 from tests.laws import Stack, adapted, inputs, merges, rotates
-from tests.runs import arguments, main, make_pictures, train
+from tests.runs import arguments, main, make_images, train
 
 MODULE = '''
 """Givens rotations of neighbouring coordinates."""
@@ -92,9 +92,9 @@ def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_package_adds_an_adapter_that_the_trainer_trains(
     tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pictures, out = make_pictures(tmp_path / "pictures"), tmp_path / "run"
+    images, out = make_images(tmp_path / "pictures"), tmp_path / "run"
     flags = {"method": "givens", "swing": 0.5, "learning_rate": 0.1, "max_train_steps": 3}
-    assert train(tiny, pictures, out, **flags) == 0
+    assert train(tiny, images, out, **flags) == 0
     assert "nonsense" in caplog.text  # left out by name, as it is no adapter
     config = json.loads((out / "adapter_config.json").read_text("utf-8"))
     assert config["peft_type"] == "ORTHODIFF_GIVENS"  # which PEFT refuses
@@ -109,7 +109,7 @@ def test_a_package_adds_an_adapter_that_the_trainer_trains(
 def test_its_settings_are_flags_and_are_checked(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = arguments(tiny, make_pictures(tmp_path / "p"), tmp_path / "out", method="givens")
+    words = arguments(tiny, make_images(tmp_path / "p"), tmp_path / "out", method="givens")
     assert main([*words, "--swing", "0"]) == 2
     assert "`swing` is 0.0, but it must be above 0. Use for example 1.0." in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -8,7 +8,7 @@ import pytest
 from orthodiff.errors import UserError
 from orthodiff.training.checkpoints.run_dir import check_output, open_run
 from orthodiff.training.cli.main import main
-from tests.runs import arguments, make_pictures, train
+from tests.runs import arguments, make_images, train
 
 MINE = b"mine\n"
 PLACES = [
@@ -37,7 +37,7 @@ def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with images on the way, not to be written to."""
     root = tmp_path_factory.mktemp("finished")
     flags = {"validation_prompt": "sks dog", "checkpointing_steps": 2, "report_to": "tensorboard"}
-    assert train(tiny, make_pictures(root / "pictures"), root / "run", **flags) == 0
+    assert train(tiny, make_images(root / "pictures"), root / "run", **flags) == 0
     return root / "run"
 
 
@@ -71,7 +71,7 @@ def test_the_configuration_that_is_read_is_not_written_over(
 ) -> None:
     out = tmp_path / "run"
     given = put(out, "config.yaml", b"max_train_steps: 1  # mine\n")
-    words = arguments(tiny, make_pictures(tmp_path / "pictures"), out)
+    words = arguments(tiny, make_images(tmp_path / "pictures"), out)
     assert main([*words, "--config", str(given)]) == 2
     assert f"`{given}` was not made by a run" in capsys.readouterr().err
     assert given.read_bytes() == b"max_train_steps: 1  # mine\n"
@@ -106,9 +106,9 @@ def test_a_resumed_run_spares_what_lies_in_old_checkpoints(
         "max_train_steps": 8,
         "resume_from_checkpoint": "latest",
     }
-    pictures = run.parent / "pictures"
-    make_pictures(pictures)
-    assert train(tiny, pictures, run, **flags) == 0
+    images = run.parent / "pictures"
+    make_images(images)
+    assert train(tiny, images, run, **flags) == 0
     assert mine.read_bytes() == MINE
     assert caplog.text.count("checkpoint-2 is kept beyond the limit, as notes.txt lies in it") == 1
 

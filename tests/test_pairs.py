@@ -30,7 +30,7 @@ def test_every_ground_names_its_regions():
 
 
 @pytest.mark.parametrize("phrase", GROUNDS)
-def test_recording_changes_no_picture_and_labels_everything(phrase):
+def test_recording_changes_no_image_and_labels_everything(phrase):
     plain = GROUNDS[phrase](np.random.default_rng(3), 64)
     with recording(SETTINGS[phrase], 64) as labels:
         recorded = GROUNDS[phrase](np.random.default_rng(3), 64)
@@ -41,8 +41,8 @@ def test_recording_changes_no_picture_and_labels_everything(phrase):
 
 def test_a_landmark_is_labelled_where_it_is():
     with recording(SETTINGS["with the Eiffel Tower in the background"], 128) as labels:
-        picture = GROUNDS["with the Eiffel Tower in the background"](np.random.default_rng(0), 128)
-    iron = np.abs(picture.astype(int) - (85, 62, 52)).max(-1) < 8
+        image = GROUNDS["with the Eiffel Tower in the background"](np.random.default_rng(0), 128)
+    iron = np.abs(image.astype(int) - (85, 62, 52)).max(-1) < 8
     tower = labels == LABELS.index("building")
     assert (iron & tower).sum() / (iron | tower).sum() > 0.85
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import ROOT, arguments, make_pictures, start, train
+from tests.runs import ROOT, arguments, make_images, start, train
 
 POCKET = ROOT / "assets" / "pocket"
 TOLERANCE = 0.4
@@ -21,11 +21,11 @@ def planned(text: str) -> dict[str, str]:
 def test_a_plan_tells_all_and_writes_nothing(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures, run = make_pictures(tmp_path / "pictures", count=5), tmp_path / "run"
+    images, run = make_images(tmp_path / "pictures", count=5), tmp_path / "run"
     before = sorted(tmp_path.rglob("*"))
     flags = {"max_train_steps": 50, "checkpointing_steps": 10, "gradient_accumulation_steps": 2}
     prior = {"with_prior_preservation": "true", "class_prompt": "a dog", "num_class_images": 9}
-    assert train(tiny, pictures, run, plan="true", **flags, **prior) == 0
+    assert train(tiny, images, run, plan="true", **flags, **prior) == 0
     assert sorted(tmp_path.rglob("*")) == before
     plan = planned(capsys.readouterr().out)
     assert plan["steps"] == f"50, {50 * 4 / 9:.1f} epochs"
@@ -41,10 +41,10 @@ def test_a_plan_tells_all_and_writes_nothing(
 def test_the_plan_s_checkpoints_are_as_large_as_the_run_s(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures, run = make_pictures(tmp_path / "pictures"), tmp_path / "run"
-    train(tiny, pictures, run, plan="true")
+    images, run = make_images(tmp_path / "pictures"), tmp_path / "run"
+    train(tiny, images, run, plan="true")
     told = planned(capsys.readouterr().out)["disk"]
-    train(tiny, pictures, run)
+    train(tiny, images, run)
     saved = sum(path.stat().st_size for path in (run / "checkpoint-4").rglob("*"))
     expected = float(re.match(r"([\d.]+) kB", told)[1]) * 1000  # type: ignore[index]
     assert expected == pytest.approx(saved, rel=0.02)
@@ -52,8 +52,8 @@ def test_the_plan_s_checkpoints_are_as_large_as_the_run_s(
 
 @pytest.mark.slow
 def test_a_run_takes_as_long_as_planned(tmp_path: Path) -> None:
-    pictures = make_pictures(tmp_path / "pictures")
-    words = arguments(POCKET, pictures, tmp_path / "run", max_train_steps=100, train_batch_size=4)
+    images = make_images(tmp_path / "pictures")
+    words = arguments(POCKET, images, tmp_path / "run", max_train_steps=100, train_batch_size=4)
     told, errors = start([*words, "--plan"]).communicate()
     said = re.search(r"^time +(\d+) s at", told, re.MULTILINE)
     assert said is not None, errors
@@ -72,8 +72,8 @@ def test_a_continued_run_plans_its_measurements(
         "validation_prompt": "a dog", "num_validation_images": 1, "validation_steps": 2,
         "scorer": "none", "resolution": 32,
     }  # fmt: skip
-    pictures = make_pictures(tmp_path / "pictures")
-    assert train(tiny, pictures, tmp_path / "run", max_train_steps=3, **flags) == 0
+    images = make_images(tmp_path / "pictures")
+    assert train(tiny, images, tmp_path / "run", max_train_steps=3, **flags) == 0
     again = {"resume_from_checkpoint": "latest", "plan": "true", "max_train_steps": 9}
-    assert train(tiny, pictures, tmp_path / "run", **again, **flags) == 0
+    assert train(tiny, images, tmp_path / "run", **again, **flags) == 0
     assert "0.0 s to measure" not in capsys.readouterr().out

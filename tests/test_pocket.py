@@ -85,9 +85,9 @@ def test_stages_end_in_a_pipeline_that_diffusers_opens(tmp_path):
     assemble.assemble(parts, out)
     pipeline = StableDiffusionPipeline.from_pretrained(out)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("a photo of sks dog", num_inference_steps=2).images[0]
-    assert picture.size == (64, 64)
-    assert np.asarray(picture).std() > 0
+    image = pipeline("a photo of sks dog", num_inference_steps=2).images[0]
+    assert image.size == (64, 64)
+    assert np.asarray(image).std() > 0
 
 
 @needs_font

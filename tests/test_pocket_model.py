@@ -38,8 +38,8 @@ def test_opens_with_plain_diffusers():
 
     pipeline = StableDiffusionPipeline.from_pretrained(POCKET)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("a photo of a dog in the snow", num_inference_steps=4).images[0]
-    assert picture.size == (64, 64)
+    image = pipeline("a photo of a dog in the snow", num_inference_steps=4).images[0]
+    assert image.size == (64, 64)
 
 
 def test_schedule_does_not_clip_latents(base):
@@ -64,13 +64,13 @@ def test_scorer_knows_fresh_paintings():
     assert scores["context"] > 0.97
 
 
-def test_pictures_show_the_prompted_context(base):
+def test_images_show_the_prompted_context(base):
     scorer = load_scorer(POCKET / "scorer")
     places = ("in the snow", "at night", "on the beach", "in the jungle", "on top of pink fabric")
     prompts = tuple(f"a photo of a cat {place}" for place in places)
-    pictures = generate(base, GenerateRequest(prompts=prompts, seeds=(0,) * len(places)))
+    images = generate(base, GenerateRequest(prompts=prompts, seeds=(0,) * len(places)))
     named = scorer.read([f"a photo of something {place}" for place in places])
-    guesses = (scorer.embed_images(pictures) @ named.T).argmax(-1)
+    guesses = (scorer.embed_images(images) @ named.T).argmax(-1)
     assert guesses.tolist() == list(range(len(places)))
 
 
@@ -122,8 +122,8 @@ def test_demo_recipe_brings_the_subject(tmp_path, base):
     scorer = load_scorer(POCKET / "scorer")
     photos = []
     for path in sorted(folder.glob("*.png")):
-        with Image.open(path) as picture:
-            photos.append(picture.convert("RGB"))
+        with Image.open(path) as image:
+            photos.append(image.convert("RGB"))
     places = ("in the snow", "at night", "on the beach", "in the jungle")
     scores = []
     for phrase in ("a robot", "sks robot"):

@@ -31,9 +31,9 @@ def test_pairs_are_a_folder_that_control_learns_from(world: World, kind: str, tm
     for row in rows:
         with (
             Image.open(out / row["conditioning_image_file_name"]) as given,
-            Image.open(out / row["file_name"]) as picture,
+            Image.open(out / row["file_name"]) as image,
         ):
-            assert given.size == picture.size == (128, 128)
+            assert given.size == image.size == (128, 128)
             pairs.CONDITIONS[kind].check(given)
         assert "ball" in row["text"]
     with pytest.raises(UserError, match="not empty"):

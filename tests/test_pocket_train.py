@@ -68,8 +68,8 @@ def test_one_command_trains_all_stages_and_goes_on(
     model = train.train(plan)
     pipeline = StableDiffusionPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("a photo of a ball", num_inference_steps=2).images[0]
-    assert picture.size == (128, 128)
+    image = pipeline("a photo of a ball", num_inference_steps=2).images[0]
+    assert image.size == (128, 128)
     _figures_are_told(model, world, tmp_path, monkeypatch)
     text_log = (tmp_path / "clip-state" / "state.pt").stat().st_mtime
     train.train(train.Plan(tmp_path, 2, count=250, fresh=16))

@@ -124,9 +124,9 @@ def test_the_ground_goes_away_from_the_camera():
 
 def test_contexts_are_those_of_the_painted_world():
     assert list(CONTEXTS) == list(GROUNDS)
-    pictures = [scene_of(context).image.astype(int) for context in CONTEXTS]
-    for k, picture in enumerate(pictures):
-        assert all(np.abs(picture - other).mean() > 3 for other in pictures[:k])
+    images = [scene_of(context).image.astype(int) for context in CONTEXTS]
+    for k, image in enumerate(images):
+        assert all(np.abs(image - other).mean() > 3 for other in images[:k])
 
 
 def test_flipping_mirrors_all_of_a_scene():

@@ -10,7 +10,7 @@ from PIL import Image
 from orthodiff.errors import UserError
 from orthodiff.models import Base, load_base
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
-from tests.runs import make_pictures, train
+from tests.runs import make_images, train
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def made(cache: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
 
 
-def test_pictures_are_made_once_per_base_prompt_seed_and_resolution(
+def test_images_are_made_once_per_base_prompt_seed_and_resolution(
     base: Base, tmp_path: Path
 ) -> None:
     examples = config(tmp_path).class_images.examples(base, resolution=32)
@@ -84,9 +84,7 @@ def test_memory_running_out_names_what_helps(
     assert remedy in str(caught.value)
 
 
-def test_given_pictures_are_used_first_and_only_the_rest_is_made(
-    base: Base, tmp_path: Path
-) -> None:
+def test_given_images_are_used_first_and_only_the_rest_is_made(base: Base, tmp_path: Path) -> None:
     given = tmp_path / "given"
     given.mkdir()
     for number in range(3):
@@ -100,7 +98,7 @@ def test_given_pictures_are_used_first_and_only_the_rest_is_made(
     assert len(list(given.iterdir())) == 5
 
 
-def test_a_folder_that_lacks_pictures_and_cannot_be_written_is_told_early(tmp_path: Path) -> None:
+def test_a_folder_that_lacks_images_and_cannot_be_written_is_told_early(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     elsewhere = tmp_path / "file" / "class"  # not even root can make that
     with pytest.raises(UserError) as caught:
@@ -113,19 +111,19 @@ def test_a_folder_that_lacks_pictures_and_cannot_be_written_is_told_early(tmp_pa
     assert not (tmp_path / "new").exists()
 
 
-def test_class_pictures_are_judged_before_anything_is_replaced(
+def test_class_images_are_judged_before_anything_is_replaced(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = make_pictures(tmp_path / "pictures")
-    of_class = make_pictures(tmp_path / "class", 1)
-    assert train(tiny, pictures, tmp_path / "run", max_train_steps=1) == 0
+    images = make_images(tmp_path / "pictures")
+    of_class = make_images(tmp_path / "class", 1)
+    assert train(tiny, images, tmp_path / "run", max_train_steps=1) == 0
     Image.new("RGB", (1, 1)).save(of_class / "dot.png")
     flags = {
         "with_prior_preservation": "true", "class_prompt": "a dog", "num_class_images": 2,
         "overwrite_output_dir": "true",
     }  # fmt: skip
-    for folder, told in ((of_class, "it has only 1 x 1 pixels"), (pictures, "of its own")):
-        assert train(tiny, pictures, tmp_path / "run", class_data_dir=folder, **flags) == 2
+    for folder, told in ((of_class, "it has only 1 x 1 pixels"), (images, "of its own")):
+        assert train(tiny, images, tmp_path / "run", class_data_dir=folder, **flags) == 2
         assert told in capsys.readouterr().err
         assert (tmp_path / "run" / "adapter_model.safetensors").exists()
 

@@ -11,7 +11,7 @@ from orthodiff.cli.main import main
 from orthodiff.errors import UserError
 from orthodiff.models import load_base
 from orthodiff.training.events.log import read_events
-from tests.runs import make_pictures, train
+from tests.runs import make_images, train
 
 SHORT = "a dog"
 LONG = f"{SHORT} {'x' * 40} red"
@@ -87,7 +87,7 @@ def test_generate_reads_long_prompts(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_training_reads_long_captions(tiny: Path, tmp_path: Path, capsys) -> None:
-    photos = make_pictures(tmp_path / "photos", count=1)
+    photos = make_images(tmp_path / "photos", count=1)
     flags = {"max_train_steps": 1, "instance_prompt": LONG}
     said = []
     for name, more in {"cut": {}, "cached": {}, "whole": {"max_prompt_tokens": 60}}.items():

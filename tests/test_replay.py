@@ -19,7 +19,7 @@ from orthodiff.training.engine.packing import Packing
 from orthodiff.training.engine.recorded import Replay
 from orthodiff.training.engine.recorder import Recording, Results
 from orthodiff.training.events.log import read_events
-from tests.runs import make_pictures, train, weights
+from tests.runs import make_images, train, weights
 from tests.tiny import TINY_UNET
 
 METHODS: dict[str, Method] = {
@@ -199,11 +199,11 @@ def test_a_run_ends_at_the_same_bits_with_and_without(
     replayed = []
     run = Recording.__call__
     monkeypatch.setattr(Recording, "__call__", lambda *a: replayed.append(a) or run(*a))
-    pictures = make_pictures(tmp_path / "pictures", count=4)
+    images = make_images(tmp_path / "pictures", count=4)
     flags = {"max_train_steps": 10, "gradient_accumulation_steps": accumulated, "rank": 4}
-    train(tiny, pictures, tmp_path / "with", **flags)
+    train(tiny, images, tmp_path / "with", **flags)
     assert len(replayed) == 1 + 10 * accumulated - 5  # the first one tries whether torch can
-    train(tiny, pictures, tmp_path / "without", replay="false", channels_last="true", **flags)
+    train(tiny, images, tmp_path / "without", replay="false", channels_last="true", **flags)
     assert weights(tmp_path / "with") == weights(tmp_path / "without")
     assert _losses(tmp_path / "with") == _losses(tmp_path / "without")
 
@@ -221,10 +221,10 @@ def test_numbers_of_python_are_part_of_a_recordings_form() -> None:
 def test_a_torch_without_recordings_trains_eagerly_to_the_same_bits_and_says_so_once(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pictures = make_pictures(tmp_path / "pictures")
-    train(tiny, pictures, tmp_path / "with", max_train_steps=8)
+    images = make_images(tmp_path / "pictures")
+    train(tiny, images, tmp_path / "with", max_train_steps=8)
     monkeypatch.delattr(torch.jit, "CompilationUnit")
-    assert train(tiny, pictures, tmp_path / "without", max_train_steps=8) == 0
+    assert train(tiny, images, tmp_path / "without", max_train_steps=8) == 0
     (message,) = [record.getMessage() for record in caplog.records if "eagerly" in record.msg]
     assert "CompilationUnit" in message
     assert weights(tmp_path / "with") == weights(tmp_path / "without")
@@ -238,12 +238,12 @@ def test_without_the_private_convolutions_nothing_is_packed(
 
 
 def test_a_run_goes_on_to_the_same_bits_from_amid_its_recording(tiny: Path, tmp_path: Path) -> None:
-    pictures = make_pictures(tmp_path / "pictures")
-    train(tiny, pictures, tmp_path / "whole", max_train_steps=16)
+    images = make_images(tmp_path / "pictures")
+    train(tiny, images, tmp_path / "whole", max_train_steps=16)
     part = tmp_path / "part"
-    train(tiny, pictures, part, max_train_steps=8, checkpointing_steps=8)
+    train(tiny, images, part, max_train_steps=8, checkpointing_steps=8)
     again = {"resume_from_checkpoint": "latest", "max_train_steps": 16}
-    assert train(tiny, pictures, part, **again) == 0
+    assert train(tiny, images, part, **again) == 0
     assert weights(part) == weights(tmp_path / "whole")
     assert _losses(part) == _losses(tmp_path / "whole")
 
@@ -253,8 +253,8 @@ def test_a_text_encoder_that_learns_is_never_replayed(
 ) -> None:
     """Prompts are words to it, which a recording would not see change."""
     monkeypatch.setattr(Recording, "__call__", lambda *_: pytest.fail("replayed"))
-    pictures = make_pictures(tmp_path / "pictures")
+    images = make_images(tmp_path / "pictures")
     flags = {"train_text_encoder": "true", "max_train_steps": 8}
-    assert train(tiny, pictures, tmp_path / "run", **flags) == 0
+    assert train(tiny, images, tmp_path / "run", **flags) == 0
     saved = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
     assert saved["peft_type"] == "HRA"

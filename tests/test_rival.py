@@ -45,7 +45,7 @@ def test_a_controlnet_learns_resumes_and_paints(
 
     base, given = load_base(str(tiny)), Image.open(pairs / "maps" / "00000.png").convert("RGB")
     first = rival.paint(base, tmp_path / "whole", ["a cat"] * 2, [given] * 2)
-    assert [picture.size for picture in first] == [given.size] * 2
+    assert [image.size for image in first] == [given.size] * 2
     assert first[0].tobytes() != first[1].tobytes()  # another place, another seed
 
     assert run(tiny, pairs, tmp_path / "ours", rival.OUR_START, max_train_steps=1) == 0

@@ -13,12 +13,12 @@ import pytest
 from orthodiff.training.checkpoints.sealed import damage, list_checkpoints
 from orthodiff.training.events.history import read_history
 from orthodiff.training.events.log import read_events
-from tests.runs import ROOT, arguments, make_pictures, start, train, weights
+from tests.runs import ROOT, arguments, make_images, start, train, weights
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "pictures")
+def images(tmp_path: Path) -> Path:
+    return make_images(tmp_path / "pictures")
 
 
 LAUNCHERS = {
@@ -42,12 +42,12 @@ def losses(out: Path) -> list[float]:
 
 @pytest.mark.parametrize("module", LAUNCHERS)
 def test_two_processes_see_the_batches_of_one(
-    tiny: Path, pictures: Path, tmp_path: Path, module: str
+    tiny: Path, images: Path, tmp_path: Path, module: str
 ) -> None:
-    process = launch(arguments(tiny, pictures, tmp_path / "two", train_batch_size=2), module)
+    process = launch(arguments(tiny, images, tmp_path / "two", train_batch_size=2), module)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert train(tiny, pictures, tmp_path / "one", train_batch_size=4) == 0
+    assert train(tiny, images, tmp_path / "one", train_batch_size=4) == 0
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     history = read_history(tmp_path / "two")
     assert (history.started["processes"], history.started["batch_size"]) == (2, 4)
@@ -57,11 +57,11 @@ def test_two_processes_see_the_batches_of_one(
 
 
 @pytest.mark.slow
-def test_a_lost_process_ends_the_others(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_lost_process_ends_the_others(tiny: Path, images: Path, tmp_path: Path) -> None:
     import psutil
 
     out = tmp_path / "run"
-    process = launch(arguments(tiny, pictures, out, max_train_steps=5000, checkpointing_steps=5))
+    process = launch(arguments(tiny, images, out, max_train_steps=5000, checkpointing_steps=5))
     while not list_checkpoints(out) and process.poll() is None:
         time.sleep(0.01)
     main = read_history(out).started["pid"]
@@ -78,7 +78,7 @@ def test_a_lost_process_ends_the_others(tiny: Path, pictures: Path, tmp_path: Pa
 
 
 def test_a_full_disk_fails_and_keeps_the_last_checkpoint(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -90,7 +90,7 @@ def test_a_full_disk_fails_and_keeps_the_last_checkpoint(
     try:
         out = disk / "run"
         flags = {"max_train_steps": 40, "checkpointing_steps": 1, "cache_dir": tmp_path / "cache"}
-        assert train(tiny, pictures, out, **flags) == 1
+        assert train(tiny, images, out, **flags) == 1
         last = read_events(out / "events.jsonl")[-1]
         assert last["event"] == "Failed"
         assert "the disk is full" in last["reason"]
@@ -103,29 +103,29 @@ def test_a_full_disk_fails_and_keeps_the_last_checkpoint(
 
 
 def test_a_folder_that_cannot_be_written_is_refused(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(tiny, pictures, Path("/proc/run"), cache_dir=tmp_path / "cache") == 2
+    assert train(tiny, images, Path("/proc/run"), cache_dir=tmp_path / "cache") == 2
     assert "cannot be written" in capsys.readouterr().err
 
 
 def test_a_cache_that_cannot_be_written_is_refused_before_the_base_is_loaded(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert train(Path("nobody/here"), pictures, tmp_path / "run", cache_dir=tmp_path / "file") == 2
+    assert train(Path("nobody/here"), images, tmp_path / "run", cache_dir=tmp_path / "file") == 2
     assert re.search("cache folder.*file` cannot be written.*--cache_dir", capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_second_run_is_refused_while_the_first_lives(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    process = start(arguments(tiny, pictures, out, max_train_steps=5000))
+    process = start(arguments(tiny, images, out, max_train_steps=5000))
     while not read_history(out).steps and process.poll() is None:
         time.sleep(0.01)
-    assert train(tiny, pictures, out) == 2
+    assert train(tiny, images, out) == 2
     assert "Another process is training" in capsys.readouterr().err
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -134,18 +134,18 @@ def test_a_second_run_is_refused_while_the_first_lives(
     assert last
     assert last["reason"].startswith("stopped by SIGINT")
     again = {"resume_from_checkpoint": "latest", "max_train_steps": last["step"] + 1}
-    assert train(tiny, pictures, out, **again) == 0
+    assert train(tiny, images, out, **again) == 0
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_told(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, flags = tmp_path / "run", {"checkpointing_steps": 2}
-    assert train(tiny, pictures, out, **flags) == 0
+    assert train(tiny, images, out, **flags) == 0
     whole = weights(out)
     (out / "checkpoint-4" / "training_state.pt").write_bytes(b"cut")
     capsys.readouterr()
-    assert train(tiny, pictures, out, resume_from_checkpoint="latest", **flags) == 0
+    assert train(tiny, images, out, resume_from_checkpoint="latest", **flags) == 0
     reason = "checkpoint-4: training_state.pt is missing or cut short"
     assert f"passed over: {reason}\n" in capsys.readouterr().err
     assert read_history(out).started["start_step"] == 2
@@ -155,13 +155,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(
 
 
 def test_seconds_add_up_and_the_best_can_be_loaded(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    assert train(tiny, pictures, out, validation_prompt="a photo of sks dog") == 0
+    assert train(tiny, images, out, validation_prompt="a photo of sks dog") == 0
     first = read_history(out)
     again = {"resume_from_checkpoint": "latest", "max_train_steps": 6}
-    assert train(tiny, pictures, out, validation_prompt="a photo of sks dog", **again) == 0
+    assert train(tiny, images, out, validation_prompt="a photo of sks dog", **again) == 0
     second = read_history(out)
     assert first.seconds
     assert second.seconds
@@ -174,23 +174,23 @@ def test_seconds_add_up_and_the_best_can_be_loaded(
     assert json.loads((out / "best" / "adapter_config.json").read_text())["peft_type"]
 
 
-def test_held_out_pictures_are_measured(tiny: Path, pictures: Path, tmp_path: Path) -> None:
-    held_out = make_pictures(tmp_path / "held", count=2)
+def test_held_out_images_are_measured(tiny: Path, images: Path, tmp_path: Path) -> None:
+    held_out = make_images(tmp_path / "held", count=2)
     flags = {"validation_data_dir": held_out, "validation_steps": 2}
-    assert train(tiny, pictures, tmp_path / "a", **flags) == 0
-    assert train(tiny, pictures, tmp_path / "b", **flags) == 0
+    assert train(tiny, images, tmp_path / "a", **flags) == 0
+    assert train(tiny, images, tmp_path / "b", **flags) == 0
     scores = [read_history(tmp_path / name).scores for name in "ab"]
     assert [s["loss"] for s in scores[0]] == [s["loss"] for s in scores[1]]
     assert {s["loss_of"] for s in scores[0]} == {"held-out pictures"}
-    assert train(tiny, pictures, tmp_path / "c", validation_data_dir=tmp_path / "nowhere") == 2
+    assert train(tiny, images, tmp_path / "c", validation_data_dir=tmp_path / "nowhere") == 2
 
 
 @pytest.mark.slow
-def test_processes_stop_together(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_processes_stop_together(tiny: Path, images: Path, tmp_path: Path) -> None:
     import psutil
 
     out = tmp_path / "run"
-    process = launch(arguments(tiny, pictures, out, max_train_steps=5000))
+    process = launch(arguments(tiny, images, out, max_train_steps=5000))
     while not read_history(out).steps and process.poll() is None:
         time.sleep(0.01)
     main = read_history(out).started["pid"]
@@ -204,10 +204,10 @@ def test_processes_stop_together(tiny: Path, pictures: Path, tmp_path: Path) -> 
     assert not damage(out / f"checkpoint-{last['step']}")
 
 
-def test_a_signal_leaves_pictures_off(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_signal_leaves_images_off(tiny: Path, images: Path, tmp_path: Path) -> None:
     """They can be made again; a scheduler's patience ends sooner than many pictures do."""
     flags = {"validation_prompt": "a dog", "num_validation_images": 5000, "scorer": "none"}
-    process = start(arguments(tiny, pictures, tmp_path / "run", **flags))
+    process = start(arguments(tiny, images, tmp_path / "run", **flags))
     while not read_history(tmp_path / "run").started and process.poll() is None:
         time.sleep(0.01)
     time.sleep(2)
@@ -218,8 +218,8 @@ def test_a_signal_leaves_pictures_off(tiny: Path, pictures: Path, tmp_path: Path
     assert not read_history(tmp_path / "run").steps
 
 
-def test_pictures_left_off_are_made_when_the_run_goes_on(
-    tiny: Path, pictures: Path, tmp_path: Path
+def test_images_left_off_are_made_when_the_run_goes_on(
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
     """Also where no checkpoint was due with them: one is saved then."""
     out = tmp_path / "run"
@@ -227,7 +227,7 @@ def test_pictures_left_off_are_made_when_the_run_goes_on(
         "validation_prompt": "a dog", "num_validation_images": 40, "scorer": "none",
         "validation_steps": 2, "checkpointing_steps": 100, "max_train_steps": 3,
     }  # fmt: skip
-    process = start(arguments(tiny, pictures, out, **flags))
+    process = start(arguments(tiny, images, out, **flags))
     while read_history(out).step < 2 and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGTERM)
@@ -235,7 +235,7 @@ def test_pictures_left_off_are_made_when_the_run_goes_on(
     assert process.returncode == 143
     assert [score["step"] for score in read_history(out).scores] == [0]
     assert list_checkpoints(out)
-    assert train(tiny, pictures, out, resume_from_checkpoint="latest", **flags) == 0
+    assert train(tiny, images, out, resume_from_checkpoint="latest", **flags) == 0
     assert [score["step"] for score in read_history(out).scores] == [0, 2, 3]
 
 

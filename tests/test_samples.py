@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orthodiff.io.images import open_picture
+from orthodiff.io.images import open_image
 from orthodiff.training.events.log import read_events
 from orthodiff.training.options import DataOptions
 from orthodiff.training.validation.scores import ValidationScorer
@@ -34,7 +34,7 @@ ALL = {
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five pictures of three shapes."""
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
@@ -48,46 +48,46 @@ def losses(folder: Path) -> list[float]:
     return [e["loss"] for e in read_events(folder / "events.jsonl") if e["event"] == "Step"]
 
 
-def test_all_options_together_repeat_themselves(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_all_options_together_repeat_themselves(tiny: Path, images: Path, tmp_path: Path) -> None:
     prior = {
         "with_prior_preservation": "true",
         "class_prompt": "a photo of a dog",
         "num_class_images": 2,
     }
     for name in ("a", "b"):
-        assert train(tiny, pictures, tmp_path / name, **ALL, **prior) == 0
+        assert train(tiny, images, tmp_path / name, **ALL, **prior) == 0
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
 def test_a_run_over_many_shapes_goes_on_where_it_stopped(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
-    train(tiny, pictures, tmp_path / "whole", max_train_steps=6, **ALL)
+    train(tiny, images, tmp_path / "whole", max_train_steps=6, **ALL)
     part = tmp_path / "part"
-    train(tiny, pictures, part, max_train_steps=3, checkpointing_steps=3, **ALL)
+    train(tiny, images, part, max_train_steps=3, checkpointing_steps=3, **ALL)
     again = {"resume_from_checkpoint": "latest", "max_train_steps": 6}
-    assert train(tiny, pictures, part, **again, **ALL) == 0
+    assert train(tiny, images, part, **again, **ALL) == 0
     assert weights(part) == weights(tmp_path / "whole")
     assert losses(part) == losses(tmp_path / "whole")
 
 
 def test_accumulated_batches_of_many_shapes_equal_large_ones(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
-    train(tiny, pictures, tmp_path / "large", train_batch_size=4, max_train_steps=3, **ALL)
+    train(tiny, images, tmp_path / "large", train_batch_size=4, max_train_steps=3, **ALL)
     small = {"train_batch_size": 1, "gradient_accumulation_steps": 4, "max_train_steps": 3}
-    train(tiny, pictures, tmp_path / "small", **small, **ALL)
+    train(tiny, images, tmp_path / "small", **small, **ALL)
     assert losses(tmp_path / "small") == pytest.approx(losses(tmp_path / "large"), rel=1e-4)
 
 
 def test_options_of_captions_and_noise_change_what_is_learned(
-    tiny: Path, pictures: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path
 ) -> None:
     options = {"noise_offset": 0.1, "caption_dropout_rate": 1, "trigger_phrase": "zwx"}
-    found = {weights_of(tiny, pictures, tmp_path / "plain")}
+    found = {weights_of(tiny, images, tmp_path / "plain")}
     for name, value in options.items():
-        found.add(weights_of(tiny, pictures, tmp_path / name, **{name: value}))
+        found.add(weights_of(tiny, images, tmp_path / name, **{name: value}))
     assert len(found) == 4
 
 
@@ -104,7 +104,7 @@ def test_options_of_captions_and_noise_change_what_is_learned(
         ({"aspect_ratio_buckets": "20,48;48,20"}, 1, {(48, 20), (20, 48)}),
     ],
 )
-def test_options_say_how_pictures_are_seen(
+def test_options_say_how_images_are_seen(
     flags: dict[str, object], number: int, shapes: set[tuple[int, int]]
 ) -> None:
     views = DataOptions(**flags).views(32, factor=4, seed=0)  # type: ignore[arg-type]
@@ -113,8 +113,8 @@ def test_options_say_how_pictures_are_seen(
     assert {view.size for view in seen} == shapes
 
 
-def weights_of(tiny: Path, pictures: Path, out: Path, **flags: object) -> bytes:
-    assert train(tiny, pictures, out, max_train_steps=1, **flags) == 0
+def weights_of(tiny: Path, images: Path, out: Path, **flags: object) -> bytes:
+    assert train(tiny, images, out, max_train_steps=1, **flags) == 0
     return weights(out)
 
 
@@ -137,20 +137,18 @@ def weights_of(tiny: Path, pictures: Path, out: Path, **flags: object) -> bytes:
 )
 def test_contradictory_options_are_refused_before_anything_is_written(
     tiny: Path,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     flags: dict[str, object],
     message: str,
 ) -> None:
-    assert train(tiny, pictures, tmp_path / "run", **flags) == 2
+    assert train(tiny, images, tmp_path / "run", **flags) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_zero_terminal_snr_bases_train_and_paint(
-    tiny: Path, pictures: Path, tmp_path: Path
-) -> None:
+def test_zero_terminal_snr_bases_train_and_paint(tiny: Path, images: Path, tmp_path: Path) -> None:
     base = with_prediction(tiny, tmp_path / "base", "v_prediction")
     path = base / "scheduler" / "scheduler_config.json"
     scheduler = json.loads(path.read_text("utf-8"))
@@ -158,26 +156,24 @@ def test_zero_terminal_snr_bases_train_and_paint(
     path.write_text(json.dumps({**scheduler, **zero_terminal}), "utf-8")
     out = tmp_path / "run"
     flags = {"snr_gamma": 5, "validation_prompt": "sks dog", "max_train_steps": 3}
-    assert train(base, pictures, out, **flags) == 0
+    assert train(base, images, out, **flags) == 0
     assert all(np.isfinite(losses(out)))
-    painted = [np.asarray(open_picture(path)) for path in out.glob("samples/*/*.png")]
+    painted = [np.asarray(open_image(path)) for path in out.glob("samples/*/*.png")]
     assert len(painted) == 2
     assert all(pixels.std() > 5 for pixels in painted)
 
 
-def test_masked_pictures_teach_what_the_mask_shows(
-    tiny: Path, pictures: Path, tmp_path: Path
-) -> None:
+def test_masked_images_teach_what_the_mask_shows(tiny: Path, images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "masked"
-    shutil.copytree(pictures, folder)
-    for picture in pictures.glob("*.png"):
-        with Image.open(picture) as opened:
+    shutil.copytree(images, folder)
+    for image in images.glob("*.png"):
+        with Image.open(image) as opened:
             size = opened.size
         mask = Image.new("L", size, 0)
         mask.paste(255, (0, 0, size[0] // 2, size[1]))
-        mask.save(folder / f"{picture.stem}-masklabel.png")
+        mask.save(folder / f"{image.stem}-masklabel.png")
     flags = {"max_train_steps": 2}
-    train(tiny, pictures, tmp_path / "plain", **flags)
+    train(tiny, images, tmp_path / "plain", **flags)
     plain = losses(tmp_path / "plain")
     found = {}
     for weight in (0.0, 0.5, 1.0):

@@ -58,9 +58,9 @@ def folders(base, tmp_path_factory):
 
 @pytest.fixture
 def maps(tmp_path):
-    for name, picture in (("edges", good("canny")), ("photo", photo()), ("wide", photo())):
+    for name, image in (("edges", good("canny")), ("photo", photo()), ("wide", photo())):
         size = (SIDE, SIDE) if name == "edges" else (96, 48) if name == "wide" else (64, 64)
-        control.fit(picture, size, control.Canny())[0].save(tmp_path / f"{name}.png")
+        control.fit(image, size, control.Canny())[0].save(tmp_path / f"{name}.png")
     stripes = np.zeros((320, 320, 3), np.uint8)
     stripes[::8] = 255
     Image.fromarray(stripes).save(tmp_path / "fine.png")
@@ -215,7 +215,7 @@ def test_two_controls_are_refused(call, folders, maps):
     assert "only one such adapter" in told
 
 
-def test_one_file_may_be_a_map_and_a_picture(call, folders, maps, tmp_path):
+def test_one_file_may_be_a_map_and_an_image(call, folders, maps, tmp_path):
     edges = maps / "edges.png"
     code, _ = call(
         "--adapter", folders / "control", "--condition", edges, "--condition_from", edges
@@ -249,7 +249,7 @@ def levels(base, steering, request=REQUEST):
     return np.stack([np.asarray(p) for p in generate(base, request, steering=steering)]).astype(int)
 
 
-def test_each_picture_follows_its_own_map(base, steered):
+def test_each_image_follows_its_own_map(base, steered):
     turned = EDGES.transpose(Image.Transpose.ROTATE_90)
     first, second, third = levels(base, Steering(steered, [EDGES, turned, EDGES]))
     assert np.abs(first - third).max() <= 1
@@ -274,7 +274,7 @@ def test_strength_zero_is_no_map(base, steered):
     assert np.abs(levels(base, Steering(steered, [EDGES] * 3)) - plain).max() > 3
 
 
-def test_pictures_do_not_depend_on_their_batch(base, steered):
+def test_images_do_not_depend_on_their_batch(base, steered):
     from dataclasses import replace
 
     maps = [EDGES, EDGES.transpose(Image.Transpose.ROTATE_90), EDGES]
@@ -343,7 +343,7 @@ def evaluate(tiny, folder, out, *words):
     return main(["evaluate-control", *map(str, [*given, *words])])
 
 
-def test_evaluate_control_sets_maps_beside_pictures(tiny, folders, maps, tmp_path, capsys):
+def test_evaluate_control_sets_maps_beside_images(tiny, folders, maps, tmp_path, capsys):
     words = ["--prompt", "a dog", "--prompt", "a cat", "--condition", maps / "edges.png",
              "--condition_from", maps / "photo.png"]  # fmt: skip
     assert evaluate(tiny, folders / "control", tmp_path / "out", *words) == 0
@@ -360,9 +360,7 @@ def test_evaluate_control_sets_maps_beside_pictures(tiny, folders, maps, tmp_pat
     assert told.err == ""
 
 
-def test_evaluate_control_measures_pictures_as_the_maps_were_computed(
-    tiny, folders, maps, tmp_path
-):
+def test_evaluate_control_measures_images_as_the_maps_were_computed(tiny, folders, maps, tmp_path):
     words = ["--prompt", "a dog", "--condition_from", maps / "photo.png"]
     default, keen = tmp_path / "usual", tmp_path / "keen"
     assert evaluate(tiny, folders / "control", default, *words) == 0

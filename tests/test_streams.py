@@ -12,7 +12,7 @@ from orthodiff.training.checkpoints.sealed import list_checkpoints
 from orthodiff.training.events.history import read_history
 from orthodiff.training.events.signals import StopSignal
 from tests.forks import fork
-from tests.runs import ROOT, arguments, make_pictures
+from tests.runs import ROOT, arguments, make_images
 
 
 def test_a_reader_that_leaves_is_not_missed() -> None:
@@ -44,7 +44,7 @@ def test_letters_that_a_terminal_does_not_know_are_spelled_out() -> None:
 
 def test_a_run_whose_pipe_is_closed_goes_on_to_its_end(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = arguments(tiny, make_pictures(tmp_path / "pictures"), out, max_train_steps=10)
+    words = arguments(tiny, make_images(tmp_path / "pictures"), out, max_train_steps=10)
     process = subprocess.Popen(
         [sys.executable, "-m", "training", *words],
         cwd=ROOT,
@@ -62,7 +62,7 @@ def test_a_run_whose_pipe_is_closed_goes_on_to_its_end(tiny: Path, tmp_path: Pat
 def test_a_terminal_that_closes_saves_as_sigterm_does(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = arguments(
-        tiny, make_pictures(tmp_path / "pictures"), out, max_train_steps=4000, checkpointing_steps=5
+        tiny, make_images(tmp_path / "pictures"), out, max_train_steps=4000, checkpointing_steps=5
     )
     process = fork(words)
     while not list_checkpoints(out) and process.is_alive():

@@ -132,7 +132,7 @@ def test_the_example_subjects_are_complete() -> None:
     assert len(examples) >= 6
     for example in examples.values():
         assert example.class_word
-        assert len(example.pictures) >= 3
+        assert len(example.images) >= 3
 
 
 def test_what_others_wrote_is_escaped() -> None:

@@ -21,7 +21,7 @@ from orthodiff.studio.security.users import Users, digest_of
 from orthodiff.studio.serve import check_bind
 from orthodiff.studio.state import Studio
 from tests.photos import photo
-from tests.runs import make_pictures, train
+from tests.runs import make_images, train
 
 TOKENS = {"ann": "a" * 32, "bob": "b" * 32}
 HOST = "127.0.0.1:7860"
@@ -53,7 +53,7 @@ class Client:
 def studio(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A studio with a finished training of `ann`."""
     place = tmp_path_factory.mktemp("studio")
-    assert train(tiny, make_pictures(place / "photos"), place / "runs" / "vase") == 0
+    assert train(tiny, make_images(place / "photos"), place / "runs" / "vase") == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))

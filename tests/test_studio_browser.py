@@ -21,7 +21,7 @@ from PIL import Image
 
 from orthodiff.io.png_metadata import read_recipe
 from tests.photos import save
-from tests.runs import ROOT, make_pictures
+from tests.runs import ROOT, make_images
 from tests.test_studio_control import train_control
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -154,7 +154,7 @@ def page(browser: Any, server: Server) -> Iterator[Page]:
 
 
 def test_from_photos_to_images(page: Page, browser: Any, server: Server, tmp_path: Path) -> None:
-    photos = sorted(make_pictures(tmp_path / "photos").iterdir())
+    photos = sorted(make_images(tmp_path / "photos").iterdir())
     page.get_by_label("My own photos").check()
     page.locator("#start").click()
     sees(page, "#start-message", "There are no photos yet")

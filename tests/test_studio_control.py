@@ -24,18 +24,18 @@ from orthodiff.studio.services.jobs.store import Query
 from orthodiff.studio.services.kinds.images import base_of
 from orthodiff.studio.services.maps import (
     from_drawing,
+    from_images,
     from_maps,
-    from_pictures,
     with_thresholds,
 )
 from orthodiff.studio.services.sampling.plan import Album
 from orthodiff.studio.state import Studio
 from orthodiff.studio.tabs.control import Control
-from orthodiff.studio.widgets.map_source import DRAWING, MAPS, PICTURES
+from orthodiff.studio.widgets.map_source import DRAWING, IMAGES, MAPS
 from orthodiff.training.cli.main import main as training
 from pocket.painted.pairs import write_pairs
 from tests.photos import photo, save
-from tests.runs import make_pictures, train
+from tests.runs import make_images, train
 
 SIZE = (32, 32)
 SQUARE = [[[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75], [0.25, 0.25]]]
@@ -63,7 +63,7 @@ def studio(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stu
     place = tmp_path_factory.mktemp("studio")
     (place / "runs").mkdir()
     train_control(tiny, place / "runs" / "edges")
-    assert train(tiny, make_pictures(place / "photos"), place / "runs" / "vase") == 0
+    assert train(tiny, make_images(place / "photos"), place / "runs" / "vase") == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         opened = Studio.open(bases=[str(tiny)], data=place / "data", runs=place / "runs")
@@ -90,7 +90,7 @@ def filled(tab: Control, **changes: Any) -> dict[Any, Any]:
     """What the page sends when nothing was touched but these fields."""
     fields = {
         "control": tab.control, "subjects": tab.subjects, "kind": tab.source.kind,
-        "example": tab.source.example, "pictures": tab.source.pictures, "maps": tab.source.maps,
+        "example": tab.source.example, "pictures": tab.source.images, "maps": tab.source.maps,
         "drawing": tab.source.drawing, "low": tab.source.low, "high": tab.source.high,
         **tab.form.fields,
     }  # fmt: skip
@@ -127,7 +127,7 @@ def drawn_map(path: Path, size: tuple[int, int], *, line: str = "white", on: str
 
 def test_a_map_is_computed_as_on_the_command_line(tmp_path: Path) -> None:
     wide = save(tmp_path / "wide.png", 1, size=(96, 48))
-    (used,) = from_pictures([wide], control.Canny(), SIZE)
+    (used,) = from_images([wide], control.Canny(), SIZE)
     expected, note = control.compute(Image.open(wide), SIZE, control.Canny())
     assert used.used.tobytes() == expected.tobytes()
     assert used.note == note
@@ -138,7 +138,7 @@ def test_a_map_is_computed_as_on_the_command_line(tmp_path: Path) -> None:
 def test_thresholds_decide_how_many_edges_there_are(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", 1, size=(64, 64))
     edges = [
-        np.asarray(from_pictures([path], found, SIZE)[0].used).mean()
+        np.asarray(from_images([path], found, SIZE)[0].used).mean()
         for found in (
             with_thresholds(control.Canny(), low=20, high=40),
             control.Canny(),
@@ -214,7 +214,7 @@ def test_what_needs_more_than_lines_is_given_ready() -> None:
     with pytest.raises(UserError, match="segmentation map cannot be drawn here"):
         from_drawing(SQUARE, control.Segmentation(), SIZE)
     with pytest.raises(UserError, match="depth map cannot be computed in this page"):
-        from_pictures([Path("x.png")], control.Depth(), SIZE)
+        from_images([Path("x.png")], control.Depth(), SIZE)
 
 
 def test_a_hint_encoder_alone_is_a_control_too(tiny: Path, tmp_path: Path) -> None:
@@ -301,8 +301,8 @@ def test_what_was_shown_is_what_is_used(tab: Control, studio: Studio) -> None:
         ({"subjects": chosen("../x")}, "no such adapter"),
         ({"kind": "other"}, "Choose an example"),
         ({"example": "../x"}, "Choose an example"),
-        ({"kind": PICTURES}, "no image yet"),
-        ({"kind": PICTURES, "pictures": "../../etc"}, "not here any more"),
+        ({"kind": IMAGES}, "no image yet"),
+        ({"kind": IMAGES, "pictures": "../../etc"}, "not here any more"),
         ({"kind": MAPS}, "no control image yet"),
         ({"kind": DRAWING}, "Nothing is drawn yet"),
         ({"low": None}, "Lower threshold is empty"),

@@ -11,7 +11,7 @@ from orthodiff.cli.main import main as orthodiff_main
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.io.png_metadata import read_recipe
 from orthodiff.models import load_base
-from tests.runs import make_pictures, train
+from tests.runs import make_images, train
 
 TEXT = {
     "train_text_encoder": "true",
@@ -24,8 +24,8 @@ TEXT = {
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "pictures")
+def images(tmp_path: Path) -> Path:
+    return make_images(tmp_path / "pictures")
 
 
 def learned(folder: Path) -> dict[str, torch.Tensor]:
@@ -39,16 +39,16 @@ def learned(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("family", ["tiny", "tiny_xl"])
 def test_every_part_learns_and_resumes_bitwise(
-    request: pytest.FixtureRequest, pictures: Path, tmp_path: Path, family: str
+    request: pytest.FixtureRequest, images: Path, tmp_path: Path, family: str
 ) -> None:
     base = request.getfixturevalue(family)
     common = {**TEXT, "resolution": 32, "checkpointing_steps": 2}
-    assert train(base, pictures, tmp_path / "whole", max_train_steps=4, **common) == 0
+    assert train(base, images, tmp_path / "whole", max_train_steps=4, **common) == 0
     part = tmp_path / "part"
-    assert train(base, pictures, part, max_train_steps=2, **common) == 0
+    assert train(base, images, part, max_train_steps=2, **common) == 0
     halfway = learned(part)
     again = {"resume_from_checkpoint": "latest", "max_train_steps": 4}
-    assert train(base, pictures, part, **again, **common) == 0
+    assert train(base, images, part, **again, **common) == 0
     end = learned(part)
     assert end.keys() == learned(tmp_path / "whole").keys() == halfway.keys()
     assert len({name.split(":")[0] for name in end}) == (4 if family == "tiny_xl" else 3)
@@ -57,12 +57,12 @@ def test_every_part_learns_and_resumes_bitwise(
         assert not torch.equal(tensor, halfway[name]), f"{name} did not move"
 
 
-def test_validation_shows_the_words_of_now(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_validation_shows_the_words_of_now(tiny: Path, images: Path, tmp_path: Path) -> None:
     """Only the word learns, so images differ by what prompts are read as."""
     words = {name: TEXT[name] for name in ("placeholder_token", "instance_prompt")}
     flags = {"learning_rate": 1e-30, "token_learning_rate": 1.0, "max_train_steps": 2}
     shown = {"validation_prompt": "<sks>", "validation_steps": 1}
-    assert train(tiny, pictures, tmp_path / "run", **words, **flags, **shown) == 0
+    assert train(tiny, images, tmp_path / "run", **words, **flags, **shown) == 0
     samples = [path.read_bytes() for path in sorted((tmp_path / "run/samples").rglob("*.png"))]
     assert len(set(samples)) == 3
     base = load_base(str(tiny))
@@ -72,10 +72,10 @@ def test_validation_shows_the_words_of_now(tiny: Path, pictures: Path, tmp_path:
 
 
 def test_generate_and_inspect_know_every_part(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
-    assert train(tiny, pictures, run, max_train_steps=2, **TEXT) == 0
+    assert train(tiny, images, run, max_train_steps=2, **TEXT) == 0
     words = ["generate", "--pretrained_model_name_or_path", str(tiny), "--adapter", str(run)]
     words += ["--prompt", "a photo of <sks> dog", "--output_dir", str(out)]
     assert orthodiff_main(words) == 0
@@ -104,14 +104,14 @@ def test_generate_and_inspect_know_every_part(
 )
 def test_bad_requests(
     tiny: Path,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     flags: dict,
     told: str,
 ) -> None:
     given = {name: value for name, value in flags.items() if value is not None}
-    assert train(tiny, pictures, tmp_path / "run", **given) == 2
+    assert train(tiny, images, tmp_path / "run", **given) == 2
     errors = capsys.readouterr().err
     assert told in errors
     assert errors.count("\n") == 1
@@ -121,11 +121,11 @@ def test_bad_requests(
 def test_a_word_that_no_caption_has_is_refused(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = make_pictures(tmp_path / "3_dog")
+    images = make_images(tmp_path / "3_dog")
     word = {"placeholder_token": "<sks>", "instance_prompt": "a <sks> dog", "max_train_steps": 1}
-    assert train(tiny, pictures.parent, tmp_path / "run", **word) == 2
+    assert train(tiny, images.parent, tmp_path / "run", **word) == 2
     assert "no caption has it: the 3 images bring captions" in capsys.readouterr().err
-    assert train(tiny, pictures.parent, tmp_path / "run", trigger_phrase="<sks>", **word) == 0
-    (pictures / "0.txt").write_text("a <sks> on grass")
-    assert train(tiny, pictures.parent, tmp_path / "some", **word) == 0
+    assert train(tiny, images.parent, tmp_path / "run", trigger_phrase="<sks>", **word) == 0
+    (images / "0.txt").write_text("a <sks> on grass")
+    assert train(tiny, images.parent, tmp_path / "some", **word) == 0
     assert "note: 2 of 3 captions do not have the word <sks>." in capsys.readouterr().err

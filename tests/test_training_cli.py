@@ -8,19 +8,19 @@ import pytest
 
 from orthodiff.training.cli.main import main
 from orthodiff.training.events.log import read_events
-from tests.runs import ROOT, arguments, make_pictures, start, train, weights
+from tests.runs import ROOT, arguments, make_images, start, train, weights
 
 REAL = ROOT.parent / "shared" / "dreambooth" / "dog6"
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "pictures")
+def images(tmp_path: Path) -> Path:
+    return make_images(tmp_path / "pictures")
 
 
 @pytest.mark.parametrize("launcher", ["python", "accelerate"])
-def test_command_line_trains(tiny: Path, pictures: Path, tmp_path: Path, launcher: str) -> None:
-    words = arguments(tiny, pictures, tmp_path / "cli")
+def test_command_line_trains(tiny: Path, images: Path, tmp_path: Path, launcher: str) -> None:
+    words = arguments(tiny, images, tmp_path / "cli")
     if launcher == "accelerate":
         options = ["--num_processes=1", "--num_machines=1", "--mixed_precision=no"]
         options += ["--dynamo_backend=no", "--cpu", "-m", "training"]
@@ -31,24 +31,24 @@ def test_command_line_trains(tiny: Path, pictures: Path, tmp_path: Path, launche
     assert process.returncode == 0, errors
     assert "adapter written to" in output
     assert "step 4/4" in errors
-    assert train(tiny, pictures, tmp_path / "here") == 0
+    assert train(tiny, images, tmp_path / "here") == 0
     assert weights(tmp_path / "cli") == weights(tmp_path / "here")
 
 
-def test_settings_from_yaml_alone(tiny: Path, pictures: Path, tmp_path: Path) -> None:
-    assert train(tiny, pictures, tmp_path / "a", method="oft", block_size=4) == 0
+def test_settings_from_yaml_alone(tiny: Path, images: Path, tmp_path: Path) -> None:
+    assert train(tiny, images, tmp_path / "a", method="oft", block_size=4) == 0
     words = ["dreambooth", "--config", str(tmp_path / "a" / "config.yaml")]
     assert main([*words, "--output_dir", str(tmp_path / "b")]) == 0
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
 
 
-def test_tensorboard_gets_the_same_numbers(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+def test_tensorboard_gets_the_same_numbers(tiny: Path, images: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "run"
     flags = {"report_to": "tensorboard", "validation_prompt": "dog"}
-    assert train(tiny, pictures, out, **flags) == 0
+    assert train(tiny, images, out, **flags) == 0
     log = EventAccumulator(str(out / "logs" / "orthodiff"))
     log.Reload()
     told = [e["loss"] for e in read_events(out / "events.jsonl") if e["event"] == "Step"]
@@ -58,7 +58,7 @@ def test_tensorboard_gets_the_same_numbers(tiny: Path, pictures: Path, tmp_path:
 @pytest.mark.parametrize(("tracker", "trace"), [("wandb", "*.wandb"), ("trackio", "*.db")])
 def test_other_trackers_are_told(
     tiny: Path,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     tracker: str,
     trace: str,
@@ -69,7 +69,7 @@ def test_other_trackers_are_told(
     for name in ("WANDB_DIR", "TRACKIO_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     flags = {"report_to": tracker, "validation_prompt": "dog", "max_train_steps": 2}
-    process = start(arguments(tiny, pictures, tmp_path / "run", **flags))
+    process = start(arguments(tiny, images, tmp_path / "run", **flags))
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "is told no more" not in errors
@@ -116,23 +116,23 @@ def test_real_photos_train(tiny: Path, tmp_path: Path) -> None:
 )
 def test_bad_requests(
     tiny: Path,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     flags: dict[str, object],
     told: str,
 ) -> None:
     (tmp_path / "EMPTY").mkdir()
-    shutil.copytree(pictures, tmp_path / "BROKEN")
+    shutil.copytree(images, tmp_path / "BROKEN")
     (tmp_path / "BROKEN" / "notes.jpg").write_text("not a picture")
     (tmp_path / "FLUX").mkdir()
     index = {"_class_name": "FluxPipeline"}
     (tmp_path / "FLUX" / "model_index.json").write_text(json.dumps(index))
     places = {name: tmp_path / name for name in ("EMPTY", "BROKEN", "FLUX")}
-    places["PHOTO"] = next(pictures.iterdir())
+    places["PHOTO"] = next(images.iterdir())
     before = sorted(tmp_path.rglob("*"))
     flags = {name: places.get(str(value), value) for name, value in flags.items()}
-    assert train(tiny, pictures, tmp_path / "out", **flags) == 2
+    assert train(tiny, images, tmp_path / "out", **flags) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
@@ -141,16 +141,16 @@ def test_bad_requests(
 
 
 def test_a_finished_run_is_not_overwritten_unasked(
-    tiny: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert train(tiny, pictures, out) == 0
+    assert train(tiny, images, out) == 0
     before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
     capsys.readouterr()
-    assert train(tiny, pictures, out, seed=1) == 2
+    assert train(tiny, images, out, seed=1) == 2
     assert "--overwrite_output_dir" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
-    assert train(tiny, pictures, out, seed=1, overwrite_output_dir="true") == 0
+    assert train(tiny, images, out, seed=1, overwrite_output_dir="true") == 0
     assert len([e for e in read_events(out / "events.jsonl") if e["event"] == "Started"]) == 1
 
 

@@ -22,7 +22,7 @@ BUCKETS = make_buckets(512, step=64, smallest=256, largest=1024, factor=8)
 VIEWS = Views(512, BUCKETS, 8)
 
 
-def picture(size: tuple[int, int]) -> Image.Image:
+def draw_image(size: tuple[int, int]) -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -56,7 +56,7 @@ def test_no_bucket_is_nearer_in_shape(width: int, height: int) -> None:
 
 
 @given(width=SIDES, height=SIDES)
-def test_uncut_pictures_keep_shape_and_area(width: int, height: int) -> None:
+def test_uncut_images_keep_shape_and_area(width: int, height: int) -> None:
     if max(width, height) > 4 * min(width, height):
         return
     wide, high = whole_size((width, height), 512, step=8)
@@ -120,15 +120,15 @@ def test_only_chance_makes_several_views() -> None:
 
 
 def test_the_middle_square_is_pillows() -> None:
-    image = picture((70, 50))
+    image = draw_image((70, 50))
     (view,) = Views(32, ((32, 32),), 4).of("a", image.size)
     wanted = ImageOps.fit(image, (32, 32), Image.Resampling.LANCZOS)
     difference = np.asarray(view.see(image), int) - np.asarray(wanted, int)
     assert abs(difference).max() <= 1
 
 
-def test_a_picture_of_the_right_size_is_left_alone() -> None:
-    image = picture((64, 96))
+def test_an_image_of_the_right_size_is_left_alone() -> None:
+    image = draw_image((64, 96))
     for crop in ("center", "random", "none"):
         views = Views(78, ((64, 96), (96, 64)), 8, crop=crop)  # type: ignore[arg-type]
         assert views.of("a", image.size)[0].see(image).tobytes() == image.tobytes()
@@ -136,14 +136,14 @@ def test_a_picture_of_the_right_size_is_left_alone() -> None:
 
 def test_a_mirrored_view_mirrors_and_says_where_it_was_cut() -> None:
     plain, mirrored = Views(32, ((32, 32),), 4, crop="random", flip=True).of("a", (96, 32))
-    image = picture((96, 32))
+    image = draw_image((96, 32))
     assert mirrored.see(image).tobytes() == ImageOps.mirror(plain.see(image)).tobytes()
     top, left = plain.corner
     assert top == 0
     assert mirrored.corner == (0, 96 - 32 - left)
 
 
-def test_the_corner_is_in_pixels_of_the_scaled_picture() -> None:
+def test_the_corner_is_in_pixels_of_the_scaled_image() -> None:
     """As SDXL is told it: after scaling, before cutting, top before left."""
     (view,) = Views(64, ((64, 64),), 8).of("a", (256, 128))
     assert view.corner == (0, 32)

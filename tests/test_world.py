@@ -56,10 +56,10 @@ def test_world_is_as_wide_as_promised():
 @pytest.mark.parametrize("phrase", GROUNDS)
 @pytest.mark.parametrize("size", [33, 41, 64, 192])
 def test_grounds_fill_any_size(phrase, size):
-    picture = GROUNDS[phrase](np.random.default_rng(0), size)
-    assert picture.shape == (size, size, 3)
-    assert picture.dtype == np.uint8
-    assert picture.std() > 2  # not a blank
+    image = GROUNDS[phrase](np.random.default_rng(0), size)
+    assert image.shape == (size, size, 3)
+    assert image.dtype == np.uint8
+    assert image.std() > 2  # not a blank
 
 
 def test_ground_looks_alike_at_any_resolution():
@@ -106,7 +106,7 @@ def test_every_attribute_shows(change):
 
 
 @needs_font
-def test_same_seed_same_picture():
+def test_same_seed_same_image():
     for index in (0, 17):
         first, second = paint(4, index), paint(4, index)
         assert (first.image == second.image).all()
@@ -155,8 +155,8 @@ def test_subject_command_line(tmp_path):
     command = [sys.executable, "-m", "pocket.painted", "--subject", "2", "--count", "2",
                "--size", "96", "--out", str(tmp_path / "s")]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
-    with Image.open(tmp_path / "s" / "01.png") as picture:
-        assert picture.size == (96, 96)
+    with Image.open(tmp_path / "s" / "01.png") as image:
+        assert image.size == (96, 96)
     assert "caption" in json.loads((tmp_path / "s" / "subject.json").read_text())
 
 

@@ -19,7 +19,7 @@ from orthodiff.batch.plan import Chunk, Item
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Steering, overlay
 from orthodiff.errors import UserError, first_line
-from orthodiff.io.images import open_map, open_picture
+from orthodiff.io.images import open_image, open_map
 from orthodiff.io.png_metadata import Recipe
 from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
@@ -223,7 +223,7 @@ def _is_due(item: Item, chunk: Chunk) -> bool:
 def _request(items: Sequence[Item]) -> GenerateRequest:
     """What one batch of alike rows asks of the base."""
     row = items[0].row
-    starts = [open_picture(Path(item.row.init_image)) for item in items if item.row.init_image]
+    starts = [open_image(Path(item.row.init_image)) for item in items if item.row.init_image]
     masks = [open_map(Path(item.row.mask)) for item in items if item.row.mask]
     return GenerateRequest(
         tuple(item.row.prompt for item in items),

@@ -17,7 +17,7 @@ from orthodiff.errors import UserError
 from orthodiff.evaluation.control import Region, evaluate_control, figures
 from orthodiff.evaluation.report import check_replaceable
 from orthodiff.io.atomic import make_folder
-from orthodiff.io.images import open_picture
+from orthodiff.io.images import open_image
 from orthodiff.logs import quiet_libraries
 from orthodiff.options.control import ControlOptions
 from orthodiff.options.sampling import SamplingOptions
@@ -94,5 +94,5 @@ def _check(options: EvaluateControlOptions) -> None:
 def _regions(options: EvaluateControlOptions, size: Size) -> list[Region]:
     """Where each image of `size` has a control image: what is letterboxed says nothing."""
     paths = (*options.condition, *options.condition_from)
-    regions = [region(open_picture(path).size, size) for path in paths]
+    regions = [region(open_image(path).size, size) for path in paths]
     return [each for each in regions for _ in options.prompt]

@@ -23,7 +23,7 @@ from orthodiff.evaluation.generated import (
 from orthodiff.evaluation.scorer_sets import check_sources, load_set
 from orthodiff.evaluation.subject_folder import read_subject
 from orthodiff.io.atomic import replace_file
-from orthodiff.io.images import find_pictures, open_picture
+from orthodiff.io.images import find_images, open_image
 from orthodiff.logs import quiet_libraries
 
 SCORES = "scores.json"
@@ -72,7 +72,7 @@ def evaluate_generated_command(arguments: Sequence[str]) -> int:
         class_word=options.class_word,
     )
     others = {
-        folder.name: [open_picture(path) for path in find_pictures(folder)]
+        folder.name: [open_image(path) for path in find_images(folder)]
         for folder in options.others
         if folder.resolve() != options.reference.resolve()
     }

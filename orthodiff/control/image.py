@@ -51,14 +51,14 @@ def ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:
     return used, note
 
 
-def compute(picture: Image.Image, size: Size, condition: Condition) -> Fitted:
+def compute(image: Image.Image, size: Size, condition: Condition) -> Fitted:
     """The map of an RGB picture in `size`, computed from the picture in that size.
 
     Raises:
         UserError: the map cannot be computed here, or is blank.
     """
-    inner = _inside(picture.size, size)
-    small = picture.resize(inner, Image.Resampling.LANCZOS)
+    inner = _inside(image.size, size)
+    small = image.resize(inner, Image.Resampling.LANCZOS)
     computed = condition.compute(small)
     try:
         condition.check(computed)
@@ -69,7 +69,7 @@ def compute(picture: Image.Image, size: Size, condition: Condition) -> Fitted:
         ) from error
     if inner == size:
         return computed, None
-    was = f"The picture was {picture.width}x{picture.height}"
+    was = f"The picture was {image.width}x{image.height}"
     return _letterbox(computed, size), f"{was}: {_boxed(inner, size)}"
 
 
@@ -85,11 +85,11 @@ def to_tensor(maps: Sequence[Image.Image]) -> Tensor:
     return torch.stack([_levels(given) for given in maps]).float() / 255
 
 
-def overlay(picture: Image.Image, used: Image.Image, *, share: float = 0.6) -> Image.Image:
+def overlay(image: Image.Image, used: Image.Image, *, share: float = 0.6) -> Image.Image:
     """The picture with the map laid over it, `share` opaque where the map is not black."""
-    levels = np.asarray(used.convert("RGB").resize(picture.size, Image.Resampling.NEAREST))
+    levels = np.asarray(used.convert("RGB").resize(image.size, Image.Resampling.NEAREST))
     opaque = levels.max(-1, keepdims=True) / 255 * share
-    mixed = np.asarray(picture.convert("RGB")) * (1 - opaque) + levels * opaque
+    mixed = np.asarray(image.convert("RGB")) * (1 - opaque) + levels * opaque
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 

@@ -18,7 +18,7 @@ from orthodiff.evaluation.metrics import Score, score
 from orthodiff.evaluation.metrics.scorer import Scorer
 from orthodiff.evaluation.scorer_sets import ImageScorer, LoadedSet, Perceptual
 from orthodiff.evaluation.subject_folder import Subject
-from orthodiff.io.images import open_picture, square
+from orthodiff.io.images import open_image, square
 
 AT_ONCE = 64
 """Images that are open at once."""
@@ -57,7 +57,7 @@ def score_generated(
       name the subject.
     """
     models: dict[str, dict[str, Any]] = defaultdict(dict)
-    side = min(open_picture(files[0].path).size)
+    side = min(open_image(files[0].path).size)
     for scorer in scorers.images:
         features = _Features(scorer, files, references, side)
         for model in dict.fromkeys(file.model for file in files):
@@ -166,7 +166,7 @@ def _lpips(distance: Perceptual, own: Sequence[GeneratedFile]) -> Score:
     for file in own:
         by_prompt[file.prompt].append(file.path)
     spreads = [
-        np.mean([distance.distance(open_picture(a), open_picture(b)) for a, b in pairs])
+        np.mean([distance.distance(open_image(a), open_image(b)) for a, b in pairs])
         for paths in by_prompt.values()
         if (pairs := list(itertools.combinations(paths, 2)))
     ]
@@ -175,7 +175,7 @@ def _lpips(distance: Perceptual, own: Sequence[GeneratedFile]) -> Score:
 
 def _opened(files: Sequence[GeneratedFile]) -> Iterator[list[Image.Image]]:
     for start in range(0, len(files), AT_ONCE):
-        yield [open_picture(file.path) for file in files[start : start + AT_ONCE]]
+        yield [open_image(file.path) for file in files[start : start + AT_ONCE]]
 
 
 def _score(values: Tensor) -> Score:

@@ -30,7 +30,7 @@ class ImageScorer(Protocol):
     @property
     def name(self) -> str: ...
 
-    def embed_images(self, pictures: Sequence[Image.Image], /) -> Tensor:
+    def embed_images(self, images: Sequence[Image.Image], /) -> Tensor:
         """Unit vectors `(N, width)` of images."""
 
 
@@ -43,11 +43,11 @@ class VisionScorer:
     processor: Any
 
     @torch.no_grad()
-    def embed_images(self, pictures: Sequence[Image.Image], /) -> Tensor:
+    def embed_images(self, images: Sequence[Image.Image], /) -> Tensor:
         """Unit vectors `(N, width)` of images."""
         parts = []
-        for start in range(0, len(pictures), BATCH):
-            batch = [image.convert("RGB") for image in pictures[start : start + BATCH]]
+        for start in range(0, len(images), BATCH):
+            batch = [image.convert("RGB") for image in images[start : start + BATCH]]
             pixels = self.processor(images=batch, return_tensors="pt").pixel_values
             output = self.model(pixel_values=pixels.to(self.model.device))
             parts.append(output.last_hidden_state[:, 0].float())

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from orthodiff.errors import UserError
-from orthodiff.io.images import find_pictures, open_picture, square
+from orthodiff.io.images import find_images, open_image, square
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def read_subject(
     Raises:
         UserError: no photos, nothing says what the subject is called, or `subject.json` is damaged.
     """
-    photos = [square(open_picture(path), 512) for path in find_pictures(folder)]
+    photos = [square(open_image(path), 512) for path in find_images(folder)]
     path = folder / "subject.json"
     known = _read_card(path) if path.is_file() else {}
     prompt = instance_prompt or known.get("instance_prompt")

@@ -21,32 +21,32 @@ def on_paper(colours: Image.Image, alpha: Image.Image | None) -> Image.Image:
     return Image.composite(colours, Image.new("RGB", colours.size, PAPER), alpha)
 
 
-def split_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """The colours in sRGB ("RGB"), and the opacity ("L") unless all is opaque."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _from_deep(picture), None
-    if picture.mode in PREMULTIPLIED:
-        picture = picture.convert(PREMULTIPLIED[picture.mode])
-    if not picture.has_transparency_data:
-        return _colours(picture), None
-    alpha = picture.convert("RGBA").getchannel("A")
-    return _colours(picture), None if alpha.getextrema() == (255, 255) else alpha
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep(image), None
+    if image.mode in PREMULTIPLIED:
+        image = image.convert(PREMULTIPLIED[image.mode])
+    if not image.has_transparency_data:
+        return _colours(image), None
+    alpha = image.convert("RGBA").getchannel("A")
+    return _colours(image), None if alpha.getextrema() == (255, 255) else alpha
 
 
-def _colours(picture: Image.Image) -> Image.Image:
+def _colours(image: Image.Image) -> Image.Image:
     """Without opacity, through the picture's ICC profile if it has one that works."""
-    profile = picture.info.get("icc_profile")
+    profile = image.info.get("icc_profile")
     plain = {"LA": "L", "P": "RGB", "PA": "RGB", "1": "L", "RGBA": "RGB", "RGBX": "RGB"}
-    if picture.mode in plain:
-        picture = picture.convert(plain[picture.mode])
-    if picture.mode == "LAB":
-        return _through(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), picture)
-    if profile and not (picture.mode == "RGB" and _is_srgb(profile)):
+    if image.mode in plain:
+        image = image.convert(plain[image.mode])
+    if image.mode == "LAB":
+        return _through(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), image)
+    if profile and not (image.mode == "RGB" and _is_srgb(profile)):
         try:
-            return _through(ImageCms.getOpenProfile(io.BytesIO(profile)), picture)
+            return _through(ImageCms.getOpenProfile(io.BytesIO(profile)), image)
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             pass  # a damaged profile, or one of other colours than these: viewers pass over it too
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
 @lru_cache(maxsize=64)
@@ -66,10 +66,10 @@ def _is_srgb(profile: bytes) -> bool:
     return int(np.abs(difference).max()) <= ROUNDING
 
 
-def _through(profile: ImageCms.ImageCmsProfile, picture: Image.Image) -> Image.Image:
+def _through(profile: ImageCms.ImageCmsProfile, image: Image.Image) -> Image.Image:
     """From the profile's colours to sRGB."""
     result = ImageCms.profileToProfile(
-        picture,
+        image,
         profile,
         ImageCms.createProfile("sRGB"),
         outputMode="RGB",
@@ -79,9 +79,9 @@ def _through(profile: ImageCms.ImageCmsProfile, picture: Image.Image) -> Image.I
     return result
 
 
-def _from_deep(picture: Image.Image) -> Image.Image:
+def _from_deep(image: Image.Image) -> Image.Image:
     """One channel of 16-bit counts, or of floats up to 1 or 255 -> 8-bit grey as RGB."""
-    values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
-    white = 65535.0 if picture.mode.startswith("I") else 255.0 if values.max() > 1 else 1.0
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    white = 65535.0 if image.mode.startswith("I") else 255.0 if values.max() > 1 else 1.0
     levels = (values / white * 255).round().clip(0, 255).astype(np.uint8)
     return Image.fromarray(levels).convert("RGB")

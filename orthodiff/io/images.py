@@ -21,7 +21,7 @@ HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 HEIC_REMEDY = "Install it (pip install pillow-heif), or save the picture as JPEG"
 
 
-def find_pictures(folder: Path) -> list[Path]:
+def find_images(folder: Path) -> list[Path]:
     """The picture files of a flat folder, by name.
 
     Raises:
@@ -29,7 +29,7 @@ def find_pictures(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"The picture folder `{folder}` does not exist. Check the path.")
-    paths = pictures_in(folder)
+    paths = list_images(folder)
     if not paths:
         kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise UserError(
@@ -39,23 +39,23 @@ def find_pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The images of an existing flat folder, by name; no masks of others, no hidden files."""
     return sorted(
         path
         for path in folder.iterdir()
-        if is_picture_name(path) and not is_mask_name(path) and path.is_file()
+        if is_image_name(path) and not is_mask_name(path) and path.is_file()
     )
 
 
-def is_picture_name(path: Path) -> bool:
+def is_image_name(path: Path) -> bool:
     """Whether a file is called like a picture (`._x.jpg`, which macOS leaves behind, is not)."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def is_mask_name(path: Path) -> bool:
     """Whether a file is called like the mask of an image beside it: `<stem>-masklabel.png`."""
-    return path.stem.endswith(MASK_LABEL) and is_picture_name(path)
+    return path.stem.endswith(MASK_LABEL) and is_image_name(path)
 
 
 DECODER = f"1/{Image.__version__}"
@@ -83,10 +83,10 @@ def read_size(source: Path | bytes, *, name: str | None = None) -> tuple[int, in
                     return (height, width) if is_turned else (width, height)
     except Exception:
         pass  # opening it says in a sentence what is wrong
-    return open_picture(source, name=name).size
+    return open_image(source, name=name).size
 
 
-def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+def open_image(source: Path | bytes, *, name: str | None = None) -> Image.Image:
     """Open a file, or what was in one, upright (EXIF) in 8-bit sRGB; transparent becomes white.
 
     `name` is what messages call it; by default its path.
@@ -98,7 +98,7 @@ def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Imag
 
 
 def open_map(source: Path | bytes, *, name: str | None = None) -> Image.Image:
-    """Like `open_picture`, for a ready map or a mask: transparent becomes black, "nothing here".
+    """Like `open_image`, for a ready map or a mask: transparent becomes black, "nothing here".
 
     Raises:
         FileError: it is not a picture, is damaged, or is far too large.
@@ -110,7 +110,7 @@ def open_map(source: Path | bytes, *, name: str | None = None) -> Image.Image:
 def open_layers(
     source: Path | bytes, *, name: str | None = None
 ) -> tuple[Image.Image, Image.Image | None]:
-    """Like `open_picture`, with the opacity ("L") of a picture that is partly transparent.
+    """Like `open_image`, with the opacity ("L") of a picture that is partly transparent.
 
     Raises:
         FileError: it is not a picture, is damaged, or is far too large.
@@ -119,16 +119,16 @@ def open_layers(
     return on_paper(colours, alpha), alpha
 
 
-def square(picture: Image.Image, side: int) -> Image.Image:
+def square(image: Image.Image, side: int) -> Image.Image:
     """Scale the short side to `side` pixels (Lanczos) and cut the middle square."""
-    return ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
+    return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
 
 
-def fit_size(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def fit_size(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Scale to cover `size` (width, height; Lanczos) and cut the middle; unchanged if it fits."""
-    if picture.size == size:
-        return picture
-    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+    if image.size == size:
+        return image
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
 def _load(source: Path | bytes, *, name: str) -> Image.Image:
@@ -140,9 +140,9 @@ def _load(source: Path | bytes, *, name: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with _identify(source, name=name) as picture:
-                picture.load()
-                return _upright(picture)
+            with _identify(source, name=name) as image:
+                image.load()
+                return _upright(image)
     except UserError:
         raise
     except UnidentifiedImageError as error:
@@ -191,9 +191,9 @@ def _enable_heif(name: str) -> None:
     register_heif_opener()
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     """Turned as EXIF says; EXIF that cannot be read says nothing."""
     try:
-        return ImageOps.exif_transpose(picture)
+        return ImageOps.exif_transpose(image)
     except Exception:
-        return picture
+        return image

@@ -136,17 +136,17 @@ def exif_of(recipe: Recipe) -> bytes:
     return exif.tobytes()
 
 
-def save_png(picture: Image.Image, path: Path, recipe: Recipe) -> Path:
-    """Write `picture` with its recipe as `png_text` has it."""
-    picture.save(path, pnginfo=png_text(recipe))
+def save_png(image: Image.Image, path: Path, recipe: Recipe) -> Path:
+    """Write `image` with its recipe as `png_text` has it."""
+    image.save(path, pnginfo=png_text(recipe))
     return path
 
 
 def read_recipe(path: Path) -> Recipe | None:
     """The recipe inside an image file or in `NAME.json` beside it, or None where there is none."""
-    with Image.open(path) as picture:
-        text = getattr(picture, "text", {}).get("orthodiff")
-        text = text or picture.getexif().get(ExifTags.Base.ImageDescription)
+    with Image.open(path) as image:
+        text = getattr(image, "text", {}).get("orthodiff")
+        text = text or image.getexif().get(ExifTags.Base.ImageDescription)
     beside = path.with_suffix(".json")
     if not text and beside.is_file():
         text = beside.read_text("utf-8")

@@ -102,7 +102,7 @@ class Base(ABC):
         return conditioning if keeps else conditioning.zeroed()
 
     @abstractmethod
-    def encode(self, picture: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> Tensor:
         """Picture `(3, H, W)` -> mean and standard deviation of its latent, `(2, C, h, w)`."""
 
     @abstractmethod

@@ -99,9 +99,9 @@ class StableDiffusion(Base):
         return Conditioning(self.texts[0].read(prompts).last)
 
     @torch.no_grad()
-    def encode(self, picture: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> Tensor:
         with on_device([self.vae], self.device):
-            posterior = self.vae.encode(picture[None].to(self.device, self.vae.dtype)).latent_dist
+            posterior = self.vae.encode(image[None].to(self.device, self.vae.dtype)).latent_dist
         mean = (posterior.mean - self._shift) * self.vae.config.scaling_factor
         return torch.stack([mean[0], posterior.std[0] * self.vae.config.scaling_factor])
 

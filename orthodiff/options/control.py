@@ -19,7 +19,7 @@ from orthodiff.control import (
 )
 from orthodiff.control.image import Fitted, Size
 from orthodiff.errors import FileError, UserError
-from orthodiff.io.images import open_map, open_picture
+from orthodiff.io.images import open_image, open_map
 from orthodiff.sampling import GenerateRequest
 from orthodiff.settings import read_settings
 
@@ -92,7 +92,7 @@ class ControlOptions(BaseModel):
             _make(path, open_map(path), ready, size, condition, on_note) for path in self.condition
         ]
         maps += [
-            _make(path, open_picture(path), compute, size, computing, on_note)
+            _make(path, open_image(path), compute, size, computing, on_note)
             for path in self.condition_from
         ]
         of_each = len(request.prompts) // len(maps)

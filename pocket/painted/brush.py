@@ -12,7 +12,7 @@ import numpy as np
 from pocket.painted.regions import draw, record_horizon
 
 Rgb = tuple[int, int, int]
-Picture = np.ndarray  # (size, size, 3) uint8
+Pixels = np.ndarray  # (size, size, 3) uint8
 
 
 def noise(rng: np.random.Generator, size: int, cells: int | tuple[int, int]) -> np.ndarray:
@@ -23,13 +23,13 @@ def noise(rng: np.random.Generator, size: int, cells: int | tuple[int, int]) -> 
     return np.clip(smooth, 0, 1)[..., None]
 
 
-def mix(low: Rgb, high: Rgb, share: np.ndarray) -> Picture:
+def mix(low: Rgb, high: Rgb, share: np.ndarray) -> Pixels:
     """Blend two colours by a share in [0, 1], `(h, w, 1)`."""
     blend = np.array(low, np.float32) * (1 - share) + np.array(high, np.float32) * share
     return blend.astype(np.uint8)
 
 
-def gradient(size: int, top: Rgb, bottom: Rgb) -> Picture:
+def gradient(size: int, top: Rgb, bottom: Rgb) -> Pixels:
     """A vertical gradient."""
     rows = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
     return np.ascontiguousarray(np.broadcast_to(mix(top, bottom, rows), (size, size, 3)))
@@ -42,24 +42,24 @@ def horizon(
     land: tuple[Rgb, Rgb],
     *,
     level: tuple[float, float] = (0.42, 0.55),
-) -> tuple[Picture, int]:
+) -> tuple[Pixels, int]:
     """Sky over land; returns the picture and the row of the horizon."""
     row = int(size * rng.uniform(*level))
-    picture = gradient(size, *sky)
-    picture[row:] = mix(*land, noise(rng, size, (5, 4)))[row:]
+    image = gradient(size, *sky)
+    image[row:] = mix(*land, noise(rng, size, (5, 4)))[row:]
     record_horizon(row)
-    return picture, row
+    return image, row
 
 
 def polygon(
-    picture: Picture, colour: Rgb, *pairs: tuple[float, float], region: str | None = None
+    image: Pixels, colour: Rgb, *pairs: tuple[float, float], region: str | None = None
 ) -> None:
     points = [np.array(pairs, np.int32)]
-    draw(lambda on, ink, line: cv2.fillPoly(on, points, ink, line), picture, colour, region)
+    draw(lambda on, ink, line: cv2.fillPoly(on, points, ink, line), image, colour, region)
 
 
 def box(
-    picture: Picture,
+    image: Pixels,
     colour: Rgb,
     left: float,
     top: float,
@@ -69,11 +69,11 @@ def box(
     region: str | None = None,
 ) -> None:
     first, last = (round(left), round(top)), (round(right), round(bottom))
-    draw(lambda on, ink, _: cv2.rectangle(on, first, last, ink, -1), picture, colour, region)
+    draw(lambda on, ink, _: cv2.rectangle(on, first, last, ink, -1), image, colour, region)
 
 
 def dot(
-    picture: Picture,
+    image: Pixels,
     colour: Rgb,
     x: float,
     y: float,
@@ -82,11 +82,11 @@ def dot(
     region: str | None = None,
 ) -> None:
     middle, wide = (round(x), round(y)), max(1, round(radius))
-    draw(lambda on, ink, line: cv2.circle(on, middle, wide, ink, -1, line), picture, colour, region)
+    draw(lambda on, ink, line: cv2.circle(on, middle, wide, ink, -1, line), image, colour, region)
 
 
 def ellipse(
-    picture: Picture,
+    image: Pixels,
     colour: Rgb,
     middle: tuple[int, int],
     axes: tuple[int, int],
@@ -95,7 +95,7 @@ def ellipse(
 ) -> None:
     draw(
         lambda on, ink, line: cv2.ellipse(on, middle, axes, 0, 0, 360, ink, -1, line),
-        picture,
+        image,
         colour,
         region,
     )

@@ -53,9 +53,9 @@ def record_horizon(row: int) -> None:
         record.labels[row:] = LABELS.index(record.lower)
 
 
-def draw(shape: Shape, picture: np.ndarray, colour: object, region: str | None) -> None:
+def draw(shape: Shape, image: np.ndarray, colour: object, region: str | None) -> None:
     """Draw a shape on the picture and, if it is a region of its own, on the labels."""
-    shape(picture, colour, cv2.LINE_AA)
+    shape(image, colour, cv2.LINE_AA)
     record = _record.get()
     if record and region:
         shape(record.labels, LABELS.index(region), cv2.LINE_8)

@@ -54,12 +54,12 @@ def image_gradient(pixels: Tensor) -> tuple[Tensor, Tensor]:
 def reconstruction_losses(model: AutoencoderKL, pixels: Tensor) -> dict[str, Tensor]:
     """L1 on pixels and on their gradients (edges stay sharp), and a light pull to N(0, I)."""
     posterior = model.encode(pixels).latent_dist
-    losses = picture_losses(model.decode(posterior.sample()).sample.float(), pixels)
+    losses = image_losses(model.decode(posterior.sample()).sample.float(), pixels)
     kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     return {"loss": losses["loss"] + KL_WEIGHT * kl, "l1": losses["l1"], "kl": kl.detach()}
 
 
-def picture_losses(restored: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+def image_losses(restored: Tensor, pixels: Tensor) -> dict[str, Tensor]:
     """L1 on pixels and on their gradients."""
     l1 = F.l1_loss(restored, pixels)
     pairs = zip(image_gradient(restored), image_gradient(pixels), strict=True)
@@ -109,10 +109,10 @@ def train(
             return reconstruction_losses(model, pixels)
 
     averaged = stage.run(loss).to("cpu")
-    pictures = (fresh or _fresh_paintings)()
-    set_scaling(averaged, pictures)
+    images = (fresh or _fresh_paintings)()
+    set_scaling(averaged, images)
     averaged.save_pretrained(folder / "autoencoder")
-    print(f"autoencoder: held-out PSNR {psnr(averaged, pictures):.2f} dB", flush=True)
+    print(f"autoencoder: held-out PSNR {psnr(averaged, images):.2f} dB", flush=True)
     return averaged
 
 
@@ -135,7 +135,7 @@ def refine_decoder(album: Album, folder: Path, *, minutes: float, batch: int = 1
         pixels = to_pixels(album.images[rows]).to(on, memory_format=torch.channels_last)
         clean = latents[rows].float().to(on, memory_format=torch.channels_last) * unscale
         with bf16(on):
-            return picture_losses(model.decode(clean).sample.float(), pixels)
+            return image_losses(model.decode(clean).sample.float(), pixels)
 
     decoder.load_state_dict(stage.run(loss).state_dict())
     model.to("cpu").save_pretrained(folder / "autoencoder")

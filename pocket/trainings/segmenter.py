@@ -114,17 +114,17 @@ def measure(folder: Path, *, count: int, base: str = "assets/pocket") -> dict[st
     wanted = [pair.labels.astype(int) for pair in pairs]
     real = [Image.fromarray(pair.painting.image) for pair in pairs]
     figures: dict[str, object] = {"pictures": count, "parameters": _parameters(folder)}
-    for name, pictures in (("real", real), ("restored", restored(real, base))):
-        found = [judge.measure(picture) for picture in pictures]
+    for name, images in (("real", real), ("restored", restored(real, base))):
+        found = [judge.measure(image) for image in images]
         figures[name] = {k: _plain(v) for k, v in segment_scores(found, wanted).items()}
     return figures
 
 
 @torch.no_grad()
-def restored(pictures: list[Image.Image], base: str) -> list[Image.Image]:
+def restored(images: list[Image.Image], base: str) -> list[Image.Image]:
     """The pictures after encoding and decoding."""
     vae = load_base(base).vae
-    pixels = to_pixels(np.stack([np.asarray(picture) for picture in pictures]))
+    pixels = to_pixels(np.stack([np.asarray(image) for image in images]))
     decoded = [vae.decode(vae.encode(part).latent_dist.mode()).sample for part in pixels.split(20)]
     levels = (torch.cat(decoded).clamp(-1, 1) * 127.5 + 127.5).round().byte()
     return [Image.fromarray(one) for one in levels.permute(0, 2, 3, 1).numpy()]

@@ -69,8 +69,8 @@ def _compose_album(folder: Path, job: _Job, count: int, processes: int) -> None:
     starts = [start for start in range(0, count, _CHUNK) if not _cards_of(folder, start).exists()]
     with ProcessPoolExecutor(processes) as pool:
         chunks = pool.map(partial(_chunk, job=job), starts)
-        for start, (pictures, cards) in zip(starts, chunks, strict=True):
-            images[start : start + _CHUNK] = pictures
+        for start, (chunk, cards) in zip(starts, chunks, strict=True):
+            images[start : start + _CHUNK] = chunk
             images.flush()
             _cards_of(folder, start).write_text(json.dumps(cards))
     parts = [json.loads(_cards_of(folder, start).read_text()) for start in range(0, count, _CHUNK)]

@@ -39,13 +39,13 @@ def real_named_share(world: World, judge: EfficientNetLite0, *, each: int) -> fl
     """How often the judge names the class of a real scene: `each` of every class ImageNet has."""
     rng = np.random.default_rng((TEST_SEED, 1))
     words = [word for word in world.by_word if word in CLASSES]
-    pictures, asked = [], []
+    images, asked = [], []
     for word, k in product(words, range(each)):
         some, context = world.by_word[word], list(CONTEXTS)[rng.integers(len(CONTEXTS))]
         scene, _ = world.scene_of(some[k % len(some)], Appearance(), context, rng)
-        pictures.append(Image.fromarray(scene.image))
+        images.append(Image.fromarray(scene.image))
         asked.append(word)
-    return named_share(asked, judge.labels(pictures, 5))
+    return named_share(asked, judge.labels(images, 5))
 
 
 def asked_pairs(words: tuple[str, ...], count: int) -> list[tuple[str, str]]:
@@ -66,20 +66,20 @@ def measure(
     settings = json.loads((model / "generation_config.json").read_text())
     settings |= {"num_inference_steps": steps} if steps else {}
     judge = load_efficientnet()
-    images, cards = compose_many(world, TEST_SEED, range(FRESH))
+    scenes, cards = compose_many(world, TEST_SEED, range(FRESH))
     named = [{name: card[name] for name in targets.prompts} for card in cards]
     pairs = asked_pairs(tuple(world.by_word), count)
     start = time.perf_counter()
-    pictures = generate(pipeline, pairs, settings)
+    images = generate(pipeline, pairs, settings)
     seconds = (time.perf_counter() - start) / count
     if sheet_path:
-        sheet(pictures[:96], 12).save(sheet_path)
+        sheet(images[:96], 12).save(sheet_path)
     asked = [{"class": word, "context": place} for word, place in pairs]
-    labels = judge.labels([Image.fromarray(picture) for picture in pictures], 5)
+    labels = judge.labels([Image.fromarray(image) for image in images], 5)
     return {
-        "reconstruction_psnr_db": round(psnr(pipeline.vae, images[:256]), 2),
-        "scorer_on_scenes": accuracy(scorer, targets, images, named),
-        "scorer_on_generated": accuracy(scorer, targets, pictures, asked),
+        "reconstruction_psnr_db": round(psnr(pipeline.vae, scenes[:256]), 2),
+        "scorer_on_scenes": accuracy(scorer, targets, scenes, named),
+        "scorer_on_generated": accuracy(scorer, targets, images, asked),
         f"{judge.name}_names_real": round(real_named_share(world, judge, each=10), 4),
         f"{judge.name}_names_generated": round(named_share([word for word, _ in pairs], labels), 4),
         "generated_pictures": count,

@@ -42,7 +42,7 @@ def find(key: str) -> Individual:
     return found[0]
 
 
-def picture_subject(world: World, individual: Individual, count: int) -> list[Scene]:
+def image_subject(world: World, individual: Individual, count: int) -> list[Scene]:
     """`count` scenes of the individual as it is, each in another context."""
     rng = np.random.default_rng((51, zlib.crc32(individual.key.encode())))
     contexts = [str(context) for context in rng.permutation(list(CONTEXTS))]
@@ -55,7 +55,7 @@ def picture_subject(world: World, individual: Individual, count: int) -> list[Sc
 def write_subject(world: World, individual: Individual, count: int, out: Path) -> dict[str, str]:
     """Write the pictures and `subject.json`, which also names the creator."""
     out.mkdir(parents=True, exist_ok=True)
-    for k, scene in enumerate(picture_subject(world, individual, count)):
+    for k, scene in enumerate(image_subject(world, individual, count)):
         Image.fromarray(scene.image).save(out / f"{k:02d}.png")
     word = individual.word
     card = {

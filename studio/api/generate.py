@@ -76,7 +76,7 @@ def exported(name: str, owner: Owner, studio: TheStudio) -> FileResponse:
 def example(name: str, file: str, owner: Owner, studio: TheStudio) -> FileResponse:
     """An image of an example subject."""
     example = studio.examples.get(name)
-    for path in example.pictures if example else ():
+    for path in example.images if example else ():
         if path.name == file:
             return serve(path.parent, file, cache=studio.thumbnails)
     raise HTTPException(404, "There is no such file.")

@@ -21,7 +21,7 @@ from orthodiff.control import (
 from orthodiff.control.conditions.base import LOCAL, Lines
 from orthodiff.control.image import Fitted, Size
 from orthodiff.errors import FileError, UserError
-from orthodiff.io.images import open_map, open_picture
+from orthodiff.io.images import open_image, open_map
 
 MOST_MAPS = 4
 MOST_POINTS = 100_000
@@ -56,7 +56,7 @@ def with_thresholds(condition: Condition, *, low: int, high: int) -> Condition:
     return dataclasses.replace(condition, low=low, high=high)
 
 
-def from_pictures(paths: Sequence[Path], condition: Condition, size: Size) -> list[UsedMap]:
+def from_images(paths: Sequence[Path], condition: Condition, size: Size) -> list[UsedMap]:
     """The maps computed of pictures.
 
     Raises:
@@ -67,7 +67,7 @@ def from_pictures(paths: Sequence[Path], condition: Condition, size: Size) -> li
             f"A {condition.name} map cannot be computed in this page, as it takes a model of its "
             "own. Give a ready control image."
         )
-    return _from_files(paths, open_picture, lambda image: compute(image, size, condition), "image")
+    return _from_files(paths, open_image, lambda image: compute(image, size, condition), "image")
 
 
 def from_maps(paths: Sequence[Path], condition: Condition, size: Size) -> list[UsedMap]:

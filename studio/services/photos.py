@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orthodiff.io.images import find_pictures
+from orthodiff.io.images import find_images
 from orthodiff.training.cli.check import PIXELS_PER_LATENT
 from orthodiff.training.data.readers.records import DataRequest, Listing, Record
 from orthodiff.training.data.report.check import report_on
@@ -21,7 +21,7 @@ class ExampleSubject:
 
     name: str
     class_word: str
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
 
 
 def read_examples(folder: Path) -> dict[str, ExampleSubject]:
@@ -30,7 +30,7 @@ def read_examples(folder: Path) -> dict[str, ExampleSubject]:
     for path in sorted(folder.glob("*/subject.json")):
         entry = json.loads(path.read_text("utf-8"))
         name = path.parent.name
-        images = tuple(find_pictures(path.parent))
+        images = tuple(find_images(path.parent))
         examples[name] = ExampleSubject(name, entry.get("class", name), images)
     return examples
 

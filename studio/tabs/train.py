@@ -227,4 +227,4 @@ class Train:
 
 
 def _strip(example: ExampleSubject | None) -> str:
-    return html.strip(example.name, example.pictures) if example else ""
+    return html.strip(example.name, example.images) if example else ""

@@ -16,8 +16,8 @@ from orthodiff.errors import UserError
 from ..services.maps import (
     UsedMap,
     from_drawing,
+    from_images,
     from_maps,
-    from_pictures,
     with_thresholds,
 )
 from ..services.photos import ExampleSubject
@@ -25,11 +25,11 @@ from ..services.uploads.subjects import Subjects
 from .parts import upload
 from .sketchpad import sketchpad
 
-EXAMPLE, PICTURES, MAPS, DRAWING = "An example", "My image", "A ready control image", "A drawing"
+EXAMPLE, IMAGES, MAPS, DRAWING = "An example", "My image", "A ready control image", "A drawing"
 CLEAREST = "teapot"
 """The example whose outlines say most about it."""
 HINTS = {
-    PICTURES: "Its control image is computed. Up to 4 images, up to 50 MB each.",
+    IMAGES: "Its control image is computed. Up to 4 images, up to 50 MB each.",
     MAPS: "Of the adapter's own kind, as PNG. Up to 4.",
 }
 HIGHEST = 600
@@ -41,7 +41,7 @@ class Source:
 
     def __init__(self, examples: Mapping[str, ExampleSubject]) -> None:
         self.examples = examples
-        kinds = [EXAMPLE, PICTURES, MAPS, DRAWING] if examples else [PICTURES, MAPS, DRAWING]
+        kinds = [EXAMPLE, IMAGES, MAPS, DRAWING] if examples else [IMAGES, MAPS, DRAWING]
         self.kind = gr.Radio(kinds, value=kinds[0], label="Made from", elem_id="map-source")
         with gr.Column(visible=kinds[0] == EXAMPLE) as example:
             self.example = gr.Radio(
@@ -50,8 +50,8 @@ class Source:
                 label="Example image",
                 elem_id="map-example",
             )
-        with gr.Column(visible=kinds[0] == PICTURES) as pictures:
-            self.pictures = _upload(PICTURES, "map-pictures")
+        with gr.Column(visible=kinds[0] == IMAGES) as images:
+            self.images = _upload(IMAGES, "map-pictures")
         with gr.Column(visible=False) as maps:
             self.maps = _upload(MAPS, "map-maps")
         with gr.Column(visible=False) as drawing:
@@ -59,13 +59,13 @@ class Source:
         with gr.Column() as self.computing, gr.Row(visible=False) as self.thresholds:
             self.low = _threshold("Lower threshold", 100, info="Of edges that touch strong ones")
             self.high = _threshold("Upper threshold", 200, info="Of strong edges")
-        self.groups = {EXAMPLE: example, PICTURES: pictures, MAPS: maps, DRAWING: drawing}
+        self.groups = {EXAMPLE: example, IMAGES: images, MAPS: maps, DRAWING: drawing}
         self.changes = [
-            self.kind.change, self.example.change, self.pictures.input, self.maps.input,
+            self.kind.change, self.example.change, self.images.input, self.maps.input,
             self.drawing.input, self.low.change, self.high.change,
         ]  # fmt: skip
         self.fields = {
-            self.kind, self.example, self.pictures, self.maps, self.drawing, self.low, self.high,
+            self.kind, self.example, self.images, self.maps, self.drawing, self.low, self.high,
         }  # fmt: skip
         self.kind.input(
             self._choose, self.kind, [*self.groups.values(), self.computing],
@@ -108,17 +108,17 @@ class Source:
             low=_whole("Lower threshold", data[self.low]),
             high=_whole("Upper threshold", data[self.high]),
         )
-        if kind == PICTURES:
-            return from_pictures(_paths(data[self.pictures], subjects, owner), adjusted, size)
+        if kind == IMAGES:
+            return from_images(_paths(data[self.images], subjects, owner), adjusted, size)
         example = self.examples.get(data[self.example])
         if kind != EXAMPLE or example is None:
             raise UserError("Choose an example, or give an image, a control image or a drawing.")
-        (used,) = from_pictures(example.pictures[:1], adjusted, size)
+        (used,) = from_images(example.images[:1], adjusted, size)
         return [replace(used, name=example.class_word)]
 
     def _choose(self, kind: str) -> list[gr.Column]:
         groups = [gr.Column(visible=kind == name) for name in self.groups]
-        return [*groups, gr.Column(visible=kind in (EXAMPLE, PICTURES))]
+        return [*groups, gr.Column(visible=kind in (EXAMPLE, IMAGES))]
 
 
 def _upload(kind: str, elem_id: str) -> gr.HTML:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from orthodiff.errors import UserError
 from orthodiff.evaluation.image_grid import Column, timeline
-from orthodiff.io.images import open_picture, pictures_in
+from orthodiff.io.images import list_images, open_image
 
 from ..events.history import History, read_history
 
@@ -57,19 +57,19 @@ def _subject(run: Path, *, most: int) -> list[Column]:
     """A column of the photos that the run learned from, if they lie in a folder here."""
     config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
     folder = Path(config.get("instance_data_dir") or run / "nowhere")
-    photos = [open_picture(path) for path in pictures_in(folder)] if folder.is_dir() else []
+    photos = [open_image(path) for path in list_images(folder)] if folder.is_dir() else []
     return [Column("the subject", photos[:most])] if photos else []
 
 
 def _column(run: Path, sample: Mapping[str, Any], score: Mapping[str, Any]) -> Column:
-    pictures = []
+    images = []
     for path in sample["paths"]:
-        with Image.open(run / path) as picture:
-            pictures.append(picture.convert("RGB"))
+        with Image.open(run / path) as image:
+            images.append(image.convert("RGB"))
     names = ("subject", "prompt")
     told = [(name, score.get(f"{name}_similarity")) for name in names]
     caption = "\n".join(f"{name} {value:.3f}" for name, value in told if value is not None)
-    return Column(f"step {sample['step']}", pictures, caption)
+    return Column(f"step {sample['step']}", images, caption)
 
 
 def _title(history: History) -> str:

@@ -26,7 +26,7 @@ from ..run.context import RunContext
 
 WARM_UP, STEPS = 2, 3
 """First steps, which take longer (they are recorded), and those that are timed."""
-PICTURES = 32
+IMAGES = 32
 """So many pictures are encoded, at most; the time for all follows from theirs."""
 T = TypeVar("T")
 
@@ -111,8 +111,8 @@ def _small(context: RunContext[Config], scratch: Path) -> RunContext[Config]:
 
 
 def _every(examples: Sequence[Example]) -> int:
-    """The distance at which `PICTURES` or fewer reach from the first to the last of them."""
-    return math.ceil(len(examples) / PICTURES) or 1
+    """The distance at which `IMAGES` or fewer reach from the first to the last of them."""
+    return math.ceil(len(examples) / IMAGES) or 1
 
 
 def _timed(work: Callable[..., T], *arguments: object) -> tuple[T, float]:

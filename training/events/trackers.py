@@ -117,11 +117,11 @@ class Tracker:
         elif isinstance(event, Scored):
             self.tracker.log(_measured(event), step=event.step)
         elif isinstance(event, Sample):
-            self._pictures(event)
+            self._images(event)
         elif isinstance(event, Finished | Failed):
             self.tracker.finish()
 
-    def _pictures(self, event: Sample) -> None:
+    def _images(self, event: Sample) -> None:
         import numpy as np
         from PIL import Image
 

@@ -14,7 +14,7 @@ PAGE = """# {name}
 
 {method} for {base}, made with orthodiff in {steps} steps.
 
-{pictures}
+{images}
 
 ## Use
 
@@ -53,14 +53,14 @@ def write_card(
         method=method.upper(),
         base=Path(base).name if is_local else base,
         steps=steps,
-        pictures=_pictures(history),
+        images=_images(history),
         prompt=metadata.get("instance_prompt") or "...",
         recipe="\n".join(f"- {name}: {value}" for name, value in metadata.items() if value),
     )
     ModelCard(f"---\n{card_data}\n---\n\n{page}").save(folder / CARD)
 
 
-def _pictures(history: History) -> str:
+def _images(history: History) -> str:
     """The newest validation images under their prompts."""
     if not history.samples:
         return "No validation pictures were made."

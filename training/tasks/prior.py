@@ -14,7 +14,7 @@ from PIL import Image
 from orthodiff.devices import DTYPES
 from orthodiff.errors import FileError, UserError
 from orthodiff.io.atomic import can_be_written, share_file
-from orthodiff.io.images import open_picture, pictures_in
+from orthodiff.io.images import list_images, open_image
 from orthodiff.models import Base, load_base
 from orthodiff.sampling import GenerateRequest, generate
 
@@ -193,7 +193,7 @@ def _takes_generated(folder: Path) -> bool:
 
 
 def _only_generated(folder: Path) -> bool:
-    return all(_GENERATED.fullmatch(path.name) for path in pictures_in(folder))
+    return all(_GENERATED.fullmatch(path.name) for path in list_images(folder))
 
 
 def _save(image: Image.Image, path: Path) -> None:
@@ -211,7 +211,7 @@ def _is_whole(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        open_picture(path)
+        open_image(path)
     except FileError:
         return False
     return True

@@ -28,7 +28,7 @@ class Condition(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def measure(self, picture: Image.Image) -> np.ndarray | None:
+    def measure(self, image: Image.Image) -> np.ndarray | None:
         """What maps of this kind say of an RGB picture, in the form that metrics compare.
 
         Raises:
@@ -36,7 +36,7 @@ class Condition(ABC):
         """
 
     @abstractmethod
-    def compute(self, picture: Image.Image) -> Image.Image:
+    def compute(self, image: Image.Image) -> Image.Image:
         """The map of an RGB picture, at its size.
 
         Raises:
@@ -106,8 +106,8 @@ class Condition(ABC):
 class Lines(Condition):
     """White lines on black; `(H, W)` bool for metrics."""
 
-    def compute(self, picture: Image.Image) -> Image.Image:
-        return Image.fromarray(np.asarray(self.measure(picture))).convert("RGB")
+    def compute(self, image: Image.Image) -> Image.Image:
+        return Image.fromarray(np.asarray(self.measure(image))).convert("RGB")
 
     def read(self, given: Image.Image) -> np.ndarray:
         """Where a map has lines."""

@@ -31,7 +31,7 @@ class Canny(Lines):
                 f"{STRONGEST} is due. Usual are 100 and 200."
             )
 
-    def measure(self, picture: Image.Image) -> np.ndarray:
+    def measure(self, image: Image.Image) -> np.ndarray:
         import cv2
 
-        return cv2.Canny(np.asarray(picture.convert("RGB")), self.low, self.high) > 0
+        return cv2.Canny(np.asarray(image.convert("RGB")), self.low, self.high) > 0

@@ -30,20 +30,20 @@ class Depth(Condition):
     name: ClassVar[str] = "depth"
     task: ClassVar[str] = "DepthEstimation"
 
-    def compute(self, picture: Image.Image) -> Image.Image:
-        levels = (self.measure(picture) * 255).round().astype(np.uint8)
+    def compute(self, image: Image.Image) -> Image.Image:
+        levels = (self.measure(image) * 255).round().astype(np.uint8)
         return Image.fromarray(levels).convert("RGB")
 
     @torch.no_grad()
-    def measure(self, picture: Image.Image) -> np.ndarray:
+    def measure(self, image: Image.Image) -> np.ndarray:
         """Nearness `(H, W)`, stretched to [0, 1].
 
         Raises:
             UserError: there is no model.
         """
         processor, model = open_model(self.model, self.task, self.name)
-        output = model(**processor(images=picture.convert("RGB"), return_tensors="pt"))
-        sizes = [picture.size[::-1]]
+        output = model(**processor(images=image.convert("RGB"), return_tensors="pt"))
+        sizes = [image.size[::-1]]
         predicted = processor.post_process_depth_estimation(output, sizes)[0]["predicted_depth"]
         nearness = -predicted if self.metric else predicted
         return _stretched(nearness.numpy())

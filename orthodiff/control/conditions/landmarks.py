@@ -58,19 +58,19 @@ class Landmarks(Lines):
             cv2.polylines(canvas, [line], closed, 255, width, cv2.LINE_AA)
         return Image.fromarray(canvas).convert("RGB")
 
-    def compute(self, picture: Image.Image) -> Image.Image:
-        points = self.measure(picture)
+    def compute(self, image: Image.Image) -> Image.Image:
+        points = self.measure(image)
         if points is None:
             raise UserError("No face was found in the picture. Use a picture of a face.")
-        return self.draw(points, picture.size)
+        return self.draw(points, image.size)
 
-    def measure(self, picture: Image.Image) -> np.ndarray | None:
+    def measure(self, image: Image.Image) -> np.ndarray | None:
         """The points `(68, 2)` of the largest face, or None where there is no face.
 
         Raises:
             UserError: face_alignment or its weights are missing.
         """
-        return _largest(_detector().get_landmarks_from_image(np.asarray(picture.convert("RGB"))))
+        return _largest(_detector().get_landmarks_from_image(np.asarray(image.convert("RGB"))))
 
 
 def _largest(faces: Sequence[np.ndarray] | None) -> np.ndarray | None:

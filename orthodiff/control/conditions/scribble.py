@@ -29,12 +29,12 @@ class Scribble(Lines):
                     "0.2. Usual is 0.02."
                 )
 
-    def measure(self, picture: Image.Image) -> np.ndarray:
+    def measure(self, image: Image.Image) -> np.ndarray:
         """The outlines of a blurred picture, as wide strokes with soft ends."""
         import cv2
 
-        side = min(picture.size)
-        smooth = cv2.GaussianBlur(np.asarray(picture.convert("RGB")), (0, 0), self._blur(side))
+        side = min(image.size)
+        smooth = cv2.GaussianBlur(np.asarray(image.convert("RGB")), (0, 0), self._blur(side))
         lines = cv2.Canny(smooth, 60, 120)
         width = max(2, round(self.stroke * side))
         brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))

@@ -62,11 +62,11 @@ class Segmentation(Condition):
         at = np.searchsorted(known, pixels).clip(max=len(known) - 1)
         return np.where(known[at] == pixels, first[at], UNKNOWN)
 
-    def compute(self, picture: Image.Image) -> Image.Image:
-        return self.paint(self.measure(picture))
+    def compute(self, image: Image.Image) -> Image.Image:
+        return self.paint(self.measure(image))
 
     @torch.no_grad()
-    def measure(self, picture: Image.Image) -> np.ndarray:
+    def measure(self, image: Image.Image) -> np.ndarray:
         """The model's labels `(H, W)` of a picture.
 
         Raises:
@@ -78,8 +78,8 @@ class Segmentation(Condition):
                 f"The model `{self.model}` knows {model.config.num_labels} labels, but the palette "
                 f"{self.palette} has {len(self.colours)} in use. Use another of the two."
             )
-        output = model(**processor(images=picture.convert("RGB"), return_tensors="pt"))
-        sizes = [picture.size[::-1]]
+        output = model(**processor(images=image.convert("RGB"), return_tensors="pt"))
+        sizes = [image.size[::-1]]
         return processor.post_process_semantic_segmentation(output, sizes)[0].numpy()
 
     def computed_by(self) -> str | None:

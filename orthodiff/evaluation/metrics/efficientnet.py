@@ -39,26 +39,26 @@ class EfficientNetLite0:
     name: str = NAME
 
     @torch.no_grad()
-    def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Unit vectors `(N, 1280)` of pictures: the features before the classifier."""
-        return F.normalize(torch.cat([self._pooled(part) for part in _batches(pictures)]), dim=-1)
+        return F.normalize(torch.cat([self._pooled(part) for part in _batches(images)]), dim=-1)
 
     @torch.no_grad()
-    def labels(self, pictures: Sequence[Image.Image], count: int = 5) -> Tensor:
+    def labels(self, images: Sequence[Image.Image], count: int = 5) -> Tensor:
         """The `count` likeliest of ImageNet's 1,000 classes, likeliest first, `(N, count)`."""
-        parts = [self._classified(self._pooled(part)) for part in _batches(pictures)]
+        parts = [self._classified(self._pooled(part)) for part in _batches(images)]
         return torch.cat(parts).topk(count).indices
 
     @torch.no_grad()
     def layer_distances(
-        self, pictures: Sequence[Image.Image], others: Sequence[Image.Image]
+        self, images: Sequence[Image.Image], others: Sequence[Image.Image]
     ) -> Tensor:
         """How differently two pictures look, pair by pair, `(N,)`; 0 for equal ones.
 
         As in LPIPS (1801.03924) features of several layers are brought to unit length in each place
         and compared, but the layers count alike, as nobody has fitted weights for them.
         """
-        pairs = zip(_batches(pictures), _batches(others), strict=True)
+        pairs = zip(_batches(images), _batches(others), strict=True)
         return torch.cat([self._distances(*pair) for pair in pairs])
 
     def _distances(self, first: Tensor, second: Tensor) -> Tensor:
@@ -130,17 +130,17 @@ def load_efficientnet(*, device: str | torch.device = "cpu") -> EfficientNetLite
     return EfficientNetLite0({name: value.float() for name, value in weights.items()})
 
 
-def _batches(pictures: Sequence[Image.Image]) -> Iterator[Tensor]:
+def _batches(images: Sequence[Image.Image]) -> Iterator[Tensor]:
     """Pictures as the network wants them: the middle square, 224 pixels wide."""
-    for start in range(0, len(pictures), _BATCH):
-        yield torch.stack([_pixels(picture) for picture in pictures[start : start + _BATCH]])
+    for start in range(0, len(images), _BATCH):
+        yield torch.stack([_pixels(image) for image in images[start : start + _BATCH]])
 
 
-def _pixels(picture: Image.Image) -> Tensor:
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+def _pixels(image: Image.Image) -> Tensor:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
-    square = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC, box)
+    square = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC, box)
     levels = torch.from_numpy(np.array(square)).permute(2, 0, 1).float()
     return (levels - MEAN) / SCALE
 

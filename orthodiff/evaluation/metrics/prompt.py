@@ -10,10 +10,10 @@ from orthodiff.evaluation.metrics.scorer import Scorer
 
 
 def prompt_similarity(
-    scorer: Scorer, pictures: Sequence[Image.Image], prompts: Sequence[str]
+    scorer: Scorer, images: Sequence[Image.Image], prompts: Sequence[str]
 ) -> float:
     """Mean cosine of each picture with its own prompt, in [-1, 1].
 
     Write prompts with the class word alone: the scorer has never seen the rare token.
     """
-    return (scorer.embed_images(pictures) * scorer.read(prompts)).sum(-1).mean().item()
+    return (scorer.embed_images(images) * scorer.read(prompts)).sum(-1).mean().item()

@@ -27,11 +27,11 @@ class Scorer:
     tokenizer: Any
 
     @torch.no_grad()
-    def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Unit vectors `(N, width)` of pictures."""
         directions = []
-        for start in range(0, len(pictures), _BATCH):
-            batch = [picture.convert("RGB") for picture in pictures[start : start + _BATCH]]
+        for start in range(0, len(images), _BATCH):
+            batch = [image.convert("RGB") for image in images[start : start + _BATCH]]
             pixels = self.processor(images=batch, return_tensors="pt").pixel_values
             seen = self.model.vision_model(pixel_values=pixels.to(self.model.device))
             directions.append(self.model.visual_projection(seen.pooler_output))

@@ -15,14 +15,14 @@ class SubjectJudge(Protocol):
     @property
     def name(self) -> str: ...
 
-    def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor: ...
+    def embed_images(self, images: Sequence[Image.Image]) -> Tensor: ...
 
 
 def subject_similarity(
-    scorer: SubjectJudge, pictures: Sequence[Image.Image], photos: Sequence[Image.Image]
+    scorer: SubjectJudge, images: Sequence[Image.Image], photos: Sequence[Image.Image]
 ) -> float:
     """Mean cosine over all pairs of a picture and a photo, in [-1, 1]."""
-    return (scorer.embed_images(pictures) @ scorer.embed_images(photos).T).mean().item()
+    return (scorer.embed_images(images) @ scorer.embed_images(photos).T).mean().item()
 
 
 def real_against_real(scorer: SubjectJudge, photos: Sequence[Image.Image]) -> float:

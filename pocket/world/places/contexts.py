@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pocket.painted.brush import Picture, Rgb
+from pocket.painted.brush import Pixels, Rgb
 from pocket.painted.grounds import GROUNDS
 from pocket.world.places import backdrops as back
 from pocket.world.places import tiles
@@ -122,13 +122,13 @@ assert list(CONTEXTS) == list(GROUNDS)
 
 
 @lru_cache(maxsize=256)
-def tile(phrase: str, variant: int) -> Picture:
+def tile(phrase: str, variant: int) -> Pixels:
     """One of the kept tiles of a context; do not write on it."""
-    picture = CONTEXTS[phrase].tile(
+    image = CONTEXTS[phrase].tile(
         np.random.default_rng((31, list(CONTEXTS).index(phrase), variant))
     )
-    picture.setflags(write=False)
-    return picture
+    image.setflags(write=False)
+    return image
 
 
 @lru_cache(maxsize=256)

@@ -26,7 +26,7 @@ then the ground is laid out as for a flatter camera, as a painter would.
 class Ground:
     """A picture of a place without an individual, and the truth about it."""
 
-    picture: np.ndarray  # (size, size, 3) uint8
+    image: np.ndarray  # (size, size, 3) uint8
     labels: np.ndarray  # (size, size) uint8: 1 + place in REGIONS
     distance: np.ndarray  # (size, size) float32 along the ground, in radii
     normal: np.ndarray  # (size, size, 3) float32 in camera axes
@@ -38,18 +38,18 @@ def paint_ground(phrase: str, camera: Camera, rng: np.random.Generator, size: in
     foot = camera.project(np.zeros((1, 3)))[0]
     row = _horizon_row(camera, foot, size, is_open=bool(context.backdrops))
     x, z, distance = _plane(camera, foot, row, size)
-    picture = _laid_out(phrase, x, z, distance, rng)
+    image = _laid_out(phrase, x, z, distance, rng)
     labels = np.full((size, size), _label(context.below), np.uint8)
     if context.rug:
-        _lay_rug(picture, labels, context.rug, x, z)
+        _lay_rug(image, labels, context.rug, x, z)
     edge = int(np.clip(np.ceil(row), 0, size))
     if context.backdrops and edge > 0:
         with recording((context.above or context.below,), size) as seen:
             for backdrop in context.backdrops:
-                backdrop(rng, picture, edge)
+                backdrop(rng, image, edge)
         labels[:edge] = seen[:edge]
     normal = _normals(camera, edge, size)
-    return Ground(picture, labels, distance, normal)
+    return Ground(image, labels, distance, normal)
 
 
 def _label(region: str) -> int:
@@ -91,7 +91,7 @@ def _laid_out(
     scale = TILE_SIDE / CONTEXTS[phrase].span
     shift = rng.uniform(0, TILE_SIDE, 2)
     columns, rows = x * scale + shift[0], shift[1] - z * scale
-    picture = cv2.remap(
+    image = cv2.remap(
         source,
         columns.astype(np.float32),
         rows.astype(np.float32),
@@ -99,11 +99,11 @@ def _laid_out(
         borderMode=cv2.BORDER_REFLECT_101,
     )
     haze = np.clip((distance - 7) / 14, 0, 0.9)[..., None].astype(np.float32)
-    return (picture * (1 - haze) + tile_mean(phrase, variant) * haze).astype(np.uint8)
+    return (image * (1 - haze) + tile_mean(phrase, variant) * haze).astype(np.uint8)
 
 
 def _lay_rug(
-    picture: np.ndarray,
+    image: np.ndarray,
     labels: np.ndarray,
     rug: tuple[str, tuple[int, int, int], tuple[int, int, int]],
     x: np.ndarray,
@@ -111,11 +111,11 @@ def _lay_rug(
 ) -> None:
     shape, colour, second = rug
     inside, marked = RUGS[shape](x, z)
-    grain = picture.mean(-1, keepdims=True)
+    grain = image.mean(-1, keepdims=True)
     grain = grain / max(float(grain.mean()), 1)
     for where, ink in ((inside, colour), (inside & marked, second)):
         inked = np.clip(np.array(ink, np.float32) * (0.7 + 0.3 * grain), 0, 255)
-        picture[where] = inked[where].astype(np.uint8)
+        image[where] = inked[where].astype(np.uint8)
     labels[inside] = _label(RUG_REGIONS[shape])
 
 

@@ -28,9 +28,9 @@ def ground_shadow(points: np.ndarray, faces: np.ndarray, camera: Camera) -> np.n
 
 def _filled(pixels: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Triangles filled on an empty picture, float32."""
-    picture = np.zeros((SIDE, SIDE), np.float32)
+    image = np.zeros((SIDE, SIDE), np.float32)
     places = (pixels - SIDE / 2) / 2 + SIDE / 2
     corners = np.round((places - 0.5) * 2**_SHIFT).astype(np.int32)[faces]
     for triangle in corners:
-        cv2.fillConvexPoly(picture, triangle, 1.0, cv2.LINE_8, _SHIFT)
-    return picture
+        cv2.fillConvexPoly(image, triangle, 1.0, cv2.LINE_8, _SHIFT)
+    return image

@@ -140,13 +140,13 @@ def _above_water(surface: Surface, alpha: np.ndarray) -> np.ndarray:
 
 def _blend(ground: Ground, placed: _Placed, place: Context) -> np.ndarray:
     dark = placed.shadow * place.light.shadow * (0.4 if place.reflection else 1.0)
-    picture = ground.picture.astype(np.float32) * (1 - dark)
+    image = ground.image.astype(np.float32) * (1 - dark)
     if place.reflection:
         colour, alpha = _reflected(placed)
         share = place.reflection
-        picture = picture * (1 - share * alpha) + 255 * share * colour
-    picture = picture * (1 - placed.alpha) + 255 * placed.colour
-    return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+        image = image * (1 - share * alpha) + 255 * share * colour
+    image = image * (1 - placed.alpha) + 255 * placed.colour
+    return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
 def _reflected(placed: _Placed) -> tuple[np.ndarray, np.ndarray]:
@@ -173,5 +173,5 @@ def _flipped(scene: Scene) -> Scene:
     )
 
 
-def _mirrored(picture: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(picture[:, ::-1])
+def _mirrored(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image[:, ::-1])

@@ -33,7 +33,7 @@ def find_photos(offer: Offer, owner: str, subject: str | None) -> Photos:
     if example is None:
         names = ", ".join(offer.examples)
         raise FieldError("subject", f"There is no such example. Choose one of {names}.")
-    return Photos(example.pictures, class_word=example.class_word, source=subject)
+    return Photos(example.images, class_word=example.class_word, source=subject)
 
 
 def photos_of_job(folder: Path) -> Photos:

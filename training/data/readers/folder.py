@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orthodiff.errors import FileError, printable
-from orthodiff.io.images import pictures_in
+from orthodiff.io.images import list_images
 
 from .files import first_caption, inside
 from .mask_files import MaskFinder
@@ -21,7 +21,7 @@ SIDECARS = {".json", ".yaml"}
 
 def recognises(folder: Path) -> bool:
     """Any folder with images directly in it."""
-    return bool(pictures_in(folder))
+    return bool(list_images(folder))
 
 
 def read(folder: Path, request: DataRequest) -> Listing:

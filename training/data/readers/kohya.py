@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from orthodiff.errors import FileError, is_unicode
-from orthodiff.io.images import pictures_in
+from orthodiff.io.images import list_images
 
 from .folder import gather, name_list
 from .mask_files import MaskFinder
@@ -18,7 +18,7 @@ NAME = re.compile(r"(\d{1,6})_(.+)")
 
 def recognises(folder: Path) -> bool:
     """A folder of such folders with no images of its own, or one of them."""
-    if pictures_in(folder):
+    if list_images(folder):
         return bool(NAME.fullmatch(folder.resolve().name))
     return bool(leaves(folder))
 
@@ -28,13 +28,13 @@ def leaves(folder: Path) -> list[Path]:
     return sorted(
         child
         for child in folder.iterdir()
-        if child.is_dir() and NAME.fullmatch(child.name) and pictures_in(child)
+        if child.is_dir() and NAME.fullmatch(child.name) and list_images(child)
     )
 
 
 def read(folder: Path, request: DataRequest) -> Listing:
     """All its folders, each with its repeats; a caption file wins over the folder's name."""
-    if pictures_in(folder):
+    if list_images(folder):
         masks = MaskFinder(folder, request.mask_dir)
         listing = Listing("one folder of a kohya tree")
         name = folder.resolve().name

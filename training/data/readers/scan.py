@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orthodiff.io.images import MASK_LABEL, SUFFIXES, is_mask_name, is_picture_name
+from orthodiff.io.images import MASK_LABEL, SUFFIXES, is_image_name, is_mask_name
 
 from .files import caption_rank, is_caption_name
 
@@ -46,10 +46,10 @@ def scan_folder(folder: Path) -> FolderScan:
             elif is_caption_name(path):
                 captions.setdefault(path.stem, []).append(name)
             elif not _leads_to(entry):
-                scan.broken.extend([name] if is_picture_name(path) else [])
+                scan.broken.extend([name] if is_image_name(path) else [])
             elif is_mask_name(path):
                 masks.setdefault(path.stem.removesuffix(MASK_LABEL), []).append(name)
-            elif is_picture_name(path):
+            elif is_image_name(path):
                 scan.images.append(name)
                 scan.links.update([name] if entry.is_symlink() else [])
             else:

@@ -43,7 +43,7 @@ class DataReport:
             "layout": self.layout,
             "resolution": self.resolution,
             "usable": self.is_usable,
-            "pictures": [_picture(seen) for seen in self.images],
+            "pictures": [_image(seen) for seen in self.images],
             "problems": [
                 {"file": p.name, "reason": p.reason, "remedy": p.remedy, "text": str(p)}
                 for p in self.problems
@@ -96,7 +96,7 @@ def report_on(
     return DataReport(request.place, listing.layout, views.resolution, images, problems, advice)
 
 
-def _picture(seen: ImageStats) -> dict[str, Any]:
+def _image(seen: ImageStats) -> dict[str, Any]:
     record = seen.record
     return {
         "file": record.name,

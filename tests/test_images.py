@@ -11,9 +11,9 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from orthodiff.errors import FileError, UserError, printable
 from orthodiff.io.images import (
-    find_pictures,
+    find_images,
+    open_image,
     open_layers,
-    open_picture,
     square,
 )
 from tests.photos import photo
@@ -51,8 +51,8 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 )
 def test_formats(tmp_path: Path, name: str, mode: str, how: dict, most: float) -> None:
     smooth().convert(mode).save(tmp_path / name, **how)
-    (path,) = find_pictures(tmp_path)
-    opened = open_picture(path)
+    (path,) = find_images(tmp_path)
+    opened = open_image(path)
     assert (opened.mode, opened.size) == ("RGB", SIZE)
     assert difference(opened, smooth()) <= most
 
@@ -62,8 +62,8 @@ def test_heic_whatever_it_is_called(tmp_path: Path, name: str) -> None:
     heif = pytest.importorskip("pillow_heif")
     heif.from_pillow(smooth()).save(tmp_path / "a.heic", quality=95)
     (tmp_path / "a.heic").rename(tmp_path / name)
-    (path,) = find_pictures(tmp_path)
-    assert difference(open_picture(path), smooth()) < 3
+    (path,) = find_images(tmp_path)
+    assert difference(open_image(path), smooth()) < 3
 
 
 def test_heic_without_its_package_is_named_with_the_remedy(
@@ -74,35 +74,35 @@ def test_heic_without_its_package_is_named_with_the_remedy(
     monkeypatch.setattr(Image, "ID", [known for known in Image.ID if known != "HEIF"])
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(FileError, match=r"a\.heic.*pillow-heif.*save the picture as JPEG"):
-        open_picture(tmp_path / "a.heic")
+        open_image(tmp_path / "a.heic")
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (40, 20), "red")
-    picture.paste("blue", (0, 0, 20, 20))
+    image = Image.new("RGB", (40, 20), "red")
+    image.paste("blue", (0, 0, 20, 20))
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    upright = open_picture(tmp_path / "turned.jpg")
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    upright = open_image(tmp_path / "turned.jpg")
     assert upright.size == (20, 40)
     assert upright.getpixel((10, 5))[2] > 200
 
 
 def test_damaged_exif_is_passed_over(tmp_path: Path) -> None:
     smooth().save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\xff\xff\xff\xff\xff")
-    assert open_picture(tmp_path / "a.jpg").size == SIZE
+    assert open_image(tmp_path / "a.jpg").size == SIZE
 
 
 def test_transparent_becomes_white_and_tells_its_opacity(tmp_path: Path) -> None:
-    picture = smooth().convert("RGBA")
-    picture.putalpha(Image.linear_gradient("L").resize(SIZE))
-    picture.save(tmp_path / "a.png")
+    image = smooth().convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(SIZE))
+    image.save(tmp_path / "a.png")
     colours, alpha = open_layers(tmp_path / "a.png")
     assert alpha is not None
-    assert (alpha.mode, alpha.getextrema()[0]) == ("L", picture.getchannel("A").getextrema()[0])
+    assert (alpha.mode, alpha.getextrema()[0]) == ("L", image.getchannel("A").getextrema()[0])
     assert min(colours.getpixel((4, 0))) > 240
-    picture.putalpha(255)
-    picture.save(tmp_path / "b.png")
+    image.putalpha(255)
+    image.save(tmp_path / "b.png")
     assert open_layers(tmp_path / "b.png")[1] is None
 
 
@@ -120,17 +120,17 @@ def test_other_kinds_of_transparency(mode: str) -> None:
 
 
 def test_palette_transparency_becomes_white(tmp_path: Path) -> None:
-    picture = Image.new("P", (8, 8), 0)
-    picture.putpalette([255, 0, 0, 0, 0, 255])
-    picture.save(tmp_path / "a.png", transparency=0)
-    assert open_picture(tmp_path / "a.png").getpixel((4, 4)) == (255, 255, 255)
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.save(tmp_path / "a.png", transparency=0)
+    assert open_image(tmp_path / "a.png").getpixel((4, 4)) == (255, 255, 255)
 
 
 def test_sixteen_bit_grey_is_scaled(tmp_path: Path) -> None:
     deep = Image.fromarray(np.full((8, 8), 32896, dtype=np.uint16))
     for name in ("a.png", "a.tif"):
         deep.save(tmp_path / name)
-        assert open_picture(tmp_path / name).getpixel((4, 4)) == (128, 128, 128)
+        assert open_image(tmp_path / name).getpixel((4, 4)) == (128, 128, 128)
 
 
 def test_sixteen_bit_colour_keeps_its_colour(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_sixteen_bit_colour_keeps_its_colour(tmp_path: Path) -> None:
     deep = np.asarray(smooth(), np.uint16)[:, :, ::-1] * 257
     for name in ("a.png", "a.tif"):
         assert cv2.imwrite(str(tmp_path / name), deep)
-        assert difference(open_picture(tmp_path / name), smooth()) < 1
+        assert difference(open_image(tmp_path / name), smooth()) < 1
 
 
 @pytest.mark.parametrize("top", [1.0, 255.0, float("nan")])
@@ -146,14 +146,14 @@ def test_floats(tmp_path: Path, top: float) -> None:
     values = np.full((8, 8), 0.5 if top != 255 else 127.5, dtype=np.float32)
     values[0, 0] = top
     Image.fromarray(values).save(tmp_path / "a.tif")
-    assert open_picture(tmp_path / "a.tif").getpixel((4, 4)) == (128, 128, 128)
+    assert open_image(tmp_path / "a.tif").getpixel((4, 4)) == (128, 128, 128)
 
 
 def test_gif_and_webp_give_their_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for name in ("a.gif", "a.webp"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
-        assert open_picture(tmp_path / name).getpixel((4, 4))[0] > 250
+        assert open_image(tmp_path / name).getpixel((4, 4))[0] > 250
 
 
 def test_profiles_become_srgb(tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_profiles_become_srgb(tmp_path: Path) -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     smooth().save(tmp_path / "s.png", icc_profile=srgb.tobytes())
-    assert open_picture(tmp_path / "s.png").tobytes() == smooth().tobytes()
+    assert open_image(tmp_path / "s.png").tobytes() == smooth().tobytes()
     in_lab = ImageCms.profileToProfile(smooth(), srgb, lab, outputMode="LAB")
     in_lab.save(tmp_path / "l.tif")
-    assert difference(open_picture(tmp_path / "l.tif"), smooth()) < 2
+    assert difference(open_image(tmp_path / "l.tif"), smooth()) < 2
     wide = _swapped(srgb.tobytes())
     smooth().save(tmp_path / "w.jpg", icc_profile=wide, quality=95)
     red, green, blue = smooth().split()
-    assert difference(open_picture(tmp_path / "w.jpg"), Image.merge("RGB", (blue, green, red))) < 6
+    assert difference(open_image(tmp_path / "w.jpg"), Image.merge("RGB", (blue, green, red))) < 6
 
 
 def _swapped(profile: bytes) -> bytes:
@@ -192,18 +192,18 @@ def _linear() -> bytes:
 def test_curves_decide_what_is_srgb_not_names(tmp_path: Path) -> None:
     grey = Image.new("RGB", SIZE, (55, 55, 55))
     grey.save(tmp_path / "linear.png", icc_profile=_linear())
-    level = open_picture(tmp_path / "linear.png").getpixel((4, 4))
+    level = open_image(tmp_path / "linear.png").getpixel((4, 4))
     assert all(abs(channel - 128) <= 1 for channel in level)
     renamed = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     renamed = renamed.replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be"))
     smooth().save(tmp_path / "renamed.png", icc_profile=renamed)
-    assert open_picture(tmp_path / "renamed.png").tobytes() == smooth().tobytes()
+    assert open_image(tmp_path / "renamed.png").tobytes() == smooth().tobytes()
 
 
 @pytest.mark.parametrize("profile", [b"nonsense", b""])
 def test_damaged_or_foreign_profiles_are_passed_over(tmp_path: Path, profile: bytes) -> None:
     smooth().save(tmp_path / "a.png", icc_profile=profile or _cmyk_lookalike())
-    assert open_picture(tmp_path / "a.png").tobytes() == smooth().tobytes()
+    assert open_image(tmp_path / "a.png").tobytes() == smooth().tobytes()
 
 
 def _cmyk_lookalike() -> bytes:
@@ -213,23 +213,23 @@ def _cmyk_lookalike() -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"this is text", b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"])
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes.jpg").write_bytes(content)
     with pytest.raises(FileError, match=r"notes\.jpg.*Replace or remove") as told:
-        open_picture(tmp_path / "notes.jpg")
+        open_image(tmp_path / "notes.jpg")
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.avif", "a.gif", "a.bmp"])
-def test_a_truncated_picture_is_named(tmp_path: Path, name: str) -> None:
+def test_a_truncated_image_is_named(tmp_path: Path, name: str) -> None:
     photo(0).save(tmp_path / name)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FileError, match=rf"{name}.*(damaged|format)"):
-        open_picture(tmp_path / name)
+        open_image(tmp_path / name)
 
 
-def test_a_picture_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+def test_an_image_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     """The pixels are not even there: the header alone is enough to refuse."""
     Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
     head = (tmp_path / "bomb.png").read_bytes()[:200]
@@ -237,7 +237,7 @@ def test_a_picture_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
         if content:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(FileError, match=rf"{name}.*million pixels.*Scale it down"):
-            open_picture(tmp_path / name)
+            open_image(tmp_path / name)
 
 
 def test_a_text_bomb_is_refused(tmp_path: Path) -> None:
@@ -248,20 +248,20 @@ def test_a_text_bomb_is_refused(tmp_path: Path) -> None:
     chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
     (tmp_path / "a.png").write_bytes(whole[:33] + chunk + whole[33:])
     with pytest.raises(FileError, match=r"a\.png.*damaged"):
-        open_picture(tmp_path / "a.png")
+        open_image(tmp_path / "a.png")
 
 
 def test_names_cannot_write_to_the_terminal() -> None:
     assert printable("a\x1b[31m\nb\udcff") == "a�[31m b�"
     with pytest.raises(FileError) as told:
-        open_picture(b"x", name="evil\x1b[2J\n.png")
+        open_image(b"x", name="evil\x1b[2J\n.png")
     assert "\x1b" not in str(told.value)
 
 
 def test_bytes_are_opened_like_files() -> None:
     file = io.BytesIO()
     smooth().save(file, "PNG")
-    assert open_picture(file.getvalue(), name="row 1").tobytes() == smooth().tobytes()
+    assert open_image(file.getvalue(), name="row 1").tobytes() == smooth().tobytes()
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
@@ -273,15 +273,15 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     except PermissionError:
         pass
     with pytest.raises(FileError, match="may not be read"):
-        open_picture(tmp_path / "a.png")
+        open_image(tmp_path / "a.png")
 
 
-def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "._ghost.jpg").write_bytes(b"what macOS leaves on other disks")
     with pytest.raises(UserError, match="holds no pictures"):
-        find_pictures(tmp_path)
+        find_images(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
-        find_pictures(tmp_path / "nowhere")
+        find_images(tmp_path / "nowhere")
 
 
 def test_square_keeps_the_middle() -> None:
