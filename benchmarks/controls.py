@@ -1,9 +1,9 @@
-"""Control on held-out maps: do pictures follow the map, and do they still show their prompt?
+"""Control on held-out maps: do images follow the map, and do they still show their prompt?
 
-    python -m benchmarks.controls --json benchmarks/results/controls.json --picture FILE.png
+    python -m benchmarks.controls --json benchmarks/results/controls.json --image FILE.png
 
 Contestants train as processes on the same pairs, batches, noise and number of steps, and make the
-same held-out pictures. What each one scored is written at once: a second call goes on from there.
+same held-out images. What each one scored is written at once: a second call goes on from there.
 How long a step takes is measured in the end, in short trainings one after another.
 With `--learning_rates` each contestant first tries these rates for `--sweep_steps`, on maps that
 are neither trained on nor scored later, and takes the best: first the hint encoder alone, whose
@@ -315,7 +315,7 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the runs [runs/controls/CONDITION]")
     parser.add_argument("--json", type=Path)
     parser.add_argument(
-        "--image", "--picture", type=Path, help="map, pictures and overlays of the first one"
+        "--image", "--picture", type=Path, help="map, images and overlays of the first one"
     )
     options = parser.parse_args(arguments)
     options.out = options.out or Path("runs/controls") / options.condition

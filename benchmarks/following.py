@@ -1,4 +1,4 @@
-"""How well pictures follow held-out maps, and what is left of their prompts."""
+"""How well images follow held-out maps, and what is left of their prompts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAPS_SHOWN = 6
 WITHOUT_CONTROL = 64
 """Prompts on which what is left without control is measured."""
 EACH = {"canny": "f1", "scribble": "f1", "segmentation": "aacc"}
-"""Kind of map -> the metric in which pictures are compared one by one."""
+"""Kind of map -> the metric in which images are compared one by one."""
 VARIANTS = ("{text}", "a photo of a red {class} {context}", "a photo of a blue {class} {context}")
 
 
@@ -54,7 +54,7 @@ def open_test(folder: Path) -> Test:
 
 
 class Judge:
-    """Makes pictures with a base and scores them; `model` is the segmenter's folder."""
+    """Makes images with a base and scores them; `model` is the segmenter's folder."""
 
     def __init__(self, base: Base, kind: str, *, model: str) -> None:
         folder = default_scorer(base.folder)
@@ -68,7 +68,7 @@ class Judge:
         """The metrics of the kind of map, and prompt similarity, with bootstrap intervals.
 
         Without a folder, of the base, which does not see the maps. `each` is the score of every
-        picture by itself, in the metric that `EACH` names.
+        image by itself, in the metric that `EACH` names.
         """
         images = self.paint(folder, test.prompts, test.maps)
         found = [np.asarray(self.condition.measure(image)) for image in images]
@@ -101,7 +101,7 @@ class Judge:
     def paint(
         self, folder: Path | None, prompts: Sequence[str], maps: Sequence[Image.Image]
     ) -> list[Image.Image]:
-        """A picture per prompt and map; its seed is its place."""
+        """An image per prompt and map; its seed is its place."""
         if folder is None:
             return generate(self.base, _request(prompts))
         if (folder / rival.NAME).is_dir():
@@ -116,18 +116,18 @@ class Judge:
             adapter_set.detach()
 
     def similarity(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Score:
-        """Cosine of each picture with its own prompt, in [-1, 1]."""
+        """Cosine of each image with its own prompt, in [-1, 1]."""
         cosines = (self.scorer.embed_images(images) * self.scorer.read(prompts)).sum(-1)
         return score(cosines.numpy())
 
 
 def ahead(first: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    """By how much `first` is better, picture by picture of the same map, prompt and seed."""
+    """By how much `first` is better, image by image of the same map, prompt and seed."""
     return _plain({"ahead": score(np.subtract(first, other))})["ahead"]
 
 
 def sheet(judge: Judge, folder: Path, test: Test) -> Image.Image:
-    """A row per map: the map, then picture and overlay for each of three prompts."""
+    """A row per map: the map, then image and overlay for each of three prompts."""
     rows = list(zip(test.maps, test.rows, strict=True))[:MAPS_SHOWN]
     maps = [given for given, _ in rows for _ in VARIANTS]
     prompts = [variant.format(**row) for _, row in rows for variant in VARIANTS]

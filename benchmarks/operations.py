@@ -69,7 +69,7 @@ def operations(workload: Workload) -> dict[str, float]:
 
 
 def generation(workload: Workload, autoencoder: nn.Module) -> dict[str, float]:
-    """Return the seconds a whole picture takes in diffusers' pipeline, bare and with HRA r8 merged.
+    """Return the seconds a whole image takes in diffusers' pipeline, bare and with HRA r8 merged.
 
     The text is encoded before: guidance, scheduler, UNet and autoencoder are what is timed.
     """

@@ -100,7 +100,7 @@ def paint(
     *,
     batch_size: int = 20,
 ) -> list[Image.Image]:
-    """A picture per prompt and map by diffusers' own pipeline; its seed is its place."""
+    """An image per prompt and map by diffusers' own pipeline; its seed is its place."""
     advice, text = base.recommended, base.texts[0]
     pipeline = StableDiffusionControlNetPipeline(
         vae=base.vae,

@@ -2,7 +2,7 @@
 
     python -m benchmarks.subjects --methods hra --json benchmarks/results/subjects.json
 
-For every method and subject: a training process, then pictures of the subject in every context
+For every method and subject: a training process, then images of the subject in every context
 (adapted: with the rare token; base: with the class word alone; same seeds), scored by the base's
 own scorer.
 """
@@ -60,14 +60,14 @@ def train(base: str, subject: Path, method: str, steps: int, seed: int, out: Pat
 
 
 def in_every_context(base: Base, phrase: str, seed: int) -> list[Image.Image]:
-    """One picture of the phrase in each context, all with their own seed."""
+    """One image of the phrase in each context, all with their own seed."""
     prompts = tuple(f"a photo of {phrase} {context}" for context in GROUNDS)
     seeds = tuple(range(seed * 1000, seed * 1000 + len(prompts)))
     return generate(base, GenerateRequest(prompts=prompts, seeds=seeds, batch_size=12))
 
 
 def context_accuracy(scorer: Scorer, images: Sequence[Image.Image]) -> float:
-    """Share of pictures whose nearest context prompt is the one that was asked for."""
+    """Share of images whose nearest context prompt is the one that was asked for."""
     named = scorer.read([f"a photo of something {context}" for context in GROUNDS])
     guesses = (scorer.embed_images(images) @ named.T).argmax(-1)
     return (guesses == torch.arange(len(images), device=guesses.device)).float().mean().item()
@@ -88,7 +88,7 @@ def scores(
 
 
 def strip(photos: list[Image.Image], before: list[Image.Image], after: list[Image.Image]) -> Image:
-    """Photos, base and adapted as three rows of eight pictures."""
+    """Photos, base and adapted as three rows of eight images."""
     rows = [(photos * 8)[:8], before[:8], after[:8]]
     side = after[0].width
     image = np.concatenate(
@@ -100,7 +100,7 @@ def strip(photos: list[Image.Image], before: list[Image.Image], after: list[Imag
 
 
 def benchmark(options: argparse.Namespace) -> dict:
-    """All rows and their means; pictures go to `options.out`."""
+    """All rows and their means; images go to `options.out`."""
     base = load_base(options.base)
     scorer_folder = default_scorer(base.folder)
     if scorer_folder is None:

@@ -5,7 +5,7 @@
 
 The script is diffusers' `examples/dreambooth/train_dreambooth_lora.py`; fetch it yourself, and say
 with `--peer_packages` where its requirements lie that this project does not have (torchvision).
-All runs learn the same pictures of the pocket model's example dog, as many as fill a batch (the
+All runs learn the same images of the pocket model's example dog, as many as fill a batch (the
 script makes a smaller batch of what an epoch has left over): same steps, batch, resolution, rank
 and optimizer, from an empty cache, with one checkpoint's worth of writing at the end. Neither
 measures on the way. The script knows LoRA only, so its LoRA run is the yardstick for every method.
@@ -95,13 +95,13 @@ def race(name: str, options: argparse.Namespace) -> Run:
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        images = folder / "pictures"
+        images = folder / "images"
         images.mkdir()
         for path in sorted(SUBJECT.glob("*.png"))[: options.batch]:
             shutil.copy(path, images)
         found = len(list(images.iterdir()))
         if found < options.batch:
-            raise SystemExit(f"There are {found} pictures; --batch can be no larger.")
+            raise SystemExit(f"There are {found} images; --batch can be no larger.")
         run = watch(command(name, options, folder), environment(name, options, folder))
         return replace(run, first_step=run.first_step or told(folder / "run") - run.begun)
 
@@ -114,7 +114,7 @@ def told(run: Path) -> float:
 def command(name: str, options: argparse.Namespace, folder: Path) -> list[str]:
     """The same words for both, but for the script's name, the method and what it has no flag of."""
     words = f"""
-        --pretrained_model_name_or_path {BASE} --instance_data_dir {folder / "pictures"}
+        --pretrained_model_name_or_path {BASE} --instance_data_dir {folder / "images"}
         --resolution 64 --center_crop --train_batch_size {options.batch} --seed 0
         --max_train_steps {options.steps} --checkpointing_steps {options.steps}
         --rank {options.rank} --learning_rate 1e-3 --lr_scheduler constant --lr_warmup_steps 0
@@ -129,7 +129,7 @@ def command(name: str, options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def environment(name: str, options: argparse.Namespace, folder: Path) -> dict[str, str]:
-    """The same threads for both; the cache of encoded pictures is empty."""
+    """The same threads for both; the cache of encoded images is empty."""
     threads = {"OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)}
     packages = options.peer_packages if name == PEER else None
     paths = {"PYTHONPATH": os.pathsep.join([str(packages)] if packages else [str(ROOT)])}

@@ -74,7 +74,7 @@ def sd15_autoencoder(workload: Workload) -> nn.Module:
 def image_maker(
     workload: Workload, unet: nn.Module, autoencoder: nn.Module, *, steps: int = 2
 ) -> Callable[[], object]:
-    """Return what makes one picture by diffusers' pipeline, guided, from encoded text.
+    """Return what makes one image by diffusers' pipeline, guided, from encoded text.
 
     Its latents have the size of the workload's.
     """

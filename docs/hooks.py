@@ -25,7 +25,7 @@ NEAR = 24
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the generated pages, and the pictures, which lie outside of `docs/`."""
+    """Add the generated pages, and the images, which lie outside of `docs/`."""
     for path in sorted((ROOT / IMAGES).iterdir()):
         name = f"{IMAGES}/{path.name}"
         files.append(File.generated(config, name, abs_src_path=str(path)))
@@ -35,7 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Point links to pictures to where they lie within the site."""
+    """Point links to images to where they lie within the site."""
     return re.sub(rf"\]\(\.\./((?:\.\./)*){IMAGES}/", rf"](\1{IMAGES}/", markdown)
 
 

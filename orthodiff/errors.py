@@ -25,7 +25,7 @@ class FileError(UserError):
         reason: str,
         remedy: str = "Replace or remove this file",
         *,
-        what: str = "picture",
+        what: str = "image",
     ) -> None:
         self.name, self.reason, self.remedy = printable(name), printable(reason), remedy
         super().__init__(f"The {what} `{self.name}` cannot be used: {self.reason}. {remedy}.")

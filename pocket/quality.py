@@ -1,4 +1,4 @@
-"""Measure the pocket model: reconstruction, the scorer on real paintings, generated pictures."""
+"""Measure the pocket model: reconstruction, the scorer on real paintings, generated images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def every_class(count: int) -> list[tuple[str, str]]:
 def generate(
     pipeline: StableDiffusionPipeline, pairs: list[tuple[str, str]], settings: dict
 ) -> np.ndarray:
-    """One picture of each pair, seed = its place in the list; `(n, h, w, 3)` uint8."""
+    """One image of each pair, seed = its place in the list; `(n, h, w, 3)` uint8."""
     images: list[np.ndarray] = []
     for start in range(0, len(pairs), 12):
         part = pairs[start : start + 12]
@@ -56,7 +56,7 @@ def sheet(images: np.ndarray, columns: int) -> Image.Image:
 
 
 def measure(model: Path, *, count: int, sheet_path: Path | None = None) -> dict:
-    """All figures of the model card; `count` generated pictures."""
+    """All figures of the model card; `count` generated images."""
     pipeline = StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     scorer = CLIPModel.from_pretrained(model / "scorer", dtype=torch.float32).eval()
@@ -90,7 +90,7 @@ def measure(model: Path, *, count: int, sheet_path: Path | None = None) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the pocket model.")
     parser.add_argument("--model", type=Path, default=Path("assets/pocket"))
-    parser.add_argument("--count", type=int, default=544, help="generated pictures")
+    parser.add_argument("--count", type=int, default=544, help="generated images")
     parser.add_argument("--sheet", type=Path, help="write a sample sheet here")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()

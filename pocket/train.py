@@ -2,7 +2,7 @@
 
     python -m pocket.train --folder runs/pocket3d --minutes 600 --device cpu
 
-Views are rendered, pictures composed, then the autoencoder, the CLIP (text tower and scorer) and
+Views are rendered, images composed, then the autoencoder, the CLIP (text tower and scorer) and
 the UNet are trained for their shares of the minutes, and a model is assembled for diffusers.
 Every stage is saved as it goes: the same command goes on where the last one stopped. With more
 minutes the UNet trains longer; what it stands on, the autoencoder and the text tower, stays as it
@@ -33,7 +33,7 @@ SHARES = {"autoencoder": 0.2, "text": 0.2, "unet": 0.6}
 CHANNELS, LATENT_CHANNELS, SIDE, PATCH = (24, 48, 96, 128), 8, 128, 16
 TEST_SEED = 1
 ALBUM_VERSION = 1
-"""Counts changes of how scenes are composed: pictures of another version are made anew."""
+"""Counts changes of how scenes are composed: images of another version are made anew."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def album(self) -> Path:
-        """Another plan has other pictures, so its album is another folder."""
+        """Another plan has other images, so its album is another folder."""
         shown = [(one.key, one.word) for one in self.seen]
         parts = (ALBUM_VERSION, shown, self.sets, self.count)
         return self.folder / f"album-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
@@ -153,7 +153,7 @@ def _train_unet(plan: Plan, album: Album) -> None:
 
 
 def _fresh(plan: Plan, world: World) -> tuple[np.ndarray, list[dict]]:
-    """Pictures of another stream than the album's, with class and context of each."""
+    """Images of another stream than the album's, with class and context of each."""
     from pocket.world.album import compose_many
 
     images, cards = compose_many(world, TEST_SEED, range(plan.fresh), size=SIDE)
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="of training, all stages")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--sets", type=int, nargs="+", default=[0, 1, 2], help="views to learn")
-    parser.add_argument("--count", type=int, default=40_000, help="pictures in the album")
+    parser.add_argument("--count", type=int, default=40_000, help="images in the album")
     parser.add_argument("--all-words", action="store_true", help="learn all classes")
     parser.add_argument("--free-only", action="store_true", help="only models under CC0")
     parser.add_argument("--batch", type=int, default=1, help="multiplies the batches")

@@ -1,1 +1,1 @@
-"""The web page: teach a model a subject from a few photos, then make pictures with it."""
+"""The web page: teach a model a subject from a few photos, then make images with it."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.batches import Call
 
 HEAVY = {
-    "agreement", "batch", "batch_rows", "check", "control_training", "export_pictures",
+    "agreement", "batch", "batch_rows", "check", "control_training", "export_images",
     "export_whole", "gallery", "garbage", "golden", "hardware", "hub", "kill", "loop", "memory",
     "memory_modes", "os_errors", "outside_adapter", "ownership", "pairs", "plan", "pocket",
     "pocket_model", "prior", "replay", "resume", "rival", "runtimes", "safety", "samples",

@@ -1,4 +1,4 @@
-"""Pictures for tests of data: detailed, each different, made in a moment."""
+"""Images for tests of data: detailed, each different, made in a moment."""
 
 from __future__ import annotations
 

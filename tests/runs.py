@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def make_images(folder: Path, count: int = 3) -> Path:
-    """Write `count` random pictures of different sizes."""
+    """Write `count` random images of different sizes."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     for number in range(count):

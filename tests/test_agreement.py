@@ -1,4 +1,4 @@
-"""Pictures equal those of diffusers' own pipelines, for every family and objective."""
+"""Images equal those of diffusers' own pipelines, for every family and objective."""
 
 from pathlib import Path
 

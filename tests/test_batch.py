@@ -61,7 +61,7 @@ def test_a_finished_batch_is_left_as_it_is(call: Call, tmp_path: Path) -> None:
     before = images(tmp_path / "out")
     code, printed = call()
     assert (code, images(tmp_path / "out")) == (0, before)
-    assert "0 pictures" in printed
+    assert "0 images" in printed
     assert "4 were there already" in printed
 
 

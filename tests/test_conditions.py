@@ -132,7 +132,7 @@ def test_slanted_lines_stay_whole(given):
 @pytest.mark.parametrize("name", ["canny", "scribble", "landmarks"])
 def test_what_is_not_white_on_black_is_refused(name):
     condition, grey = CONDITIONS[name](), photo().convert("L").convert("RGB")
-    with pytest.raises(UserError, match="give it as the picture whose map is computed"):
+    with pytest.raises(UserError, match="give it as the image whose map is computed"):
         condition.check(grey)
     with pytest.raises(UserError, match="brightest pixel of this one is 1 of 255"):
         condition.check(good(name).point(lambda level: level // 255))
@@ -178,7 +178,7 @@ def test_scribbles_are_bolder_than_edges():
 
 def test_an_image_too_busy_for_lines_is_not_to_be_inverted():
     busy = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    with pytest.raises(UserError, match="Take another picture") as refused:
+    with pytest.raises(UserError, match="Take another image") as refused:
         compute(busy, (64, 64), Scribble(stroke=0.1, blur=0.01))
     assert "Invert" not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""Pictures of what is exported are the adapter's own, through diffusers' pipeline, step by step."""
+"""Images of what is exported are the adapter's own, through diffusers' pipeline, step by step."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def bases(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, 
 def bundles(
     bases: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, tuple[Path, Tensor]]:
-    """Return for every kind a folder with adapters of UNet and text encoders, and a picture."""
+    """Return for every kind a folder with adapters of UNet and text encoders, and an image."""
     found = {}
     for kind in KINDS:
         folder, pipeline = tmp_path_factory.mktemp(kind) / "adapter", opened(kind, bases[kind])
@@ -87,7 +87,7 @@ def opened(kind: str, folder: Path) -> Any:
 
 
 def draw_image(pipeline: Any, **settings: Any) -> Tensor:
-    """Return one picture (1, 32, 32, 3) in [0, 1] of two steps."""
+    """Return one image (1, 32, 32, 3) in [0, 1] of two steps."""
     settings = {"num_inference_steps": 2, "guidance_scale": 2.0, **settings}
     generator = torch.Generator().manual_seed(1)
     made = pipeline("a photo of sks dog", generator=generator, output_type="np", **settings)

@@ -1,4 +1,4 @@
-"""A run's own pictures and scores become one sheet."""
+"""A run's own images and scores become one sheet."""
 
 from pathlib import Path
 

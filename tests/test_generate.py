@@ -1,4 +1,4 @@
-"""Pictures depend on prompt and seed only, equal diffusers' own, and carry their recipe."""
+"""Images depend on prompt and seed only, equal diffusers' own, and carry their recipe."""
 
 import re
 from pathlib import Path

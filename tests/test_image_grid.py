@@ -51,7 +51,7 @@ def test_what_no_font_has_is_said_and_no_box_is_drawn(fresh, caplog) -> None:
 
 
 def test_the_grid_shows_the_prompt_in_its_letters() -> None:
-    """The same prompt in other letters gives another picture: boxes would all be alike."""
+    """The same prompt in other letters gives another image: boxes would all be alike."""
     if not fonts._installed():
         pytest.skip("no fonts are installed here")
     image = Image.new("RGB", (32, 32), "red")

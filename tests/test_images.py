@@ -1,4 +1,4 @@
-"""Pictures as people have them become upright sRGB, or are refused by name with a remedy."""
+"""Images as people have them become upright sRGB, or are refused by name with a remedy."""
 
 import io
 import sys
@@ -22,7 +22,7 @@ SIZE = (48, 32)
 
 
 def smooth() -> Image.Image:
-    """A picture that codecs keep well."""
+    """An image that codecs keep well."""
     rows, columns = np.mgrid[0:32, 0:48]
     return Image.fromarray(
         np.stack([columns * 5, rows * 7, 255 - columns * 5], -1).astype(np.uint8)
@@ -73,7 +73,7 @@ def test_heic_without_its_package_is_named_with_the_remedy(
     heif.from_pillow(smooth()).save(tmp_path / "a.heic")
     monkeypatch.setattr(Image, "ID", [known for known in Image.ID if known != "HEIF"])
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(FileError, match=r"a\.heic.*pillow-heif.*save the picture as JPEG"):
+    with pytest.raises(FileError, match=r"a\.heic.*pillow-heif.*save the image as JPEG"):
         open_image(tmp_path / "a.heic")
 
 
@@ -157,7 +157,7 @@ def test_gif_and_webp_give_their_first_frame(tmp_path: Path) -> None:
 
 
 def test_profiles_become_srgb(tmp_path: Path) -> None:
-    """A picture whose profile swaps red and blue comes out swapped; sRGB's own changes nothing."""
+    """An image whose profile swaps red and blue comes out swapped; sRGB's own changes nothing."""
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     smooth().save(tmp_path / "s.png", icc_profile=srgb.tobytes())
@@ -278,7 +278,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "._ghost.jpg").write_bytes(b"what macOS leaves on other disks")
-    with pytest.raises(UserError, match="holds no pictures"):
+    with pytest.raises(UserError, match="holds no images"):
         find_images(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         find_images(tmp_path / "nowhere")

@@ -96,7 +96,7 @@ def test_a_process_with_other_data_or_settings_ends_them_all_in_a_sentence(
     others = make_images(tmp_path / "others", count=4)
     first, second = commands(tiny, images, tmp_path, 2)
     for name, change, sentence in (
-        ("data", {"instance_data_dir": others}, "process 1 has other pictures than process 0"),
+        ("data", {"instance_data_dir": others}, "process 1 has other images than process 0"),
         ("seed", {"seed": 5}, "--seed"),
         ("missing", {"instance_data_dir": tmp_path / "none"}, None),
     ):

@@ -33,7 +33,7 @@ def test_generate_writes_images_with_recipes_and_a_sheet(
     process = start(words, module="orthodiff")
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "3 pictures" in output
+    assert "3 images" in output
     recipe = read_recipe(tmp_path / "out" / "02.png")
     assert recipe is not None
     assert (recipe.seed, recipe.method, recipe.width) == (7, "hra", 32)

@@ -32,7 +32,7 @@ def test_a_plan_tells_all_and_writes_nothing(
     assert plan["batch"] == "4 samples a step: 1 processes x 2 x 2 accumulated"
     assert "5,888 of hra" in plan["parameters"]
     assert "5 checkpoints of " in plan["disk"]
-    assert "9 pictures of the class" in plan["not counted"]
+    assert "9 images of the class" in plan["not counted"]
     peak = re.match(r"([\d.]+) (MB|GB) of this process", plan["peak memory"])
     assert peak is not None
     assert float(peak[1]) > 0

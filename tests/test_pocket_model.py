@@ -92,7 +92,7 @@ def test_example_subjects_are_held_out():
 
 @pytest.mark.parametrize("method", orthodiff.ADAPTERS)
 def test_every_method_trains_and_merges_on_the_pocket_model(method, tmp_path, base):
-    """Few steps through the real command line; adapted and merged pictures agree to 2/255."""
+    """Few steps through the real command line; adapted and merged images agree to 2/255."""
     folder = ROOT / "assets" / "subjects" / "robot"
     command = [
         sys.executable, "-m", "training", "dreambooth",
@@ -114,7 +114,7 @@ def test_every_method_trains_and_merges_on_the_pocket_model(method, tmp_path, ba
 
 @pytest.mark.slow
 def test_demo_recipe_brings_the_subject(tmp_path, base):
-    """The demo's own recipe: the pictures come clearly closer to the subject."""
+    """The demo's own recipe: the images come clearly closer to the subject."""
     folder = ROOT / "assets" / "subjects" / "robot"
     command = [sys.executable, "-m", "training", "dreambooth", "--config",
                str(ROOT / "configs/pocket/demo.yaml"), "--output_dir", str(tmp_path)]  # fmt: skip

@@ -71,7 +71,7 @@ def test_changed_class_images_are_refused_by_name(
     ImageOps.invert(Image.open(given / "1.png")).save(given / "1.png")
     code = train(tiny, images, run, **prior, **ON)
     told = refusal(capsys, run, code)
-    assert "The class pictures are not those" in told
+    assert "The class images are not those" in told
     assert "`1.png`" in told
 
 
@@ -140,7 +140,7 @@ def test_scores_of_other_prompts_do_not_choose_the_best(
     found = [score["measured_on"] for score in scores]
     assert [found.index(one) for one in found] == [0, 0, 0, 3, 3]
     gallery(run, steps=(3, 4))
-    with pytest.raises(UserError, match=r"no pictures of step 2.*other prompts.*Use 3, 4"):
+    with pytest.raises(UserError, match=r"no images of step 2.*other prompts.*Use 3, 4"):
         gallery(run, steps=(2, 4))
 
 

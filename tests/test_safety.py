@@ -205,7 +205,7 @@ def test_processes_stop_together(tiny: Path, images: Path, tmp_path: Path) -> No
 
 
 def test_a_signal_leaves_images_off(tiny: Path, images: Path, tmp_path: Path) -> None:
-    """They can be made again; a scheduler's patience ends sooner than many pictures do."""
+    """They can be made again; a scheduler's patience ends sooner than many images do."""
     flags = {"validation_prompt": "a dog", "num_validation_images": 5000, "scorer": "none"}
     process = start(arguments(tiny, images, tmp_path / "run", **flags))
     while not read_history(tmp_path / "run").started and process.poll() is None:

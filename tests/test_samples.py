@@ -35,7 +35,7 @@ ALL = {
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five pictures of three shapes."""
+    """Five images of three shapes."""
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
     for number, (width, height) in enumerate([(48, 48), (64, 32), (32, 64), (66, 32), (40, 40)]):

@@ -1,4 +1,4 @@
-"""Pictures from maps: on the command line, in time, and together with another adapter."""
+"""Images from maps: on the command line, in time, and together with another adapter."""
 
 import json
 
@@ -22,7 +22,7 @@ from orthodiff.sampling import GenerateRequest, generate
 from orthodiff.studio.services.maps import from_maps
 from tests.test_conditions import good, photo
 
-SIDE = 32  # of the tiny base's pictures
+SIDE = 32  # of the tiny base's images
 
 
 def stir(parameters, *, by, seed):
@@ -113,7 +113,7 @@ def test_what_is_done_to_a_map_is_said(call, folders, maps):
     assert code == 0
     assert "note: " in told
     assert "large.png: The map was 64x64 and was resized to 32x32." in told
-    assert "wide.png: The picture was 96x48: its map was letterboxed, 32x16 on black" in told
+    assert "wide.png: The image was 96x48: its map was letterboxed, 32x16 on black" in told
 
 
 def test_thresholds_of_a_computed_map_can_be_set(call, folders, maps, tmp_path):
@@ -353,7 +353,7 @@ def test_evaluate_control_sets_maps_beside_images(tiny, folders, maps, tmp_path,
     assert report["following"].keys() == report["following_without_map"].keys() == {"iou", "f1"}
     assert set(report["prompt_similarity"]) == {"with_map", "without_map", "base"}
     with Image.open(tmp_path / "out" / "grid.png") as grid:
-        assert grid.width > 5 * 144  # the map, and picture and overlay for both prompts
+        assert grid.width > 5 * 144  # the map, and image and overlay for both prompts
         assert grid.height > 3 * 144
     told = capsys.readouterr()
     assert "grid.png" in told.out

@@ -169,8 +169,8 @@ def test_what_is_no_map_is_refused_in_one_sentence(tmp_path: Path) -> None:
         ("blank", "`blank.png`: The canny map is blank"),
         ("colour", "`colour.png`: A canny map is grey, but"),
         ("inverted", "Invert it"),
-        ("fine", "too fine for pictures of 32x32"),
-        ("letter", "`letter.png` cannot be used: it is not in a picture format"),
+        ("fine", "too fine for images of 32x32"),
+        ("letter", "`letter.png` cannot be used: it is not in an image format"),
     ):
         with pytest.raises(UserError, match=told) as error:
             from_maps([tmp_path / f"{name}.png"], control.Canny(), SIZE)

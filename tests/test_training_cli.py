@@ -124,7 +124,7 @@ def test_bad_requests(
 ) -> None:
     (tmp_path / "EMPTY").mkdir()
     shutil.copytree(images, tmp_path / "BROKEN")
-    (tmp_path / "BROKEN" / "notes.jpg").write_text("not a picture")
+    (tmp_path / "BROKEN" / "notes.jpg").write_text("not an image")
     (tmp_path / "FLUX").mkdir()
     index = {"_class_name": "FluxPipeline"}
     (tmp_path / "FLUX" / "model_index.json").write_text(json.dumps(index))

@@ -170,7 +170,7 @@ def test_a_subject_is_not_painted_among_other_files(tmp_path, monkeypatch, capsy
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: `.` is not empty. Choose a new folder, or add --overwrite to write the pictures "
+        "error: `.` is not empty. Choose a new folder, or add --overwrite to write the images "
         "beside what is there.\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -104,7 +104,7 @@ class GenerateOptions(OutputOptions, RowOptions, ControlOptions, SamplingOptions
         if self.condition_setting and not any(row.condition_from for row in rows):
             raise UserError(
                 "`condition_setting` is about maps that are computed, and none is. Add "
-                "--condition_from PICTURE, or leave it out."
+                "--condition_from IMAGE, or leave it out."
             )
 
     def settings(self) -> BatchSettings:
@@ -218,7 +218,7 @@ def make(plan: Plan, engine: Engine, settings: BatchSettings) -> int:
 def summary_of(summary: Summary, folder: Path) -> str:
     """What became of a batch, for people."""
     there = f", {summary.before} were there already" if summary.before else ""
-    lines = [f"{summary.made} pictures and contact_sheet.png written to {folder}{there}"]
+    lines = [f"{summary.made} images and contact_sheet.png written to {folder}{there}"]
     if summary.failed:
         lines.append(
             f"{summary.failed} of {summary.total} failed, the first because: {summary.first_error}"

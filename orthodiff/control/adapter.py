@@ -92,7 +92,7 @@ class Control:
         if rest or self._hints.shape[1:] != output.shape[1:]:
             raise UserError(
                 f"The hints have shape {tuple(self._hints.shape)}, but the UNet's first features "
-                f"{tuple(output.shape)}. Give one map per picture, of the pictures' size."
+                f"{tuple(output.shape)}. Give one map per image, of the images' size."
             )
         return output + self._hints.to(output.device, output.dtype).repeat(times, 1, 1, 1)
 

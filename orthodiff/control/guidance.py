@@ -1,4 +1,4 @@
-"""What steers the pictures of one request: a control, a map per picture, how much and when."""
+"""What steers the images of one request: a control, a map per image, how much and when."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ At = Callable[[int, int], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Steering:
-    """`maps` are RGB, of the pictures' size and one per picture.
+    """`maps` are RGB, of the images' size and one per image.
 
     Hints count `strength` times, in the steps that lie from the share `start` to the share `end`
     of all (as `control_guidance_start` and `_end` of diffusers).
@@ -37,7 +37,7 @@ class Steering:
             )
 
     def over(self, batch: slice) -> At:
-        """Encode the maps of some pictures once, for all their steps."""
+        """Encode the maps of some images once, for all their steps."""
         hints = self.control.encode(to_tensor(self.maps[batch]))
 
         def at(step: int, steps: int) -> AbstractContextManager[None]:

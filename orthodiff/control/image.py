@@ -14,7 +14,7 @@ from orthodiff.errors import UserError
 
 Size = tuple[int, int]
 Fitted = tuple[Image.Image, str | None]
-"""A map in the size of the pictures, and what was done to it, if anything was."""
+"""A map in the size of the images, and what was done to it, if anything was."""
 
 
 def fit(given: Image.Image, size: Size, condition: Condition) -> Fitted:
@@ -36,7 +36,7 @@ def ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:
     """A map as it was given in `size`: a map of this kind before, and still one after.
 
     Raises:
-        UserError: it is none, or too fine for pictures of that size.
+        UserError: it is none, or too fine for images of that size.
     """
     condition.check(given)
     used, note = fit(given, size, condition)
@@ -45,14 +45,14 @@ def ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:
         condition.check(used)
     except UserError as error:
         raise UserError(
-            f"The map is too fine for pictures of {size[0]}x{size[1]}: its lines run together. "
+            f"The map is too fine for images of {size[0]}x{size[1]}: its lines run together. "
             "Give a simpler one."
         ) from error
     return used, note
 
 
 def compute(image: Image.Image, size: Size, condition: Condition) -> Fitted:
-    """The map of an RGB picture in `size`, computed from the picture in that size.
+    """The map of an RGB image in `size`, computed from the image in that size.
 
     Raises:
         UserError: the map cannot be computed here, or is blank.
@@ -65,11 +65,11 @@ def compute(image: Image.Image, size: Size, condition: Condition) -> Fitted:
     except UserError as error:
         reason = str(error).rpartition(". ")[0]
         raise UserError(
-            f"{reason}. Take another picture, or compute its map with other settings."
+            f"{reason}. Take another image, or compute its map with other settings."
         ) from error
     if inner == size:
         return computed, None
-    was = f"The picture was {image.width}x{image.height}"
+    was = f"The image was {image.width}x{image.height}"
     return _letterbox(computed, size), f"{was}: {_boxed(inner, size)}"
 
 
@@ -86,7 +86,7 @@ def to_tensor(maps: Sequence[Image.Image]) -> Tensor:
 
 
 def overlay(image: Image.Image, used: Image.Image, *, share: float = 0.6) -> Image.Image:
-    """The picture with the map laid over it, `share` opaque where the map is not black."""
+    """The image with the map laid over it, `share` opaque where the map is not black."""
     levels = np.asarray(used.convert("RGB").resize(image.size, Image.Resampling.NEAREST))
     opaque = levels.max(-1, keepdims=True) / 255 * share
     mixed = np.asarray(image.convert("RGB")) * (1 - opaque) + levels * opaque
@@ -111,6 +111,6 @@ def _letterbox(given: Image.Image, size: Size) -> Image.Image:
 
 def _boxed(inner: Size, size: Size) -> str:
     return (
-        f"its map was letterboxed, {inner[0]}x{inner[1]} on black, as the pictures are "
+        f"its map was letterboxed, {inner[0]}x{inner[1]} on black, as the images are "
         f"{size[0]}x{size[1]}."
     )

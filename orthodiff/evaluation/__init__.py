@@ -1,1 +1,1 @@
-"""How good pictures are: subject and control evaluation, image grids, metrics."""
+"""How good images are: subject and control evaluation, image grids, metrics."""

@@ -34,7 +34,7 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _colours(image: Image.Image) -> Image.Image:
-    """Without opacity, through the picture's ICC profile if it has one that works."""
+    """Without opacity, through the image's ICC profile if it has one that works."""
     profile = image.info.get("icc_profile")
     plain = {"LA": "L", "P": "RGB", "PA": "RGB", "1": "L", "RGBA": "RGB", "RGBX": "RGB"}
     if image.mode in plain:

@@ -18,22 +18,22 @@ SUFFIXES = frozenset(
 MASK_LABEL = "-masklabel"
 """Ends the stem of a mask that lies beside its image: `<stem>-masklabel.png`."""
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-HEIC_REMEDY = "Install it (pip install pillow-heif), or save the picture as JPEG"
+HEIC_REMEDY = "Install it (pip install pillow-heif), or save the image as JPEG"
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The picture files of a flat folder, by name.
+    """The image files of a flat folder, by name.
 
     Raises:
-        UserError: no such folder, or no pictures in it.
+        UserError: no such folder, or no images in it.
     """
     if not folder.is_dir():
-        raise UserError(f"The picture folder `{folder}` does not exist. Check the path.")
+        raise UserError(f"The image folder `{folder}` does not exist. Check the path.")
     paths = list_images(folder)
     if not paths:
         kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise UserError(
-            f"The folder `{folder}` holds no pictures. Put 3 to 10 pictures of the subject "
+            f"The folder `{folder}` holds no images. Put 3 to 10 images of the subject "
             f"directly into it ({kinds})."
         )
     return paths
@@ -49,7 +49,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def is_image_name(path: Path) -> bool:
-    """Whether a file is called like a picture (`._x.jpg`, which macOS leaves behind, is not)."""
+    """Whether a file is called like an image (`._x.jpg`, which macOS leaves behind, is not)."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
@@ -92,7 +92,7 @@ def open_image(source: Path | bytes, *, name: str | None = None) -> Image.Image:
     `name` is what messages call it; by default its path.
 
     Raises:
-        FileError: it is not a picture, is damaged, or is far too large.
+        FileError: it is not an image, is damaged, or is far too large.
     """
     return open_layers(source, name=name)[0]
 
@@ -101,7 +101,7 @@ def open_map(source: Path | bytes, *, name: str | None = None) -> Image.Image:
     """Like `open_image`, for a ready map or a mask: transparent becomes black, "nothing here".
 
     Raises:
-        FileError: it is not a picture, is damaged, or is far too large.
+        FileError: it is not an image, is damaged, or is far too large.
     """
     colours, alpha = split_alpha(_load(source, name=name or str(source)))
     return Image.composite(colours, Image.new("RGB", colours.size), alpha) if alpha else colours
@@ -110,10 +110,10 @@ def open_map(source: Path | bytes, *, name: str | None = None) -> Image.Image:
 def open_layers(
     source: Path | bytes, *, name: str | None = None
 ) -> tuple[Image.Image, Image.Image | None]:
-    """Like `open_image`, with the opacity ("L") of a picture that is partly transparent.
+    """Like `open_image`, with the opacity ("L") of an image that is partly transparent.
 
     Raises:
-        FileError: it is not a picture, is damaged, or is far too large.
+        FileError: it is not an image, is damaged, or is far too large.
     """
     colours, alpha = split_alpha(_load(source, name=name or str(source)))
     return on_paper(colours, alpha), alpha
@@ -146,7 +146,7 @@ def _load(source: Path | bytes, *, name: str) -> Image.Image:
     except UserError:
         raise
     except UnidentifiedImageError as error:
-        raise FileError(name, "it is not in a picture format that can be read") from error
+        raise FileError(name, "it is not in an image format that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"it has more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
         raise FileError(name, limit, "Scale it down, or remove this file") from error

@@ -31,7 +31,7 @@ NO_HASH = "0" * 64
 def architecture(model: nn.Module, *, prediction: str = "") -> str:
     """Return ModelSpec's name of the base model, or its class name if it has none."""
     known = ARCHITECTURES.get(_text_width(model), type(model).__name__)
-    # Of the two kinds of Stable Diffusion 2, the one that predicts a velocity has larger pictures.
+    # Of the two kinds of Stable Diffusion 2, the one that predicts a velocity has larger images.
     return known.replace("-v2-512", "-v2-768-v") if prediction == "v_prediction" else known
 
 

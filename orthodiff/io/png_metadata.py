@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything needed to make one picture again; `adapter` is empty for the base alone."""
+    """Everything needed to make one image again; `adapter` is empty for the base alone."""
 
     prompt: str
     negative_prompt: str

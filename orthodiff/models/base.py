@@ -103,11 +103,11 @@ class Base(ABC):
 
     @abstractmethod
     def encode(self, image: Tensor) -> Tensor:
-        """Picture `(3, H, W)` -> mean and standard deviation of its latent, `(2, C, h, w)`."""
+        """Image `(3, H, W)` -> mean and standard deviation of its latent, `(2, C, h, w)`."""
 
     @abstractmethod
     def decode(self, latent: Tensor) -> Tensor:
-        """Latent `(C, h, w)` -> picture `(3, H, W)`, clamped to [-1, 1]."""
+        """Latent `(C, h, w)` -> image `(3, H, W)`, clamped to [-1, 1]."""
 
     def decode_batch(self, latents: Tensor) -> Tensor:
         """Latents `(B, C, h, w)` -> images `(B, 3, H, W)`, clamped to [-1, 1]."""

@@ -67,9 +67,9 @@ class Conditioning:
         original: tuple[int, int] | None = None,
         crop: tuple[int, int] = (0, 0),
     ) -> Conditioning:
-        """The same for pictures of `target` height and width, in families that take the size.
+        """The same for images of `target` height and width, in families that take the size.
 
-        `original` is the picture's size before it was scaled and cropped, `crop` the top left
+        `original` is the image's size before it was scaled and cropped, `crop` the top left
         corner of the cut.
         """
         if self.time_ids is None:

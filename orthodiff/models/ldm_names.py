@@ -107,7 +107,7 @@ def unet_state(unet: Any) -> dict[str, Tensor]:
 
 
 def vae_state(vae: Any) -> dict[str, Tensor]:
-    """Return the autoencoder's: its decoder counts from the picture, attention is 1x1 filters."""
+    """Return the autoencoder's: its decoder counts from the image, attention is 1x1 filters."""
     last = len(vae.decoder.up_blocks) - 1
     tensors = {}
     for key, tensor in vae.state_dict().items():

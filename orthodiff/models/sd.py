@@ -139,7 +139,7 @@ def _text_encoder(
 def _for_latents(scheduler: Any) -> Any:
     """Correct what old configurations leave unsaid, as diffusers' own pipeline does.
 
-    Clipping to [-1, 1] is for pictures and would ruin latents.
+    Clipping to [-1, 1] is for images and would ruin latents.
     """
     changes: dict[str, Any] = {}
     if scheduler.config.get("clip_sample"):

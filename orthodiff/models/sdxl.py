@@ -30,7 +30,7 @@ class StableDiffusionXL(StableDiffusion):
     def read(self, prompts: Sequence[str]) -> Conditioning:
         """The last but one layer of both encoders, and what the second sums up.
 
-        The sizes are those of a picture of the base's own resolution; `sized` gives others.
+        The sizes are those of an image of the base's own resolution; `sized` gives others.
         """
         features = [text.read(prompts) for text in self.texts]
         hidden = torch.cat([each.penultimate for each in features], dim=-1)

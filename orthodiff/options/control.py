@@ -1,4 +1,4 @@
-"""Options about maps, for every command that makes pictures, and what they lead to."""
+"""Options about maps, for every command that makes images, and what they lead to."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ OnNote = Callable[[str], None]
 
 
 class ControlOptions(BaseModel):
-    """How maps steer the pictures."""
+    """How maps steer the images."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     condition: tuple[Path, ...] = Field(
-        (), description="map that steers the pictures; may be repeated"
+        (), description="map that steers the images; may be repeated"
     )
     condition_from: tuple[Path, ...] = Field(
-        (), description="picture whose map is computed; may be repeated"
+        (), description="image whose map is computed; may be repeated"
     )
     condition_type: str | None = Field(None, description="kind of the maps [the adapter's]")
     condition_setting: tuple[str, ...] = Field(
@@ -59,7 +59,7 @@ class ControlOptions(BaseModel):
             if not self.num_maps and getattr(self, name) != field.default:
                 raise ValueError(
                     f"`{name}` is given, but no map. Add --condition MAP or --condition_from "
-                    "PICTURE, or leave it out."
+                    "IMAGE, or leave it out."
                 )
         return self
 
@@ -71,7 +71,7 @@ class ControlOptions(BaseModel):
     def steering(
         self, adapter_set: AdapterSet | None, request: GenerateRequest, *, on_note: OnNote
     ) -> Steering | None:
-        """Maps in the size of a resolved request, each for as many pictures as there are of it.
+        """Maps in the size of a resolved request, each for as many images as there are of it.
 
         Raises:
             UserError: no adapter is steered by such maps, or a map cannot be used.
@@ -79,7 +79,7 @@ class ControlOptions(BaseModel):
         control = adapter_set.control if adapter_set else None
         if not self.num_maps:
             if control:
-                on_note(f"Without a map ({control.condition.name}), nothing steers the pictures.")
+                on_note(f"Without a map ({control.condition.name}), nothing steers the images.")
             return None
         if control is None:
             raise UserError(
@@ -112,7 +112,7 @@ class ControlOptions(BaseModel):
         return steering
 
     def map_of(self, number: int, count: int) -> tuple[Path | None, Path | None]:
-        """The ready map that steers picture `number` of `count`, or else what its map is of."""
+        """The ready map that steers image `number` of `count`, or else what its map is of."""
         if not self.num_maps:
             return None, None
         place = number * self.num_maps // count
@@ -134,7 +134,7 @@ class ControlOptions(BaseModel):
         if self.condition_setting and not self.condition_from:
             raise UserError(
                 "`condition_setting` is about maps that are computed, and none is. Add "
-                "--condition_from PICTURE, or leave it out."
+                "--condition_from IMAGE, or leave it out."
             )
         settings = trained.settings() | read_settings(self.condition_setting)
         computing = condition_of(trained.name, settings)
@@ -150,7 +150,7 @@ def _make(
     condition: Condition,
     on_note: OnNote,
 ) -> Image.Image:
-    """The map that a file, opened as `given`, leads to, in the size of the pictures.
+    """The map that a file, opened as `given`, leads to, in the size of the images.
 
     Raises:
         UserError: it leads to none, naming the file.

@@ -1,1 +1,1 @@
-"""The painted world that the embedded model learned from: captioned pictures of emoji."""
+"""The painted world that the embedded model learned from: captioned images of emoji."""

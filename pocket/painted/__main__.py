@@ -27,15 +27,15 @@ BOUNDS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Paint pictures of the pocket world.")
+    parser = argparse.ArgumentParser(description="Paint images of the pocket world.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--subject", type=int, help="number of a held-out subject to paint")
     what.add_argument(
         "--pairs",
         choices=("canny", "scribble", "segmentation"),
-        help="pictures with maps of this kind, as a data set",
+        help="images with maps of this kind, as a data set",
     )
-    parser.add_argument("--count", type=int, default=5, help="how many pictures")
+    parser.add_argument("--count", type=int, default=5, help="how many images")
     parser.add_argument("--seed", type=int, default=0, help="seed of the pairs")
     parser.add_argument(
         "--split",
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace the pairs, or pictures of these names, that --out holds already",
+        help="replace the pairs, or images of these names, that --out holds already",
     )
     try:
         print(_write(parser.parse_args()))
@@ -76,7 +76,7 @@ def _paint(options: argparse.Namespace) -> str:
     if options.pairs is None:
         _check_empty(options.out, overwrite=options.overwrite)
         card = write_subject(options.subject, options.count, options.out, size=options.size)
-        return f"{options.count} pictures of {card['caption']} in {options.out}"
+        return f"{options.count} images of {card['caption']} in {options.out}"
     write_pairs(
         options.pairs,
         options.count,
@@ -92,7 +92,7 @@ def _paint(options: argparse.Namespace) -> str:
 def _check_empty(out: Path, *, overwrite: bool) -> None:
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise UserError(
-            f"`{out}` is not empty. Choose a new folder, or add --overwrite to write the pictures "
+            f"`{out}` is not empty. Choose a new folder, or add --overwrite to write the images "
             "beside what is there."
         )
 

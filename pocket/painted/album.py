@@ -55,7 +55,7 @@ def _paint_chunk(start: int, *, seed: int, size: int) -> tuple[np.ndarray, list[
 
 
 def open_album(folder: Path, *, count: int, size: int = 64, seed: int = TRAIN_SEED) -> Album:
-    """The album in `folder`, painted first where it is missing (1,300 pictures/s on 2 cores)."""
+    """The album in `folder`, painted first where it is missing (1,300 images/s on 2 cores)."""
     if not (folder / "cards.json").exists():
         _paint_album(folder, count=count, size=size, seed=seed)
     return Album(folder)

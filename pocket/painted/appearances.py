@@ -62,7 +62,7 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
 
 @lru_cache(maxsize=4096)
 def sprite(appearance: Appearance) -> np.ndarray:
-    """The look as a picture on a transparent square, `(192, 192, 4)` uint8 RGBA."""
+    """The look as an image on a transparent square, `(192, 192, 4)` uint8 RGBA."""
     body = glyph(appearance.name).copy()
     if appearance.colour:
         body[..., :3] = recolour(body[..., :3], COLOURS[appearance.colour])

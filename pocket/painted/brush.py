@@ -1,6 +1,6 @@
-"""Brushes of the pocket world: noise, gradients and shapes on RGB pictures.
+"""Brushes of the pocket world: noise, gradients and shapes on RGB images.
 
-A picture is `(size, size, 3)` uint8; coordinates and lengths are in pixels. A shape that is a
+An image is `(size, size, 3)` uint8; coordinates and lengths are in pixels. A shape that is a
 `region` of its own says so.
 """
 
@@ -43,7 +43,7 @@ def horizon(
     *,
     level: tuple[float, float] = (0.42, 0.55),
 ) -> tuple[Pixels, int]:
-    """Sky over land; returns the picture and the row of the horizon."""
+    """Sky over land; returns the image and the row of the horizon."""
     row = int(size * rng.uniform(*level))
     image = gradient(size, *sky)
     image[row:] = mix(*land, noise(rng, size, (5, 4)))[row:]

@@ -1,4 +1,4 @@
-"""Classes of the pocket world and their pictures: colour-emoji glyphs of Noto Color Emoji (OFL).
+"""Classes of the pocket world and their images: colour-emoji glyphs of Noto Color Emoji (OFL).
 
 The font is needed only to paint training data; no glyph is shipped with the project.
 """

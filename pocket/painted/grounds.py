@@ -1,8 +1,8 @@
 """Procedural grounds: every context of the DreamBooth benchmark, and a few more, as small painters.
 
-A painter takes a random generator and a side length in pixels and returns an RGB picture
+A painter takes a random generator and a side length in pixels and returns an RGB image
 `(size, size, 3)`, uint8. All lengths are shares of the side, so any resolution looks alike.
-The order of the painters is part of the world: pictures are drawn from it by number.
+The order of the painters is part of the world: images are drawn from it by number.
 """
 
 from __future__ import annotations

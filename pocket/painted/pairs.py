@@ -1,8 +1,8 @@
-"""Pairs of a map and a captioned picture of the pocket world, to learn and to test control.
+"""Pairs of a map and a captioned image of the pocket world, to learn and to test control.
 
 Two splits, alike in nothing that is shown: `train` never has the classes of `HELD_OUT_CLASSES`, nor
 a layout that is held out; `held-out` has only these. A layout is a context with a pose, in cells of
-a twenty-fifth of the picture; a stable hash of the cell holds out one in four. Looks that are held
+a twenty-fifth of the image; a stable hash of the cell holds out one in four. Looks that are held
 out from pretraining are in neither, so that what is measured is control and nothing else.
 """
 
@@ -79,7 +79,7 @@ def is_held_out(context: str, pose: Pose) -> bool:
 
 
 def map_of(pair: Pair, kind: str) -> Image.Image:
-    """The map of a pair: the world's own labels, or what the picture's edges are."""
+    """The map of a pair: the world's own labels, or what the image's edges are."""
     condition = CONDITIONS[kind]
     if isinstance(condition, Segmentation):
         return condition.paint(pair.labels)

@@ -1,4 +1,4 @@
-"""Regions of the pocket world: the label of every pixel, recorded while a picture is painted."""
+"""Regions of the pocket world: the label of every pixel, recorded while an image is painted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABELS = ("unlabelled", *REGIONS, *CLASSES)
 """Label -> name: regions first, then the classes of subjects. Their colours are `voc`'s."""
 
 Shape = Callable[[np.ndarray, object, int], object]
-"""Draws itself on a picture, in a colour, with a cv2 line type."""
+"""Draws itself on an image, in a colour, with a cv2 line type."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ _record: ContextVar[_Record | None] = ContextVar("record", default=None)
 def recording(regions: tuple[str, ...], size: int) -> Iterator[np.ndarray]:
     """Within, painters leave labels on the yielded `(size, size)` uint8.
 
-    `regions` are what is above and below the horizon, or the one that fills the picture.
+    `regions` are what is above and below the horizon, or the one that fills the image.
     """
     labels = np.full((size, size), LABELS.index(regions[0]), np.uint8)
     token = _record.set(_Record(labels, regions[-1]))
@@ -54,7 +54,7 @@ def record_horizon(row: int) -> None:
 
 
 def draw(shape: Shape, image: np.ndarray, colour: object, region: str | None) -> None:
-    """Draw a shape on the picture and, if it is a region of its own, on the labels."""
+    """Draw a shape on the image and, if it is a region of its own, on the labels."""
     shape(image, colour, cv2.LINE_AA)
     record = _record.get()
     if record and region:

@@ -1,4 +1,4 @@
-"""The pocket world: captioned pictures of things in places, painted from a seed."""
+"""The pocket world: captioned images of things in places, painted from a seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RARE_TOKENS = ("sks", "zwx", "ohwx")
 
 @dataclass(frozen=True)
 class Pose:
-    """Where and how a sprite stands: middle and side as shares of the picture, tilt in degrees."""
+    """Where and how a sprite stands: middle and side as shares of the image, tilt in degrees."""
 
     x: float
     y: float
@@ -30,7 +30,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Painting:
-    """One picture of the world with everything that is known about it."""
+    """One image of the world with everything that is known about it."""
 
     image: np.ndarray  # (size, size, 3) uint8
     mask: np.ndarray  # (size, size) uint8, 255 where the subject is
@@ -41,7 +41,7 @@ class Painting:
 
 
 def paint(seed: int, index: int, *, size: int = 64) -> Painting:
-    """Picture `index` of the pretraining stream `seed`; held-out looks never appear."""
+    """Image `index` of the pretraining stream `seed`; held-out looks never appear."""
     rng = np.random.default_rng((seed, index))
     appearance = random_appearance(rng)
     while appearance.held_out:
@@ -87,7 +87,7 @@ def compose(
 
 
 def _place(sprite_rgba: np.ndarray, pose: Pose, size: int) -> np.ndarray:
-    """Scale, flip, tilt and move a sprite onto an empty picture; premultiplied float RGBA."""
+    """Scale, flip, tilt and move a sprite onto an empty image; premultiplied float RGBA."""
     side = max(4, round(pose.side * size))
     layer = sprite_rgba.astype(np.float32)
     layer[..., :3] *= layer[..., 3:] / 255
@@ -140,7 +140,7 @@ def subject_appearance(number: int) -> Appearance:
 
 
 def paint_subject(number: int, count: int, *, size: int = 64) -> list[Painting]:
-    """`count` pictures of one subject, each in another context."""
+    """`count` images of one subject, each in another context."""
     rng = np.random.default_rng((11, number))
     contexts = rng.permutation(list(GROUNDS))
     appearance = subject_appearance(number)
@@ -151,7 +151,7 @@ def paint_subject(number: int, count: int, *, size: int = 64) -> list[Painting]:
 
 
 def write_subject(number: int, count: int, out: Path, *, size: int = 64) -> dict[str, str]:
-    """Write a subject's pictures and its `subject.json` into a folder; returns the latter."""
+    """Write a subject's images and its `subject.json` into a folder; returns the latter."""
     out.mkdir(parents=True, exist_ok=True)
     appearance = subject_appearance(number)
     for k, painting in enumerate(paint_subject(number, count, size=size)):

@@ -28,7 +28,7 @@ GRADIENT_WEIGHT = 0.5
 def build(
     channels: tuple[int, ...] = (32, 48, 96), *, latent_channels: int = 4, side: int = 64
 ) -> AutoencoderKL:
-    """An autoencoder that halves the side between its blocks, for pictures of `side` pixels."""
+    """An autoencoder that halves the side between its blocks, for images of `side` pixels."""
     return AutoencoderKL(
         block_out_channels=channels,
         down_block_types=("DownEncoderBlock2D",) * len(channels),
@@ -69,7 +69,7 @@ def image_losses(restored: Tensor, pixels: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def psnr(model: AutoencoderKL, images: np.ndarray) -> float:
-    """Mean peak signal-to-noise ratio in dB of reconstructed pictures, `(n, h, w, 3)` uint8."""
+    """Mean peak signal-to-noise ratio in dB of reconstructed images, `(n, h, w, 3)` uint8."""
     pixels = to_pixels(images)
     restored = model.decode(model.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
     error = ((restored - pixels) / 2).square().mean((1, 2, 3))
@@ -92,9 +92,9 @@ def train(
     model: AutoencoderKL | None = None,
     fresh: Callable[[], np.ndarray] | None = None,
 ) -> AutoencoderKL:
-    """Train on an album and save to `folder/autoencoder`; prints the PSNR on `fresh` pictures.
+    """Train on an album and save to `folder/autoencoder`; prints the PSNR on `fresh` images.
 
-    By default the model is the painted world's, and so are the fresh pictures, which are made when
+    By default the model is the painted world's, and so are the fresh images, which are made when
     the training is over.
     """
     on = device()

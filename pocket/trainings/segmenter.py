@@ -2,7 +2,7 @@
 
     python -m pocket.trainings.segmenter --minutes 25
 
-It knows the classes of both splits of `pocket.painted.pairs`, as it judges pictures made from held
+It knows the classes of both splits of `pocket.painted.pairs`, as it judges images made from held
 out maps; the maps it is trained on are those of no benchmark (other seeds).
 """
 
@@ -44,7 +44,7 @@ FIGURES = "accuracy.json"
 
 
 def build() -> UperNetForSemanticSegmentation:
-    """UPerNet (1807.10221) on a ConvNeXt whose first features are half as wide as the picture."""
+    """UPerNet (1807.10221) on a ConvNeXt whose first features are half as wide as the image."""
     backbone = ConvNextConfig(
         hidden_sizes=[16, 48, 96, 192],
         depths=[1, 1, 3, 2],
@@ -68,7 +68,7 @@ def fresh_pairs(seed: int, start: int, count: int) -> list[Pair]:
 
 
 def train(folder: Path, *, minutes: float, batch: int = 16) -> UperNetForSemanticSegmentation:
-    """Train on pictures painted as it goes; none is seen twice."""
+    """Train on images painted as it goes; none is seen twice."""
     on = device()
     model = build().to(on, memory_format=torch.channels_last)
     stage = Stage(folder / "segmenter-state", model, Box(minutes, learning_rate=2e-3))
@@ -87,12 +87,12 @@ def train(folder: Path, *, minutes: float, batch: int = 16) -> UperNetForSemanti
 
 
 def blurred(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Every other picture a little soft, as an autoencoder leaves it."""
+    """Every other image a little soft, as an autoencoder leaves it."""
     return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8)) if rng.random() < 0.5 else image
 
 
 def save(model: UperNetForSemanticSegmentation, folder: Path) -> None:
-    """Half weights on disk, float32 in memory, and what prepares a picture."""
+    """Half weights on disk, float32 in memory, and what prepares an image."""
     model.half().save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "config.json").write_text(
@@ -105,9 +105,9 @@ def save(model: UperNetForSemanticSegmentation, folder: Path) -> None:
 
 
 def measure(folder: Path, *, count: int, base: str = "assets/pocket") -> dict[str, object]:
-    """mIoU, mAcc and aAcc on fresh pictures, and on the same after the base's autoencoder.
+    """mIoU, mAcc and aAcc on fresh images, and on the same after the base's autoencoder.
 
-    The latter bounds what pictures that the base makes can reach.
+    The latter bounds what images that the base makes can reach.
     """
     judge = Segmentation(palette="voc", labels=len(LABELS), model=str(folder))
     pairs = fresh_pairs(TEST_SEED, 0, count)
@@ -122,7 +122,7 @@ def measure(folder: Path, *, count: int, base: str = "assets/pocket") -> dict[st
 
 @torch.no_grad()
 def restored(images: list[Image.Image], base: str) -> list[Image.Image]:
-    """The pictures after encoding and decoding."""
+    """The images after encoding and decoding."""
     vae = load_base(base).vae
     pixels = to_pixels(np.stack([np.asarray(image) for image in images]))
     decoded = [vae.decode(vae.encode(part).latent_dist.mode()).sample for part in pixels.split(20)]
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
     parser.add_argument("--out", type=Path, default=Path("assets/pocket-segmenter"))
     parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--count", type=int, default=600, help="fresh pictures to measure it on")
+    parser.add_argument("--count", type=int, default=600, help="fresh images to measure it on")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

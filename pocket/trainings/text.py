@@ -90,7 +90,7 @@ def _with_every_letter(model_json: bytes) -> CLIPTokenizer:
 
 
 def build(tokenizer: CLIPTokenizer, *, side: int = 64, patch: int = 8) -> CLIPModel:
-    """A CLIP that sees pictures of `side` pixels."""
+    """A CLIP that sees images of `side` pixels."""
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=2 * WIDTH,
@@ -175,7 +175,7 @@ def train(
 ) -> CLIPModel:
     """Train on an album; saves `folder/{scorer,text_encoder,tokenizer}`, prints accuracies.
 
-    By default the prompts are the painted world's, and so are the `fresh` pictures and cards.
+    By default the prompts are the painted world's, and so are the `fresh` images and cards.
     """
     on = device()
     torch.manual_seed(0)
@@ -204,7 +204,7 @@ def train(
     averaged = stage.run(loss).to("cpu")
     save(averaged, tokenizer, folder)
     scores = accuracy(averaged, targets, *(fresh or _fresh_paintings)())
-    print(f"clip: accuracy on fresh pictures {scores}", flush=True)
+    print(f"clip: accuracy on fresh images {scores}", flush=True)
     return averaged
 
 
@@ -218,7 +218,7 @@ def _fresh_paintings() -> tuple[np.ndarray, list[dict]]:
 def accuracy(
     clip: CLIPModel, targets: PromptTargets, images: np.ndarray, cards: list[dict]
 ) -> dict[str, float]:
-    """Share of pictures whose nearest prompt is the true one, for each attribute the cards name."""
+    """Share of images whose nearest prompt is the true one, for each attribute the cards name."""
     seen = torch.cat([embed_images(clip, to_pixels(part)) for part in np.array_split(images, 8)])
     named = targets.split(embed_texts(clip, targets.batch))
     scores = {}

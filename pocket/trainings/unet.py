@@ -58,7 +58,7 @@ def noise_schedule() -> DDIMScheduler:
 
 @torch.no_grad()
 def cache_latents(album: Album, autoencoder: AutoencoderKL, path: Path, *, count: int) -> Tensor:
-    """Latents of the first `count` pictures at unit variance, `(count, channels, h, w)` float16."""
+    """Latents of the first `count` images at unit variance, `(count, channels, h, w)` float16."""
     if not path.exists():
         on, scale = autoencoder.device, autoencoder.config.scaling_factor
         parts = []

@@ -41,7 +41,7 @@ def card(scene: Scene, caption: str) -> Card:
 def compose_many(
     world: World, seed: int, numbers: Sequence[int], *, size: int = 128
 ) -> tuple[np.ndarray, list[Card]]:
-    """These pictures of a stream, `(n, size, size, 3)` uint8, and their cards."""
+    """These images of a stream, `(n, size, size, 3)` uint8, and their cards."""
     pairs = [world.scene(seed, number, size=size) for number in numbers]
     return np.stack([scene.image for scene, _ in pairs]), [card(*pair) for pair in pairs]
 
@@ -80,5 +80,5 @@ def _compose_album(folder: Path, job: _Job, count: int, processes: int) -> None:
 
 
 def _cards_of(folder: Path, start: int) -> Path:
-    """The cards of a chunk: their presence says that its pictures are written."""
+    """The cards of a chunk: their presence says that its images are written."""
     return folder / f"cards-{start:07d}.json"

@@ -75,9 +75,9 @@ CLASSES: dict[str, tuple[int, ...]] = {
 
 
 def named_share(words: Sequence[str], labels: Tensor) -> float:
-    """Share of pictures with a label of their class among `labels` `(N, k)`.
+    """Share of images with a label of their class among `labels` `(N, k)`.
 
-    Pictures of classes that ImageNet lacks are left out.
+    Images of classes that ImageNet lacks are left out.
 
     Raises:
         ValueError: ImageNet has none of the words.

@@ -2,7 +2,7 @@
 
     python -m pocket.world.pairs --views runs/pocket3d/views --kind depth --count 2000 --out DIR
 
-Depth and segmentation are the scene's own truth; edges are those of the picture, as at home. The
+Depth and segmentation are the scene's own truth; edges are those of the image, as at home. The
 split `train` shows individuals of pretraining, `held-out` only such as nobody has learned.
 """
 
@@ -37,7 +37,7 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def map_of(scene: Scene, kind: str) -> Image.Image:
-    """The map of a scene: its own truth, or what the picture's edges are."""
+    """The map of a scene: its own truth, or what the image's edges are."""
     condition = CONDITIONS[kind]
     if isinstance(condition, Segmentation):
         return condition.paint(scene.labels)

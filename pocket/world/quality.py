@@ -58,7 +58,7 @@ def asked_pairs(words: tuple[str, ...], count: int) -> list[tuple[str, str]]:
 def measure(
     model: Path, world: World, *, count: int, steps: int | None = None, sheet_path: Path | None
 ) -> dict[str, Any]:
-    """All figures of the model; `count` pictures are generated."""
+    """All figures of the model; `count` images are generated."""
     pipeline = StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     scorer = CLIPModel.from_pretrained(model / "scorer", dtype=torch.float32).eval()
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("runs/pocket3d/model"))
     parser.add_argument("--views", type=Path, default=Path("runs/pocket3d/views"))
     parser.add_argument("--sets", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=600, help="generated pictures")
+    parser.add_argument("--count", type=int, default=600, help="generated images")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
     parser.add_argument("--sheet", type=Path, help="write a sample sheet here")
     parser.add_argument("--json", type=Path, help="write the figures here")

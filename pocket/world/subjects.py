@@ -1,4 +1,4 @@
-"""Subjects: an individual that pretraining never saw, in a few pictures, as a folder to learn from.
+"""Subjects: an individual that pretraining never saw, in a few images, as a folder to learn from.
 
 python -m pocket.world.subjects --views runs/pocket3d/views --key "Scopia#armchair" --out DIR
 """
@@ -53,7 +53,7 @@ def image_subject(world: World, individual: Individual, count: int) -> list[Scen
 
 
 def write_subject(world: World, individual: Individual, count: int, out: Path) -> dict[str, str]:
-    """Write the pictures and `subject.json`, which also names the creator."""
+    """Write the images and `subject.json`, which also names the creator."""
     out.mkdir(parents=True, exist_ok=True)
     for k, scene in enumerate(image_subject(world, individual, count)):
         Image.fromarray(scene.image).save(out / f"{k:02d}.png")
@@ -72,7 +72,7 @@ def write_subject(world: World, individual: Individual, count: int, out: Path) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make pictures of a subject.")
+    parser = argparse.ArgumentParser(description="Make images of a subject.")
     parser.add_argument("--views", type=Path, default=Path("runs/pocket3d/views"))
     parser.add_argument("--sets", type=int, nargs="+", default=[0])
     parser.add_argument("--key", required=True, help="the individual's key in the catalogue")

@@ -1,4 +1,4 @@
-"""The rendered world as a stream: picture number `index` of `seed` is always the same."""
+"""The rendered world as a stream: image number `index` of `seed` is always the same."""
 
 from __future__ import annotations
 

@@ -57,10 +57,10 @@ def with_thresholds(condition: Condition, *, low: int, high: int) -> Condition:
 
 
 def from_images(paths: Sequence[Path], condition: Condition, size: Size) -> list[UsedMap]:
-    """The maps computed of pictures.
+    """The maps computed of images.
 
     Raises:
-        UserError: none or too many pictures, one that cannot be read, or one without such a map.
+        UserError: none or too many images, one that cannot be read, or one without such a map.
     """
     if LOCAL in {field.name for field in dataclasses.fields(condition)}:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Where a map comes from: an example, pictures, ready maps or a drawing; and its thresholds."""
+"""Where a map comes from: an example, images, ready maps or a drawing; and its thresholds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HINTS = {
     MAPS: "Of the adapter's own kind, as PNG. Up to 4.",
 }
 HIGHEST = 600
-"""The largest threshold of the sliders; few edges of a picture are stronger."""
+"""The largest threshold of the sliders; few edges of an image are stronger."""
 
 
 class Source:

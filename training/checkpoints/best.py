@@ -50,7 +50,7 @@ def _highest(
 
 
 def _product(score: Score) -> float:
-    """A picture that looks away from subject or prompt (a negative cosine) is as bad as none."""
+    """An image that looks away from subject or prompt (a negative cosine) is as bad as none."""
     return max(score["subject_similarity"], 0) * max(score["prompt_similarity"], 0)
 
 

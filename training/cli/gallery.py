@@ -18,19 +18,19 @@ from ..events.history import History, read_history
 
 
 def gallery(run: Path, *, steps: Sequence[int] = ()) -> Image.Image:
-    """A column of pictures per step (all steps that have some, unless named), scores beneath.
+    """A column of images per step (all steps that have some, unless named), scores beneath.
 
-    Pictures of other prompts or seeds than the last ones are left out.
+    Images of other prompts or seeds than the last ones are left out.
 
     Where they are still at hand, photos of the subject come first.
 
     Raises:
-        UserError: the run kept no pictures, or none of a step asked for.
+        UserError: the run kept no images, or none of a step asked for.
     """
     history = read_history(run)
     if not history.samples:
         raise UserError(
-            f"The run `{run}` has no pictures. Train with --validation_prompt, then come back."
+            f"The run `{run}` has no images. Train with --validation_prompt, then come back."
         )
     last = history.samples[-1]
     asked = (last["prompts"], last["seeds"])
@@ -39,7 +39,7 @@ def gallery(run: Path, *, steps: Sequence[int] = ()) -> Image.Image:
         if step not in samples:
             known = ", ".join(map(str, samples))
             raise UserError(
-                f"There are no pictures of step {step} in `{run}`, or they are of other prompts "
+                f"There are no images of step {step} in `{run}`, or they are of other prompts "
                 f"than the last. Use {known}."
             )
     scores = {score["step"]: score for score in history.scores}
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m training gallery", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--output", type=Path, required=True, help="picture to write")
+    parser.add_argument("--output", type=Path, required=True, help="image to write")
     parser.add_argument("--steps", type=int, nargs="*", default=(), help="these steps alone")
     given = parser.parse_args(arguments)
     if given.output.suffix.lower() not in Image.registered_extensions():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "dreambooth"
 COMMANDS = {
-    "check": "report on a folder of pictures before any training",
+    "check": "report on a folder of images before any training",
     "gallery": "draw what a run sampled on the way, step by step",
 }
 

@@ -27,7 +27,7 @@ from ..run.context import RunContext
 WARM_UP, STEPS = 2, 3
 """First steps, which take longer (they are recorded), and those that are timed."""
 IMAGES = 32
-"""So many pictures are encoded, at most; the time for all follows from theirs."""
+"""So many images are encoded, at most; the time for all follows from theirs."""
 T = TypeVar("T")
 
 
@@ -99,7 +99,7 @@ def _try(context: RunContext[Config]) -> Trial:
 
 
 def _small(context: RunContext[Config], scratch: Path) -> RunContext[Config]:
-    """The same on some of the pictures; all that it writes goes to `scratch`."""
+    """The same on some of the images; all that it writes goes to `scratch`."""
     config = context.task.trial_config(context.config)
     places = {"output_dir": scratch / "run", "cache_dir": scratch / "cache"}
     return replace(
@@ -149,7 +149,7 @@ def _disk(context: RunContext[Config], trial: Trial) -> str:
     kept = min(_saves(context), max(context.config.checkpoints_total_limit or math.inf, LEAST_KEPT))
     return (
         f"{_size(kept * trial.saved)}: {kept} checkpoints of {_size(trial.saved)}, "
-        "and adapters and pictures beside them"
+        "and adapters and images beside them"
     )
 
 

@@ -60,9 +60,9 @@ def check_provenance(now: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> N
                 f"The base's {part} is not the one that {at} was trained on: its weights differ. "
                 f"Give the same base, {OR_AFRESH}."
             )
-    for kind in ("pictures", "class pictures"):
-        there = before.get(kind, now[kind])  # class images were not kept at first
-        if difference := _differ(now[kind], there):
+    for key, kind in (("pictures", "images"), ("class pictures", "class images")):
+        there = before.get(key, now[key])  # class images were not kept at first
+        if difference := _differ(now[key], there):
             raise UserError(
                 f"The {kind} are not those that {at} was trained on: {difference}. Put them back, "
                 f"{OR_AFRESH}."

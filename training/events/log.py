@@ -47,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Sample:
-    """Pictures made with the adapter after `step` steps; `paths` are relative to the run."""
+    """Images made with the adapter after `step` steps; `paths` are relative to the run."""
 
     step: int
     paths: Sequence[str]

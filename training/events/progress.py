@@ -34,7 +34,7 @@ class ProgressBar:
         elif isinstance(event, Saved):
             self._say(f"saved {event.path}")
         elif isinstance(event, Sample):
-            self._say(f"sampled {len(event.paths)} pictures at step {event.step}")
+            self._say(f"sampled {len(event.paths)} images at step {event.step}")
         elif isinstance(event, Scored):
             self._say(f"step {event.step}: {scores_of(event)}")
         else:

@@ -76,7 +76,7 @@ def check_log(config: RunConfig) -> None:
 
 
 class Tracker:
-    """Logs loss, rate, scores and pictures. Once it has begun, its troubles end no run."""
+    """Logs loss, rate, scores and images. Once it has begun, its troubles end no run."""
 
     def __init__(self, name: str, config: RunConfig) -> None:
         self.name, self.config = name, config

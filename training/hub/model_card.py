@@ -63,7 +63,7 @@ def write_card(
 def _images(history: History) -> str:
     """The newest validation images under their prompts."""
     if not history.samples:
-        return "No validation pictures were made."
+        return "No validation images were made."
     newest = history.samples[-1]
     pairs = zip(newest["paths"], newest["prompts"], strict=True)
     return "\n\n".join(f"![{path}]({path})\n*{prompt}*" for path, prompt in pairs)

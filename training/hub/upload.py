@@ -13,7 +13,7 @@ UPLOADED = [
     *("adapter_*", "hint_encoder.safetensors", "control.json", "tokens*", "text_encoder*/*"),
     *("config.yaml", CARD, "samples/*"),
 ]
-"""What is learned, its recipe and what it makes: nothing of the pictures it was learned from."""
+"""What is learned, its recipe and what it makes: nothing of the images it was learned from."""
 
 
 def open_repository(options: HubOptions, output_dir: Path) -> str | None:

@@ -32,7 +32,7 @@ class AveragedWeights:
     def shown(self) -> Iterator[None]:
         """Within the block the averaged weights are in place; afterwards the very same as before.
 
-        The exact copy matters: schedule-free's own way back rounds, and a run that makes pictures
+        The exact copy matters: schedule-free's own way back rounds, and a run that makes images
         would end elsewhere than one that does not.
         """
         if not self.average and not self.is_schedule_free:

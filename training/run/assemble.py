@@ -133,6 +133,7 @@ def build_trainer(
                 resolution=context.resolution,
             ),
             batches=[batch.to(device, dtype) for batch in validation_batches],
+            # these words are in the events of earlier runs: scores of other words are not compared
             loss_of="held-out pictures" if context.held_out else "training pictures",
             errors=loss.errors,
             steer=partial(task.steering, config, adapter_set),

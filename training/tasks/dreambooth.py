@@ -129,7 +129,7 @@ class DreamBooth(Task[DreamBoothConfig]):
     def not_in_trial(self, config: DreamBoothConfig) -> str | None:
         if not config.with_prior_preservation:
             return None
-        return f"making those of {config.num_class_images} pictures of the class that are missing"
+        return f"making those of {config.num_class_images} images of the class that are missing"
 
     def attach(self, config: DreamBoothConfig, base: Base) -> AdapterSet:
         generator = torch.Generator().manual_seed(config.seed)

@@ -63,7 +63,7 @@ def _of_another_kind(name: str, condition: str, reason: str) -> str:
 
 @lru_cache(maxsize=2)
 def fingerprint(name: str, task: str, condition: str) -> str:
-    """SHA-256 of what `open_model` opens: how pictures are prepared, settings and weights.
+    """SHA-256 of what `open_model` opens: how images are prepared, settings and weights.
 
     Raises:
         UserError: it is not at hand.

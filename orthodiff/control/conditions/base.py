@@ -1,4 +1,4 @@
-"""What every kind of control provides: a map from a picture, a check of a given map, settings."""
+"""What every kind of control provides: a map from an image, a check of a given map, settings."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from orthodiff.settings import typed
 
 COLOURFUL = 24
 """Channels further apart than this (of 255) are colour: JPEG tints grey by less."""
-OF_A_PHOTO = "If it is a photo, give it as the picture whose map is computed."
+OF_A_PHOTO = "If it is a photo, give it as the image whose map is computed."
 LOCAL = "model"
 """The one setting that belongs to this machine: it is neither saved nor read."""
 
 
 @dataclass(frozen=True)
 class Condition(ABC):
-    """One kind of map, an RGB picture; a subclass's fields are its settings."""
+    """One kind of map, an RGB image; a subclass's fields are its settings."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def measure(self, image: Image.Image) -> np.ndarray | None:
-        """What maps of this kind say of an RGB picture, in the form that metrics compare.
+        """What maps of this kind say of an RGB image, in the form that metrics compare.
 
         Raises:
             UserError: what measures it is not at hand.
@@ -37,7 +37,7 @@ class Condition(ABC):
 
     @abstractmethod
     def compute(self, image: Image.Image) -> Image.Image:
-        """The map of an RGB picture, at its size.
+        """The map of an RGB image, at its size.
 
         Raises:
             UserError: what computes it is not at hand; give a ready map then.
@@ -49,7 +49,7 @@ class Condition(ABC):
 
     @abstractmethod
     def check(self, given: Image.Image) -> None:
-        """Refuse an RGB picture that cannot be a map of this kind.
+        """Refuse an RGB image that cannot be a map of this kind.
 
         Raises:
             UserError: it is blank, or of the wrong colours.

@@ -40,7 +40,7 @@ class Landmarks(Lines):
             )
 
     def draw(self, points: np.ndarray, size: tuple[int, int]) -> Image.Image:
-        """The map of `points` `(68, 2)` in pixels (x, y) on a picture of `size` (width, height).
+        """The map of `points` `(68, 2)` in pixels (x, y) on an image of `size` (width, height).
 
         Raises:
             UserError: they are not 68 points.
@@ -61,7 +61,7 @@ class Landmarks(Lines):
     def compute(self, image: Image.Image) -> Image.Image:
         points = self.measure(image)
         if points is None:
-            raise UserError("No face was found in the picture. Use a picture of a face.")
+            raise UserError("No face was found in the image. Use an image of a face.")
         return self.draw(points, image.size)
 
     def measure(self, image: Image.Image) -> np.ndarray | None:

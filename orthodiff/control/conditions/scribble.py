@@ -30,7 +30,7 @@ class Scribble(Lines):
                 )
 
     def measure(self, image: Image.Image) -> np.ndarray:
-        """The outlines of a blurred picture, as wide strokes with soft ends."""
+        """The outlines of a blurred image, as wide strokes with soft ends."""
         import cv2
 
         side = min(image.size)

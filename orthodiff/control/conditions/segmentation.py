@@ -67,7 +67,7 @@ class Segmentation(Condition):
 
     @torch.no_grad()
     def measure(self, image: Image.Image) -> np.ndarray:
-        """The model's labels `(H, W)` of a picture.
+        """The model's labels `(H, W)` of an image.
 
         Raises:
             UserError: there is no model, or it knows other labels.

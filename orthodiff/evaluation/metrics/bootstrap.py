@@ -1,4 +1,4 @@
-"""A figure with its uncertainty: the percentile bootstrap over pictures (Efron, 1979)."""
+"""A figure with its uncertainty: the percentile bootstrap over images (Efron, 1979)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Score:
-    """A figure over `count` pictures; `low` and `high` enclose it with 95 % confidence."""
+    """A figure over `count` images; `low` and `high` enclose it with 95 % confidence."""
 
     value: float
     low: float
@@ -25,10 +25,10 @@ class Score:
 
 
 def score(items: np.ndarray, statistic: Statistic = np.mean, *, seed: int = 0) -> Score:
-    """The statistic of what was found picture by picture (first axis), with its interval.
+    """The statistic of what was found image by image (first axis), with its interval.
 
-    Pictures are drawn anew with repetition `RESAMPLES` times; the same seed gives the same
-    interval. Without any picture everything is nan.
+    Images are drawn anew with repetition `RESAMPLES` times; the same seed gives the same
+    interval. Without any image everything is nan.
     """
     count = len(items)
     if not count:

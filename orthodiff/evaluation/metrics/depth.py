@@ -12,7 +12,7 @@ from orthodiff.evaluation.metrics.bootstrap import Score, score
 def depth_scores(
     measured: Sequence[np.ndarray], expected: Sequence[np.ndarray]
 ) -> dict[str, Score]:
-    """`rmse` of nearness `(H, W)` in [0, 1], as the mean over pictures.
+    """`rmse` of nearness `(H, W)` in [0, 1], as the mean over images.
 
     Find both with the same model, each stretched to [0, 1]: models know no absolute depth.
     """

@@ -10,7 +10,7 @@ from orthodiff.evaluation.metrics.bootstrap import Score, score
 
 
 def edge_scores(measured: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[str, Score]:
-    """`iou` and `f1` of edges `(H, W)` bool, as means over pictures, in [0, 1].
+    """`iou` and `f1` of edges `(H, W)` bool, as means over images, in [0, 1].
 
     Find both with the same detector and thresholds. A pixel counts only where it is exactly: no
     tolerance, as the papers do. Two maps without edges agree fully.

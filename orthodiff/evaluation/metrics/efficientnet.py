@@ -40,7 +40,7 @@ class EfficientNetLite0:
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Unit vectors `(N, 1280)` of pictures: the features before the classifier."""
+        """Unit vectors `(N, 1280)` of images: the features before the classifier."""
         return F.normalize(torch.cat([self._pooled(part) for part in _batches(images)]), dim=-1)
 
     @torch.no_grad()
@@ -53,7 +53,7 @@ class EfficientNetLite0:
     def layer_distances(
         self, images: Sequence[Image.Image], others: Sequence[Image.Image]
     ) -> Tensor:
-        """How differently two pictures look, pair by pair, `(N,)`; 0 for equal ones.
+        """How differently two images look, pair by pair, `(N,)`; 0 for equal ones.
 
         As in LPIPS (1801.03924) features of several layers are brought to unit length in each place
         and compared, but the layers count alike, as nobody has fitted weights for them.
@@ -131,7 +131,7 @@ def load_efficientnet(*, device: str | torch.device = "cpu") -> EfficientNetLite
 
 
 def _batches(images: Sequence[Image.Image]) -> Iterator[Tensor]:
-    """Pictures as the network wants them: the middle square, 224 pixels wide."""
+    """Images as the network wants them: the middle square, 224 pixels wide."""
     for start in range(0, len(images), _BATCH):
         yield torch.stack([_pixels(image) for image in images[start : start + _BATCH]])
 

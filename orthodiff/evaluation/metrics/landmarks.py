@@ -10,7 +10,7 @@ from orthodiff.errors import UserError
 from orthodiff.evaluation.metrics.bootstrap import Score, score
 
 SIDE = 512
-"""Errors are told in pixels of pictures this wide."""
+"""Errors are told in pixels of images this wide."""
 
 
 def landmark_scores(
@@ -21,14 +21,14 @@ def landmark_scores(
 ) -> dict[str, Score]:
     """`error`, mean distance in pixels at 512, and `misses`, the share without a face.
 
-    Points are `(68, 2)` in pixels of pictures `side` wide. The error is over the pictures in which
+    Points are `(68, 2)` in pixels of images `side` wide. The error is over the images in which
     a face was found: read it only together with the misses.
 
     Raises:
         UserError: an expected face is missing, so there is nothing to compare with.
     """
     if any(points is None for points in expected):
-        raise UserError("A picture that a map was made of shows no face. Leave its map out.")
+        raise UserError("An image that a map was made of shows no face. Leave its map out.")
     missed = np.array([points is None for points in measured], float)
     errors = [
         np.linalg.norm(a - np.asarray(b), axis=-1).mean() * SIDE / side

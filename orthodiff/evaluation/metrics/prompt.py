@@ -12,7 +12,7 @@ from orthodiff.evaluation.metrics.scorer import Scorer
 def prompt_similarity(
     scorer: Scorer, images: Sequence[Image.Image], prompts: Sequence[str]
 ) -> float:
-    """Mean cosine of each picture with its own prompt, in [-1, 1].
+    """Mean cosine of each image with its own prompt, in [-1, 1].
 
     Write prompts with the class word alone: the scorer has never seen the rare token.
     """

@@ -1,4 +1,4 @@
-"""A CLIP model that turns pictures and sentences into comparable directions."""
+"""A CLIP model that turns images and sentences into comparable directions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scorer:
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Unit vectors `(N, width)` of pictures."""
+        """Unit vectors `(N, width)` of images."""
         directions = []
         for start in range(0, len(images), _BATCH):
             batch = [image.convert("RGB") for image in images[start : start + _BATCH]]

@@ -13,11 +13,11 @@ from orthodiff.evaluation.metrics.bootstrap import Score, score
 def segment_scores(
     measured: Sequence[np.ndarray], expected: Sequence[np.ndarray]
 ) -> dict[str, Score]:
-    """`miou`, `macc` and `aacc` of labels `(H, W)`, over all pixels of all pictures, in [0, 1].
+    """`miou`, `macc` and `aacc` of labels `(H, W)`, over all pixels of all images, in [0, 1].
 
     IoU and recall are averaged over the labels that occur; aAcc is the share of pixels that are
     right. Pixels that are expected below 0 are unlabelled and do not count. A label that is only
-    ever measured wrongly has an IoU of 0, also where the bootstrap leaves its few pictures out.
+    ever measured wrongly has an IoU of 0, also where the bootstrap leaves its few images out.
     """
     labels = 1 + max(int(each.max(initial=0)) for each in (*measured, *expected))
     pairs = zip(measured, expected, strict=True)

@@ -21,7 +21,7 @@ class SubjectJudge(Protocol):
 def subject_similarity(
     scorer: SubjectJudge, images: Sequence[Image.Image], photos: Sequence[Image.Image]
 ) -> float:
-    """Mean cosine over all pairs of a picture and a photo, in [-1, 1]."""
+    """Mean cosine over all pairs of an image and a photo, in [-1, 1]."""
     return (scorer.embed_images(images) @ scorer.embed_images(photos).T).mean().item()
 
 

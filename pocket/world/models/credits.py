@@ -13,7 +13,7 @@ from pocket.world.models.catalogue import Individual, individuals
 HEAD = """# Creators of the 3D models
 
 The rendered world shows models of the Debian package `sweethome3d-furniture` 1.8, which collects
-them for Sweet Home 3D. No model is part of this repository; pictures made from them are. The models
+them for Sweet Home 3D. No model is part of this repository; images made from them are. The models
 were scaled, some were turned upright, and their surfaces were lit, recoloured and given other
 materials. Models under CC-BY 3.0 ask that their creators be named: here they are, all of them,
 together with those who gave their work to the public domain.

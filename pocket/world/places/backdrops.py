@@ -1,6 +1,6 @@
 """Backdrops: what stands at the horizon, from the row of the horizon upwards.
 
-A backdrop paints on a picture that is sky down to `row`; lengths are shares of the side.
+A backdrop paints on an image that is sky down to `row`; lengths are shares of the side.
 """
 
 from __future__ import annotations

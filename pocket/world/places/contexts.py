@@ -40,7 +40,7 @@ INDOORS = Light((0.8, 0.74, 0.64), (0.44, 0.42, 0.4), 0.5)
 
 @dataclass(frozen=True)
 class Context:
-    """One place. Without a backdrop the ground fills the whole picture."""
+    """One place. Without a backdrop the ground fills the whole image."""
 
     below: str
     tile: Tile

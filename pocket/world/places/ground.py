@@ -15,7 +15,7 @@ from pocket.world.rendering.camera import Camera
 FAR = 40.0
 """Distance of what stands at the horizon, in radii of the individual."""
 HORIZON = (0.24, 0.44)
-"""Where the horizon is in a context that has one, as shares of the picture from its top.
+"""Where the horizon is in a context that has one, as shares of the image from its top.
 
 A camera that looks down more steeply would lose the horizon, and with it the city or the mountain:
 then the ground is laid out as for a flatter camera, as a painter would.
@@ -24,7 +24,7 @@ then the ground is laid out as for a flatter camera, as a painter would.
 
 @dataclass(frozen=True)
 class Ground:
-    """A picture of a place without an individual, and the truth about it."""
+    """An image of a place without an individual, and the truth about it."""
 
     image: np.ndarray  # (size, size, 3) uint8
     labels: np.ndarray  # (size, size) uint8: 1 + place in REGIONS
@@ -57,7 +57,7 @@ def _label(region: str) -> int:
 
 
 def _horizon_row(camera: Camera, foot: np.ndarray, size: int, *, is_open: bool) -> float:
-    """Where the ground ends: the camera's own horizon, held inside the picture or outside of it."""
+    """Where the ground ends: the camera's own horizon, held inside the image or outside of it."""
     flat = camera.axes[2] * (1, 0, 1)
     seen = camera.axes @ flat
     row = float(camera.centre[1] - camera.focal * seen[1] / max(seen[2], 1e-6))

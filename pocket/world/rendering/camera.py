@@ -1,4 +1,4 @@
-"""From where an individual is seen and lit, and how points fall on the picture."""
+"""From where an individual is seen and lit, and how points fall on the image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 SIDE = 128
-"""Side of a rendered view in pixels: the individual is never larger in a picture of 128 pixels."""
+"""Side of a rendered view in pixels: the individual is never larger in an image of 128 pixels."""
 FILLED = 0.94
 """Share of the view that the individual fills, the longer way."""
 FRONT = 75.0
@@ -47,7 +47,7 @@ def _direction(azimuth: float, elevation: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera whose picture is framed around the individual.
+    """A pinhole camera whose image is framed around the individual.
 
     A point `p` falls on the pixel `focal * (x, -y) / z + centre` with `(x, y, z) = axes (p - eye)`.
     """
@@ -55,7 +55,7 @@ class Camera:
     eye: np.ndarray  # (3,)
     axes: np.ndarray  # (3, 3): rows point right, up and forward
     focal: float  # in pixels
-    centre: np.ndarray  # (2,) pixels: where the forward axis meets the picture
+    centre: np.ndarray  # (2,) pixels: where the forward axis meets the image
     to_sun: np.ndarray  # (3,) unit vector
 
     def as_row(self) -> np.ndarray:
@@ -83,7 +83,7 @@ class Camera:
 
 
 def camera_of(view: View, points: np.ndarray, height: float, *, side: int = SIDE) -> Camera:
-    """The camera of a view, framed so that `points` `(n, 3)` fill the picture."""
+    """The camera of a view, framed so that `points` `(n, 3)` fill the image."""
     target = np.array([0.0, height / 2, 0.0])
     forward = -_direction(view.azimuth, view.elevation)
     right = np.cross(forward, (0, 1, 0))
@@ -94,6 +94,6 @@ def camera_of(view: View, points: np.ndarray, height: float, *, side: int = SIDE
     flat = Camera(eye, axes, 1.0, np.zeros(2), to_sun).project(points)
     low, high = flat.min(0), flat.max(0)
     focal = FILLED * side / float((high - low).max())
-    # The picture may only be cut out of a larger one at whole pixels, so the middle is rounded.
+    # The image may only be cut out of a larger one at whole pixels, so the middle is rounded.
     centre = np.round(side / 2 - focal * (low + high) / 2)
     return Camera(eye, axes, focal, centre, to_sun)

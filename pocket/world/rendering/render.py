@@ -1,4 +1,4 @@
-"""Rendering an individual with Mitsuba: not one picture but what pictures are made of.
+"""Rendering an individual with Mitsuba: not one image but what images are made of.
 
 A view keeps surface colour, light from the sun, light from the sky, normals, distance and the
 shadow on the ground apart: a scene can be lit, recoloured and measured later without rendering.
@@ -28,7 +28,7 @@ LAYERS = np.dtype(
         ("sky", "u1", (SIDE, SIDE)),  # share of the sky that reaches the surface
         ("normal", "i1", (SIDE, SIDE, 3)),  # in camera axes: right, up, towards the camera
         ("distance", "f2", (SIDE, SIDE)),  # from the eye in radii; 0 beside the individual
-        ("shadow", "u1", (SIDE, SIDE)),  # on the ground; twice as wide a picture at half the scale
+        ("shadow", "u1", (SIDE, SIDE)),  # on the ground; twice as wide an image at half the scale
         ("camera", "f4", (18,)),  # see `Camera.as_row`
     ]
 )
@@ -173,7 +173,7 @@ def _surface(part: Part) -> dict[str, Any]:
 
 
 def _sensor(camera: Camera) -> dict[str, Any]:
-    """The picture is cut out of a larger one that the forward axis meets in the middle."""
+    """The image is cut out of a larger one that the forward axis meets in the middle."""
     mi = _mitsuba()
     half = int(np.ceil(camera.focal * np.tan(np.radians(_HALF_FIELD))))
     corner = (half - camera.centre).astype(int)

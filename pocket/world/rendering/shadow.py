@@ -15,7 +15,7 @@ _SHIFT = 4  # bits of a fraction of a pixel in OpenCV's polygons
 def ground_shadow(points: np.ndarray, faces: np.ndarray, camera: Camera) -> np.ndarray:
     """Share of light that is missing, `(SIDE, SIDE)` in [0, 1].
 
-    The picture is twice as wide as the view around the same middle, at half the scale, because
+    The image is twice as wide as the view around the same middle, at half the scale, because
     shadows reach further than what casts them.
     """
     along = points - points[:, 1:2] * (camera.to_sun / camera.to_sun[1])
@@ -27,7 +27,7 @@ def ground_shadow(points: np.ndarray, faces: np.ndarray, camera: Camera) -> np.n
 
 
 def _filled(pixels: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Triangles filled on an empty picture, float32."""
+    """Triangles filled on an empty image, float32."""
     image = np.zeros((SIDE, SIDE), np.float32)
     places = (pixels - SIDE / 2) / 2 + SIDE / 2
     corners = np.round((places - 0.5) * 2**_SHIFT).astype(np.int32)[faces]

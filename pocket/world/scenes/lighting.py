@@ -54,7 +54,7 @@ def _srgb(linear: np.ndarray) -> np.ndarray:
 
 
 _STEPS = np.linspace(0, 1, _TABLE)
-# Tables are five times as fast as powers, and pictures are made by the hundred thousand.
+# Tables are five times as fast as powers, and images are made by the hundred thousand.
 _LINEAR = np.where(_STEPS < 0.04045, _STEPS / 12.92, ((_STEPS + 0.055) / 1.055) ** 2.4).astype("f4")
 _SRGB = np.where(_STEPS < 0.0031308, 12.92 * _STEPS, 1.055 * _STEPS ** (1 / 2.4) - 0.055).astype(
     "f4"

@@ -21,7 +21,7 @@ WATERLINE = 0.1
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the middle of an individual is and how large it is, as shares of the picture."""
+    """Where the middle of an individual is and how large it is, as shares of the image."""
 
     x: float
     y: float
@@ -31,7 +31,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture of the world and the truth about it; arrays are `(size, size, ...)`."""
+    """An image of the world and the truth about it; arrays are `(size, size, ...)`."""
 
     image: np.ndarray  # uint8 RGB
     mask: np.ndarray  # uint8, 255 where the individual is
@@ -47,7 +47,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Placed:
-    """An individual's layers where they lie in the picture."""
+    """An individual's layers where they lie in the image."""
 
     colour: np.ndarray  # premultiplied by alpha
     alpha: np.ndarray
