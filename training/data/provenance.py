@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Sums = list[list[str]] | dict[str, Any]
 MAX_SUMS = 10_000
 """Images whose sums a checkpoint keeps each; of more it keeps one sum."""
+IMAGE_KEYS = {"pictures": "images", "class pictures": "class images"}
+"""Keys of a checkpoint, which stay as they were first written -> what messages call them."""
 OR_AFRESH = "or start afresh in another --output_dir"
 
 
@@ -60,7 +62,7 @@ def check_provenance(now: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> N
                 f"The base's {part} is not the one that {at} was trained on: its weights differ. "
                 f"Give the same base, {OR_AFRESH}."
             )
-    for key, kind in (("pictures", "images"), ("class pictures", "class images")):
+    for key, kind in IMAGE_KEYS.items():
         there = before.get(key, now[key])  # class images were not kept at first
         if difference := _differ(now[key], there):
             raise UserError(

@@ -15,7 +15,7 @@ from orthodiff.models import Base, load_base
 from ..checkpoints.run_dir import check_output
 from ..checkpoints.sealed import find_checkpoint, load_checkpoint
 from ..data.dataset import Examples
-from ..data.provenance import check_provenance, provenance_of
+from ..data.provenance import IMAGE_KEYS, check_provenance, provenance_of
 from ..data.tokens import cut_captions, remark_on
 from ..data.usable import in_sight
 from ..events.signals import is_launched
@@ -58,7 +58,8 @@ def prepare(task: Task[Config], config: Config) -> RunContext[Config]:
 
     checkpoint = from_main(accelerator, find_checkpoint)
     context = in_all(accelerator, lambda: _gather(task, config, checkpoint, lambda: accelerator))
-    check_same(accelerator, {**_shared_settings(context.config), **context.provenance})
+    provenance = {IMAGE_KEYS.get(key, key): value for key, value in context.provenance.items()}
+    check_same(accelerator, {**_shared_settings(context.config), **provenance})
     return context
 
 
