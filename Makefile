@@ -76,10 +76,11 @@ audit: $(VENV)/.developer ## look every installed package up in the advisory dat
 	$(PILLOW)
 	$(PY) -m pip_audit --skip-editable
 
-mutants: install ## MODULE=orthodiff/ops [TESTS=...]: how many wrong lines do the tests notice?
+mutants: install ## MODULE=orthodiff/ops [SAMPLE=60 SEED=1 TESTS=...]: how many wrong lines do the tests notice?
 	$(PIP) '.[mutants]'
 	$(PILLOW)
-	$(PY) -m tests.mutation $(MODULE) $(if $(TESTS),--tests $(TESTS))
+	$(PY) -m tests.mutation $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(TESTS),--tests $(TESTS))
 
 clean: ## remove what was built, keep runs
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.batches import Call
 
+TESTS = Path(__file__).parent
 HEAVY = {
     "agreement", "batch", "batch_rows", "check", "control_training", "export_images",
     "export_whole", "gallery", "garbage", "golden", "hardware", "hub", "kill", "loop", "memory",
@@ -23,6 +24,9 @@ HEAVY = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make check` leaves out."""
+    missing = sorted(name for name in HEAVY if not (TESTS / f"test_{name}.py").is_file())
+    if missing:
+        raise pytest.UsageError(f"HEAVY in {__file__} names modules that are not there: {missing}")
     for item in items:
         if item.path.stem.removeprefix("test_") in HEAVY:
             item.add_marker("heavy")

@@ -1,141 +1,102 @@
-"""`python -m tests.mutation MODULE [--tests TEST ...]`: make mutants, run tests, report."""
+"""`python -m tests.mutation MODULE ... [--sample N --seed S]`: make mutants, run tests, report."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
-from cosmic_ray.commands.init import init
-from cosmic_ray.mutating import use_mutation
-from cosmic_ray.plugins import get_operator
-from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
+import pytest
 
-from .forks import Runner
-from .operators import SELECTED
+from .forks import import_quietly, in_fork
+from .lines import LinesOfTests
+from .mutants import mutants_of, sample
+from .report import table
+from .tree import PLACE, TREE, copy_tree
+from .trial import Trial
+from .warm import QUIET, Warm, run_cold
 
-ROOT = Path(__file__).parents[2]
-PLACE = ROOT.parent if ROOT.parent.name == "mutants" else ROOT / "build/mutants"
-TREE = PLACE / "tree"
-"""The copy that is mutated, where this program runs itself again."""
-NO_MUTANT = "pragma: no mutate"
+LIBRARIES = [
+    "numpy", "PIL.Image", "cv2", "torch", "accelerate", "peft", "pydantic", "fastapi.testclient",
+    "diffusers.models.autoencoders.autoencoder_kl", "diffusers.models.unets.unet_2d_condition",
+    "diffusers.optimization", "diffusers.schedulers.scheduling_ddpm", "diffusers.training_utils",
+    "transformers.models.clip.modeling_clip", "transformers.models.clip.tokenization_clip",
+    "hypothesis", "coverage", "sqlalchemy", "gradio",
+]  # fmt: skip
+"""What is imported before the first fork; our own code is not."""
 
 
 def main() -> None:
-    """Copy the tree, find out which tests run what, and try every mutant."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("module", help="folder or file, such as orthodiff/ops")
-    parser.add_argument("--tests", nargs="+", default=["tests"], help="tests to choose from")
-    parser.add_argument("--again", action="store_true", help="forget results of an earlier run")
-    options = parser.parse_args()
+    """Go on in a copy of the tree; there try the mutants of every module."""
+    options = read_options()
     if Path.cwd() != TREE:
-        copy_tree(TREE)
-        environment = {**os.environ, "PYTHONPATH": str(TREE), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-B", "-m", "tests.mutation", *sys.argv[1:]]
-        sys.exit(subprocess.run(command, cwd=TREE, env=environment).returncode)
-    found = lines_of(options.tests)
-    module = Path(options.module)
-    paths = sorted(module.rglob("*.py")) if module.is_dir() else [module]
-    if not paths or not paths[0].is_file():
-        parser.error(f"there is no Python file at `{module}`")
-    session = PLACE / f"{str(module).replace('/', '-')}.sqlite"
-    if options.again:
-        session.unlink(missing_ok=True)
-    with use_db(str(session), WorkDB.Mode.create) as work:
-        if not work.num_work_items:
-            init(paths, work, {})
-        runner = Runner(found, paths)
-        runner.check()
-        try_mutants(work, runner)
-        report(work)
+        copy_tree()
+        sys.exit(go_on_in_copy())
+    import_quietly(LIBRARIES)
+    lines = LinesOfTests(PLACE / "lines")
+    ended = in_fork(lambda _: collect(options, lines), limit=1e6, is_quiet=False)
+    if ended.code:
+        sys.exit(ended.code)
+    lines.read(Path("tests").resolve().glob("test_*.py"))
+    for module in options.modules:
+        trial, count = new_trial(options, lines, module)
+        trial.at_import(
+            lambda path, before, after, tests: run_cold(lines, tests), list(lines.seconds)
+        )
+        report = table(trial.verdicts.all, count)
+        print(f"\n== {module}\n{report}", flush=True)
 
 
-def copy_tree(place: Path) -> None:
-    """Copy the files under version control: mutations never touch the checkout."""
-    shutil.rmtree(place, ignore_errors=True)
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout.split("\0")  # fmt: skip
-    for name in filter(lambda name: name and (ROOT / name).is_file(), listed):
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, place / name)
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="+", help="folders, files, or several joined by commas")
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="tests to choose from")
+    parser.add_argument("--markers", default="not slow and not gpu", help="pytest's -m")
+    parser.add_argument("--sample", type=int, help="so many mutants of each module, by chance")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another sample")
+    parser.add_argument("--budget", type=float, default=30, help="seconds of tests for one mutant")
+    parser.add_argument("--again", action="store_true", help="forget results of an earlier run")
+    return parser.parse_args()
 
 
-def lines_of(tests: Sequence[str]) -> Path:
-    """The file that says which tests run which line; made anew when a Python file has changed."""
-    key = hashlib.sha256(" ".join(tests).encode())
-    for path in sorted(Path().rglob("*.py")):
-        key.update(f"{path}\n".encode() + path.read_bytes())
-    found = PLACE / f"lines-{key.hexdigest()[:16]}.json"
-    if not found.exists():
-        print("Running the tests once to learn which lines each of them runs ...", flush=True)
-        command = [sys.executable, "-B", "-m", "tests.mutation.lines", str(found), *tests]
-        code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
-        if code:
-            print(
-                f"The tests do not all pass (pytest's code {code}); those that fail are left out."
-            )
-    return found
+def go_on_in_copy() -> int:
+    """Run this program again there; what is started by tests imports the copy too."""
+    elsewhere = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    paths = [str(TREE), *(p for p in elsewhere if Path(p).resolve() != TREE.parents[2])]
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "tests.mutation", *sys.argv[1:]]
+    return subprocess.run(command, cwd=TREE, env=environment).returncode
 
 
-def try_mutants(work: WorkDB, runner: Runner) -> None:
-    """Give every mutant that has none a result."""
-    pending = [item for item in work.pending_work_items if is_of_interest(item, runner)]
-    for number, item in enumerate(pending, 1):
-        (mutation,) = item.mutations
-        path = Path(mutation.module_path)
-        operator = get_operator(mutation.operator_name)(**mutation.operator_args)
-        with use_mutation(path, operator, mutation.occurrence) as (_, mutated):
-            if mutated is None:
-                continue
-            noticed = runner.notices(path)
-        outcome = TestOutcome.KILLED if noticed else TestOutcome.SURVIVED
-        work.set_result(item.job_id, WorkResult(WorkerOutcome.NORMAL, test_outcome=outcome))
-        if number % 25 == 0:
-            print(f"{number} of {len(pending)} mutants", flush=True)
+def new_trial(options: argparse.Namespace, lines: LinesOfTests, module: str) -> tuple[Trial, int]:
+    """The sample of a module's mutants, and how many there are."""
+    places = [Path(name) for name in module.split(",")]
+    paths = [p for place in places for p in (sorted(place.rglob("*.py")) or [place])]
+    every = mutants_of(paths)
+    name = module.replace("/", "-").replace(",", "+").replace(".py", "")
+    file = PLACE / f"{name}-{options.sample or 'all'}-{options.seed}.jsonl"
+    return Trial(lines, sample(every, options.sample, options.seed), file, options.budget), len(
+        every
+    )
 
 
-def is_of_interest(item: WorkItem, runner: Runner) -> bool:
-    """Whether the operator is one of ours and the line may be mutated.
+def collect(options: argparse.Namespace, lines: LinesOfTests) -> int:
+    """In a fork: import and collect everything, and try the mutants of functions."""
 
-    cosmic-ray takes the stars of `def f(x, *, y)` and `f(*x)` for products.
-    """
-    (mutation,) = item.mutations
-    row, column = mutation.start_pos
-    line = runner.original[Path(mutation.module_path)].splitlines()[row - 1]
-    is_star = line[column] == "*" and line[column + 1 : column + 2] not in (" ", "*", "=")
-    return bool(SELECTED.match(mutation.operator_name)) and not is_star and NO_MUTANT not in line
+    def work(warm: Warm) -> None:
+        for module in options.modules:
+            trial, count = new_trial(options, lines, module)
+            print(f"{module}: {len(trial.mutants)} of {count} mutants", flush=True)
+            trial.inside_functions(warm.run, warm.items)
 
-
-def report(work: WorkDB) -> None:
-    """Print the survivors and the share of mutants that were killed, by file."""
-    results = dict(work.results)
-    killed: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for item in work.work_items:
-        if item.job_id not in results:
-            continue
-        (mutation,) = item.mutations
-        name, row = str(mutation.module_path), mutation.start_pos[0]
-        is_killed = results[item.job_id].is_killed
-        total[name] += 1
-        killed[name] += is_killed
-        if not is_killed:
-            line = Path(name).read_text("utf-8").splitlines()[row - 1].strip()
-            print(f"survived  {name}:{row}  {mutation.operator_name.split('/')[1]}  {line}")
-    print(f"\n{'killed':>8} {'of':>5}")
-    for name in sorted(total):
-        print(f"{killed[name]:>8} {total[name]:>5}  {killed[name] / total[name]:6.1%}  {name}")
-    done = sum(killed.values()), sum(total.values())
-    print(f"{done[0]:>8} {done[1]:>5}  {done[0] / max(done[1], 1):6.1%}  in all")
+    sys.dont_write_bytecode = False  # of what is not mutated yet, so that forks import it sooner
+    options_of_pytest = [*QUIET, "-m", options.markers, f"--basetemp={PLACE / 'tmp'}"]
+    return int(pytest.main([*options_of_pytest, *options.tests], plugins=[Warm(lines, work)]))
 
 
 if __name__ == "__main__":

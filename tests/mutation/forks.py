@@ -1,113 +1,98 @@
-"""Runs the tests that can notice a mutant, in a fork of this process."""
+"""Calls something in a fork of this process, with a limit of time."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
-import json
 import os
 import signal
-import sys
 import time
-import warnings
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 
-LOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-"""Plugins that were imported before are no matter."""
-SHARE = 60.0
-"""Seconds of tests for one mutant at most, the quickest first."""
+@dataclass(frozen=True)
+class Ended:
+    """How a fork ended: its exit code, or None past the limit; what it said; seconds of wall."""
+
+    code: int | None
+    said: str
+    seconds: float
 
 
-class Runner:
-    """What `lines` found out, and the files before any mutation."""
+def in_fork(
+    run: Callable[[Callable[[str], object]], int], *, limit: float, is_quiet: bool = True
+) -> Ended:
+    """The exit code that `run` returns in a fork, where it may say one line.
 
-    def __init__(self, found: Path, sources: Iterable[Path]) -> None:
-        told = json.loads(found.read_text("utf-8"))
-        self.lines: dict[str, dict[str, list[str]]] = told["lines"]
-        self.seconds: dict[str, float] = told["seconds"]
-        self.original = {path: path.read_text("utf-8") for path in sources}
-        _load(told["modules"])
-
-    def tests_of(self, path: Path) -> list[str]:
-        """The tests that run a changed line, or the file if it is only run by an import."""
-        known = self.lines.get(str(path), {})
-        changed = _changed_lines(self.original[path], path.read_text("utf-8"))
-        names = {name for line in changed for name in known.get(str(line), ())}
-        names = names or {name for some in known.values() for name in some}
-        chosen, total = [], 0.0
-        for name in sorted(names, key=lambda name: (self.seconds[name], name)):
-            total += self.seconds[name]
-            if chosen and total > SHARE:
-                break
-            chosen.append(name)
-        return chosen
-
-    def notices(self, path: Path) -> bool:
-        """Whether a test fails or does not end, with the file as it is now."""
-        tests = self.tests_of(path)
-        return bool(tests) and self._fails(tests)
-
-    def check(self) -> None:
-        """Run the tests with nothing mutated: they must pass, or every mutant would seem killed.
-
-        Raises:
-            SystemExit: they fail.
-        """
-        known = [name for path in self.original for name in self.tests_of(path)]
-        if known and self._fails(sorted(set(known)), quiet=False):
-            sys.exit("The tests fail in a fork without any mutation, so nothing can be said.")
-
-    def _fails(self, tests: list[str], *, quiet: bool = True) -> bool:
-        limit = 30 + 5 * sum(self.seconds[name] for name in tests)
-        child = os.fork()
-        if not child:
-            _run(tests, quiet=quiet)
-        until = time.monotonic() + limit
-        while time.monotonic() < until:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status) != 0
-            time.sleep(0.02)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
+    What it prints is not seen if `is_quiet`. Whatever it started is ended with it.
+    """
+    reader, writer = os.pipe()
+    began = time.monotonic()
+    child = os.fork()
+    if not child:
+        _child(run, writer, is_quiet)
+    os.close(writer)
+    code = _wait(child, began + limit)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
+    if code is None:
         os.waitpid(child, 0)
-        return True
+    os.set_blocking(reader, False)
+    with open(reader, "rb", buffering=0) as pipe:
+        said = (pipe.read(4096) or b"").decode()
+    return Ended(code, said, time.monotonic() - began)
 
 
-def _run(tests: list[str], *, quiet: bool) -> None:
-    """In the fork: run the tests and end with their exit code, whatever happens."""
+def _child(run: Callable[[Callable[[str], object]], int], writer: int, is_quiet: bool) -> None:
+    """Never returns: whatever happens, the fork ends here."""
     code = 3
     try:
         os.setpgid(0, 0)
-        if quiet:
+        if is_quiet:
             null = os.open(os.devnull, os.O_RDWR)
             for stream in range(3):
                 os.dup2(null, stream)
-        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *LOADED, *tests]))
+        code = run(lambda text: os.write(writer, text.encode()[:4096]))
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 3
     finally:
         os._exit(code)
 
 
-def _load(modules: Iterable[str]) -> None:
-    """Import what the tests import from elsewhere, so that forks have it already."""
-    sys.path.insert(0, os.getcwd())
+def _wait(child: int, until: float) -> int | None:
+    pause = 0.001
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+    return None
+
+
+def import_quietly(names: list[str]) -> None:
+    """Import these modules, as far as they can be, so that forks have them already."""
+    import importlib
+    import warnings
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in modules:
+        for name in names:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
 
 
-def _changed_lines(before: str, after: str) -> set[int]:
-    """The lines of `before` that are others in `after`."""
-    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
-    return {
-        line + 1
-        for tag, start, stop, _, _ in matcher.get_opcodes()
-        if tag != "equal"
-        for line in range(start, max(stop, start + 1))
-    }
+def mutate(path: Path, text: str) -> Callable[[], None]:
+    """Write another text into a file; the function that is returned puts everything back.
+
+    The time of the file is put back too, so that its compiled form stays valid.
+    """
+    before, status = path.read_bytes(), path.stat()
+    path.write_text(text, "utf-8")
+
+    def restore() -> None:
+        path.write_bytes(before)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    return restore
