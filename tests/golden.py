@@ -7,16 +7,19 @@ size that is trained, and one of the class, so that which sample comes next is n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 SIDE, FACTOR = 32, 4
@@ -47,6 +50,14 @@ class Golden:
     adam_weight_decay: float = 0.0
     adam_epsilon: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
+    lora_dropout: float = 0.0
+    text_encoder_lr: float | None = None
+    processes: int = 1
+
+    @property
+    def samples(self) -> int:
+        """How many of each stream a step sees."""
+        return self.train_batch_size * self.gradient_accumulation_steps * self.processes
 
 
 @dataclass
@@ -70,11 +81,12 @@ class Twin:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self.alphas = (1 - betas).cumprod(0)
 
-    @torch.no_grad()
-    def prompt(self, text: str) -> Tensor:
+    def prompt(self, text: str, start: Mapping[str, Tensor]) -> Tensor:
+        """What the text encoder, with its adapter if there is one, makes of a prompt."""
         length = self.tokenizer.model_max_length
         ids = self.tokenizer(text, padding="max_length", max_length=length, return_tensors="pt")
-        return self.text(ids["input_ids"]).last_hidden_state
+        weights = adapted(dict(self.text.named_parameters()), part(start, "text_encoder"))
+        return functional_call(self.text, weights, (ids["input_ids"],)).last_hidden_state
 
     @torch.no_grad()
     def latent(self, photo: Image.Image) -> tuple[Tensor, Tensor]:
@@ -103,12 +115,13 @@ class Twin:
             "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * latent,
             "sample": latent,
         }[golden.prediction]
-        output = functional_call(
-            self.unet,
-            adapted(dict(self.unet.named_parameters()), start),
-            (noisy, t),
-            {"encoder_hidden_states": prompt},
-        ).sample
+        weights = dict(self.unet.named_parameters())
+        if not golden.lora_dropout:
+            weights = adapted(weights, start)
+        with dropping(self.unet, start, golden.lora_dropout):
+            output = functional_call(
+                self.unet, weights, (noisy, t), {"encoder_hidden_states": prompt}
+            ).sample
         error = (output - target).square()
         if golden.mask is not None and stream == "subject":
             inside = torch.from_numpy(np.asarray(golden.mask).astype(np.float64)) / 255
@@ -139,12 +152,14 @@ class Twin:
         values = {n: p.detach().double().requires_grad_(True) for n, p in start.items()}
         moments = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in values.items()}
         average = {n: p.detach().clone() for n, p in values.items()}
-        share = golden.train_batch_size * golden.gradient_accumulation_steps
-        read = {stream: self.prompt(text) for stream, text in prompts.items()}
+        share = golden.samples
         for step in range(1, golden.steps + 1):
+            torch.manual_seed(seed_of("step", step))  # which inputs are dropped
+            unet = part(values, "unet")
+            read = {stream: self.prompt(text, values) for stream, text in prompts.items()}
             places = range((step - 1) * share, step * share)
             losses = [
-                self.sample_loss(values, stream, photo, read[stream], at)
+                self.sample_loss(unet, stream, photo, read[stream], at)
                 for stream, photo in photos.items()
                 for at in places
             ]
@@ -152,15 +167,39 @@ class Twin:
             gradients = torch.autograd.grad(loss, list(values.values()))
             norm = sum(g.square().sum() for g in gradients).sqrt()
             shrink = min(1.0, golden.max_grad_norm / (norm.item() + 1e-6))
-            rate = learning_rate(golden, step - 1) * (share if golden.scale_lr else 1)
             with torch.no_grad():
                 for (name, p), g in zip(values.items(), gradients, strict=True):
+                    rate = learning_rate(golden, step - 1, name) * (share if golden.scale_lr else 1)
                     adamw(p, g * shrink, moments[name], step, rate, golden)
                     decay = 0.0 if step == 1 else min(golden.ema_decay or 0, step / (9 + step))
                     average[name] = decay * average[name] + (1 - decay) * p
             result.losses.append(loss.item())
         result.weights = average if golden.ema_decay else {n: p.detach() for n, p in values.items()}
         return result
+
+
+def part(values: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Those of one model, `NAME:...`, under their own names."""
+    return {n.removeprefix(f"{name}:"): v for n, v in values.items() if n.startswith(f"{name}:")}
+
+
+@contextmanager
+def dropping(unet: nn.Module, start: Mapping[str, Tensor], share: float) -> Iterator[None]:
+    """LoRA as a path of its own, `B A dropout(x)` beside each layer, which its inputs need."""
+    hooks = []
+    for name in [n.removesuffix(".lora_A.weight") for n in start if n.endswith(".lora_A.weight")]:
+        matrices = start[f"{name}.lora_A.weight"], start[f"{name}.lora_B.weight"]
+
+        def add(_: object, given: tuple[Tensor], output: Tensor, ab: Any = matrices) -> Tensor:
+            return output + functional.dropout(given[0], share) @ ab[0].T @ ab[1].T
+
+        if share:
+            hooks.append(unet.get_submodule(name).register_forward_hook(add))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def seed_of(purpose: str, number: int) -> int:
@@ -202,9 +241,11 @@ def overlap(values: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
-def learning_rate(golden: Golden, done: int) -> float:
-    """After so many steps, by the schedule: constant, or polynomial down to 1e-7."""
+def learning_rate(golden: Golden, done: int, name: str) -> float:
+    """Of a parameter after so many steps: constant, or polynomial down to 1e-7."""
     peak, warm = golden.learning_rate, golden.lr_warmup_steps
+    if name.startswith("text_encoder:"):
+        peak = golden.text_encoder_lr or peak
     if golden.lr_power is None:
         return peak
     if done < warm:
