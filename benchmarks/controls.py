@@ -212,7 +212,7 @@ def _each(
         for ended in as_completed(running):
             ended.result()
             place = running[ended]
-            row_file = options.out / f"{place}.{jobs[place].steps}-{len(test.maps)}.json"
+            row_file = options.out / f"{place}.{jobs[place].steps}-{len(test.control_images)}.json"
             if not row_file.is_file():
                 row = _score(judge, _folder(options, place), test, only_following)
                 replace_file(

@@ -26,7 +26,7 @@ from orthodiff.sampling import GenerateRequest, generate
 from pocket.painted.pairs import CONDITIONS
 
 BATCH = 20
-MAPS_SHOWN = 6
+SHOWN = 6
 WITHOUT_CONTROL = 64
 """Prompts on which what is left without control is measured."""
 EACH = {"canny": "f1", "scribble": "f1", "segmentation": "aacc"}
@@ -36,9 +36,9 @@ VARIANTS = ("{text}", "a photo of a red {class} {context}", "a photo of a blue {
 
 @dataclass(frozen=True)
 class Test:
-    """Held-out `maps` with what the data set says of each."""
+    """Held-out `control_images` with what the data set says of each."""
 
-    maps: list[Image.Image]
+    control_images: list[Image.Image]
     rows: list[dict[str, str]]
 
     @property
@@ -70,9 +70,9 @@ class Judge:
         Without a folder, of the base, which does not see the maps. `each` is the score of every
         image by itself, in the metric that `EACH` names.
         """
-        images = self.paint(folder, test.prompts, test.maps)
+        images = self.paint(folder, test.prompts, test.control_images)
         found = [np.asarray(self.condition.measure(image)) for image in images]
-        wanted = [self.condition.read(given) for given in test.maps]
+        wanted = [self.condition.read(given) for given in test.control_images]
         measure = METRICS[self.condition.name]
         scores = {
             **measure(found, wanted),
@@ -86,31 +86,31 @@ class Judge:
         """Prompt similarity without any map and with an empty one; the base's if no folder."""
         if folder is not None and (folder / rival.NAME).is_dir():
             return {}
-        test = Test(test.maps[:WITHOUT_CONTROL], test.rows[:WITHOUT_CONTROL])
+        test = Test(test.control_images[:WITHOUT_CONTROL], test.rows[:WITHOUT_CONTROL])
         adapter_set = AdapterSet.load(self.base, folder) if folder else None
         plain = generate(self.base, _request(test.prompts))
         found = {"no_map": self.similarity(plain, test.prompts)}
         if adapter_set:
             adapter_set.detach()
         if folder:
-            empty = [Image.new("RGB", given.size) for given in test.maps]
+            empty = [Image.new("RGB", given.size) for given in test.control_images]
             images = self.paint(folder, test.prompts, empty)
             found["empty_map"] = self.similarity(images, test.prompts)
         return {"without_control": _plain(found)}
 
     def paint(
-        self, folder: Path | None, prompts: Sequence[str], maps: Sequence[Image.Image]
+        self, folder: Path | None, prompts: Sequence[str], control_images: Sequence[Image.Image]
     ) -> list[Image.Image]:
         """An image per prompt and map; its seed is its place."""
         if folder is None:
             return generate(self.base, _request(prompts))
         if (folder / rival.NAME).is_dir():
-            return rival.paint(self.base, folder, prompts, maps, batch_size=BATCH)
+            return rival.paint(self.base, folder, prompts, control_images, batch_size=BATCH)
         adapter_set = AdapterSet.load(self.base, folder)
         try:
             assert adapter_set.control is not None
             return generate(
-                self.base, _request(prompts), steering=Steering(adapter_set.control, maps)
+                self.base, _request(prompts), steering=Steering(adapter_set.control, control_images)
             )
         finally:
             adapter_set.detach()
@@ -128,13 +128,13 @@ def ahead(first: Sequence[float], other: Sequence[float]) -> dict[str, float]:
 
 def sheet(judge: Judge, folder: Path, test: Test) -> Image.Image:
     """A row per map: the map, then image and overlay for each of three prompts."""
-    rows = list(zip(test.maps, test.rows, strict=True))[:MAPS_SHOWN]
-    maps = [given for given, _ in rows for _ in VARIANTS]
+    rows = list(zip(test.control_images, test.rows, strict=True))[:SHOWN]
+    control_images = [given for given, _ in rows for _ in VARIANTS]
     prompts = [variant.format(**row) for _, row in rows for variant in VARIANTS]
-    images = judge.paint(folder, prompts, maps)
-    cells = [_beside([p, overlay(p, used)]) for p, used in zip(images, maps, strict=True)]
+    images = judge.paint(folder, prompts, control_images)
+    cells = [_beside([p, overlay(p, used)]) for p, used in zip(images, control_images, strict=True)]
     lines = [
-        _beside([given, *group]) for given, group in zip(test.maps, _groups(cells), strict=False)
+        _beside([given, *group]) for given, group in zip(test.control_images, _groups(cells), strict=False)
     ]
     image = Image.fromarray(np.vstack([np.asarray(line) for line in lines]))
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)

@@ -70,11 +70,11 @@ class RivalTask(ControlTask):
         return AdapterSet(base, {NAME: Rival(net.requires_grad_(True).train())})
 
     def init_from_data(self, adapter_set: AdapterSet, first_seen: Callable[[], Batch]) -> None:
-        part, maps = adapter_set.components[NAME], first_seen().control_image
+        part, control_images = adapter_set.components[NAME], first_seen().control_image
         assert isinstance(part, Rival)
-        assert maps is not None
+        assert control_images is not None
         if self.our_start:
-            init_from_data(part.net.controlnet_cond_embedding, maps)
+            init_from_data(part.net.controlnet_cond_embedding, control_images)
 
     def predict(self, base: Base, adapter_set: AdapterSet, noisy: Tensor, batch: Batch) -> Tensor:
         part, hidden = adapter_set.components[NAME], batch.prompt_embeds.hidden
@@ -96,7 +96,7 @@ def paint(
     base: Base,
     folder: Path,
     prompts: Sequence[str],
-    maps: Sequence[Image.Image],
+    control_images: Sequence[Image.Image],
     *,
     batch_size: int = 20,
 ) -> list[Image.Image]:
@@ -120,7 +120,7 @@ def paint(
         seeds = range(len(prompts))[part]
         images += pipeline(
             list(prompts[part]),
-            image=list(maps[part]),
+            image=list(control_images[part]),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             guidance_scale=advice.guidance_scale,
             num_inference_steps=advice.num_inference_steps,

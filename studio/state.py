@@ -172,16 +172,16 @@ class Studio:
         config: Mapping[str, Any],
         *,
         control: str | None = None,
-        maps: Sequence[Path] = (),
+        control_images: Sequence[Path] = (),
     ) -> Job:
         """Check and queue images; `control` is the id of an upload with control images.
 
         Raises:
             UserError: the first thing that cannot be as it is; nothing has been written.
         """
-        maps = self.subjects.get(owner, control).paths if control else maps
+        control_images = self.subjects.get(owner, control).paths if control else control_images
         settings = read_settings(ImageSettings, config)
-        prepared = prepare_images(self.offer, owner, settings, maps)
+        prepared = prepare_images(self.offer, owner, settings, control_images)
         return self.jobs.submit(owner, "generate", prepared)
 
     def duplicate(

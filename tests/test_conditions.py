@@ -23,7 +23,7 @@ from orthodiff.control.conditions.annotators import open_model
 from orthodiff.control.conditions.palettes import PALETTES, ade20k_names, palette
 from orthodiff.control.conditions.segmentation import UNKNOWN
 from orthodiff.errors import UserError
-from orthodiff.io.images import open_map
+from orthodiff.io.images import open_control_image
 from tests.tiny import write_depth_model
 
 
@@ -337,5 +337,5 @@ def test_maps_become_numbers_and_overlays():
 def test_depth_in_millimetres_or_metres_is_noted(tmp_path, array, said):
     path = tmp_path / "depth.tiff"
     Image.fromarray(array).save(path)
-    _, note = ready(open_map(path), (32, 32), CONDITIONS["depth"]())
+    _, note = ready(open_control_image(path), (32, 32), CONDITIONS["depth"]())
     assert note is None if said is None else said in note

@@ -39,7 +39,7 @@ def run(unet, noisy, timesteps, embeddings):
     return unet(noisy, timesteps, encoder_hidden_states=embeddings).sample
 
 
-def maps(batch=2):
+def control_images(batch=2):
     generator = torch.Generator().manual_seed(3)
     return (torch.rand(batch, 3, SIDE, SIDE, generator=generator) > 0.8).float()
 
@@ -79,14 +79,14 @@ def test_one_halving_per_factor_of_two(factor):
 @torch.no_grad()
 def test_starts_as_the_base(unet, steered):
     before = run(unet, *inputs())
-    with steered.guided(steered.encode(maps())):
+    with steered.guided(steered.encode(control_images())):
         assert torch.equal(run(unet, *inputs()), before)
 
 
 @torch.no_grad()
 def test_steers_only_within(unet, steered):
     before = run(unet, *inputs())
-    hints = awake(steered).encode(maps())
+    hints = awake(steered).encode(control_images())
     with steered.guided(hints):
         assert not torch.allclose(run(unet, *inputs()), before)
     assert torch.equal(run(unet, *inputs()), before)
@@ -95,7 +95,7 @@ def test_steers_only_within(unet, steered):
 @torch.no_grad()
 def test_hints_are_added_to_the_first_features(unet, steered):
     noisy, *_ = inputs()
-    hints = awake(steered).encode(maps())
+    hints = awake(steered).encode(control_images())
     expected = unet.conv_in(noisy) + 0.5 * hints
     with steered.guided(hints, strength=0.5):
         assert torch.equal(unet.conv_in(noisy), expected)
@@ -104,14 +104,14 @@ def test_hints_are_added_to_the_first_features(unet, steered):
 @torch.no_grad()
 def test_both_halves_of_a_guidance_batch_get_them(unet, steered):
     noisy, *_ = inputs()
-    hints = awake(steered).encode(maps())
+    hints = awake(steered).encode(control_images())
     with steered.guided(hints):
         alone = unet.conv_in(noisy)
         assert torch.equal(unet.conv_in(torch.cat([noisy] * 2)), torch.cat([alone] * 2))
 
 
 def test_refuses_another_batch_and_size(unet, steered):
-    with steered.guided(steered.encode(maps(2))), pytest.raises(UserError, match="one map per"):
+    with steered.guided(steered.encode(control_images(2))), pytest.raises(UserError, match="one map per"):
         run(unet, *inputs(3))
     with pytest.raises(UserError, match="multiples of 4"):
         steered.encode(torch.rand(1, 3, 30, 32))
@@ -121,13 +121,13 @@ def test_refuses_another_batch_and_size(unet, steered):
 def test_detach_leaves_the_unet_as_it_was(unet, steered):
     steered.detach()
     assert not unet.conv_in._forward_hooks
-    with awake(steered).guided(steered.encode(maps())):  # attaches itself again
+    with awake(steered).guided(steered.encode(control_images())):  # attaches itself again
         assert unet.conv_in._forward_hooks
 
 
 @torch.no_grad()
 def test_follows_a_replaced_first_convolution(unet, steered):
-    hints = awake(steered).encode(maps())
+    hints = awake(steered).encode(control_images())
     noisy, *_ = inputs()
     orthodiff.attach(unet, orthodiff.HRA(rank=2), targets=("conv_in",))
     with steered.guided(hints):
@@ -138,7 +138,7 @@ def test_follows_a_replaced_first_convolution(unet, steered):
 def test_trains(unet, steered):
     optimizer = torch.optim.SGD(steered.parameters(), lr=1e-2)
     for _ in range(2):
-        with steered.guided(steered.encode(maps())):
+        with steered.guided(steered.encode(control_images())):
             run(unet, *inputs()).square().mean().backward()
         optimizer.step()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in steered.parameters())
@@ -151,7 +151,7 @@ def test_settled_features_are_standard_where_the_map_is_not_as_usual(steered, co
     for layer in (layers.conv_in, *layers.blocks):
         layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     default = torch.tensor(colour).view(3, 1, 1).expand(4, 3, SIDE, SIDE)
-    drawn = torch.where(maps(4) > 0, 1 - default, default)
+    drawn = torch.where(control_images(4) > 0, 1 - default, default)
     steered.init_from_data(drawn)
     seen.clear()
     assert not steered.encode(drawn).any()

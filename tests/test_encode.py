@@ -20,12 +20,12 @@ from orthodiff.control import (
     Segmentation,
     fit,
 )
-from orthodiff.control import to_tensor as to_maps
+from orthodiff.control import to_tensor as to_control_images
 from orthodiff.errors import UserError
 from orthodiff.io.hashing import content_key
 from orthodiff.models import Base, load_base
 from orthodiff.training.data.captions import CaptionRules
-from orthodiff.training.data.control_images import check_map
+from orthodiff.training.data.control_images import check_control_image
 from orthodiff.training.data.example import Example
 from orthodiff.training.data.views import Views
 from orthodiff.training.latents.encode import encode, to_tensor
@@ -97,18 +97,18 @@ def test_maps_that_a_model_computes_are_kept(
     folder = tmp_path / "cache"
     first, other = (write_depth_model(tmp_path / f"{seed}", seed=seed) for seed in (0, 1))
 
-    def maps(condition: Condition, folder: Path | None = folder) -> Tensor:
+    def control_images(condition: Condition, folder: Path | None = folder) -> Tensor:
         found = encoded(base, examples(), condition=condition, folder=folder)
         return torch.stack([stacked(sample.control_images) for sample in found.samples])
 
-    fresh = maps(Depth(model=str(first)), None)
-    assert torch.equal(fresh, maps(Depth(model=str(first))))
-    assert not torch.equal(fresh, maps(Depth(model=str(other))))
-    assert not torch.equal(fresh, maps(Depth(model=str(first), metric=True)))
-    assert not torch.equal(fresh, maps(Canny()).expand_as(fresh))
+    fresh = control_images(Depth(model=str(first)), None)
+    assert torch.equal(fresh, control_images(Depth(model=str(first))))
+    assert not torch.equal(fresh, control_images(Depth(model=str(other))))
+    assert not torch.equal(fresh, control_images(Depth(model=str(first), metric=True)))
+    assert not torch.equal(fresh, control_images(Canny()).expand_as(fresh))
     monkeypatch.delattr(Depth, "measure")
     moved = shutil.copytree(first, tmp_path / "moved")
-    assert torch.equal(fresh, maps(Depth(model=str(moved))))
+    assert torch.equal(fresh, control_images(Depth(model=str(moved))))
 
 
 def test_what_was_read_before_does_not_matter(tiny: Path, base: Base, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_given_maps_are_as_crisp_as_when_generating(base: Base, side: int) -> No
     (sample,) = encoded(base, [example], condition=condition).samples
     assert sample.control_images is not None
     used, _ = fit(given, (32, 32), condition)
-    assert torch.equal(sample.control_images[0] / 255, to_maps([used])[0, :1])  # grey is kept once
+    assert torch.equal(sample.control_images[0] / 255, to_control_images([used])[0, :1])  # grey is kept once
     assert set(stacked(sample.control_images).unique().tolist()) == {0, 255}
 
 
@@ -264,7 +264,7 @@ def test_a_segmentation_map_smaller_than_its_image_keeps_its_colours(base: Base)
     labels = np.random.default_rng(0).integers(0, 150, (12, 12)).repeat(4, 0).repeat(4, 1)
     given = condition.paint(labels)
     example = Example("a", draw_image(0, (96, 96)), "sks", control_image=given)
-    check_map(example, condition)
+    check_control_image(example, condition)
     (sample,) = encoded(base, [example], condition=condition).samples
     assert sample.control_images is not None
     seen = Image.fromarray(sample.control_images[0].permute(1, 2, 0).numpy())

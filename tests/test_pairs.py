@@ -15,7 +15,7 @@ from pocket.painted.pairs import (
     CONDITIONS,
     HELD_OUT_CLASSES,
     is_held_out,
-    map_of,
+    control_image_of,
     paint_pair,
     write_pairs,
 )
@@ -73,14 +73,14 @@ def test_the_subject_has_its_classs_label():
     assert (pair.labels[inside] == LABELS.index(pair.painting.appearance.name)).all()
     assert (pair.labels[~inside] <= len(REGIONS)).all()
     condition = CONDITIONS["segmentation"]
-    assert np.array_equal(condition.read(map_of(pair, "segmentation")), pair.labels)
+    assert np.array_equal(condition.read(control_image_of(pair, "segmentation")), pair.labels)
 
 
 @needs_font
 @pytest.mark.parametrize("kind", CONDITIONS)
 def test_maps_say_something_and_are_of_their_kind(kind):
     for index in range(30):
-        given = map_of(paint_pair(0, index), kind)
+        given = control_image_of(paint_pair(0, index), kind)
         CONDITIONS[kind].check(given)
         assert (np.asarray(given).max(-1) > 0).mean() > 0.03
 

@@ -39,11 +39,11 @@ def test_two_training_steps():
     learned = {**adapter.state_dict(), **hints.state_dict()}
     frozen = model.conv_out.weight.clone()
     optimizer = torch.optim.AdamW([*adapter.parameters(), *hints.parameters()], lr=1e-3)
-    maps = (torch.rand(1, 3, 512, 512) > 0.9).float()
+    control_images = (torch.rand(1, 3, 512, 512) > 0.9).float()
     noisy, target = torch.randn(2, 1, 4, 64, 64)
     text = torch.randn(1, 77, 768)
     for _ in range(2):
-        with hints.guided(hints.encode(maps)):
+        with hints.guided(hints.encode(control_images)):
             output = model(noisy, torch.tensor([500]), encoder_hidden_states=text).sample
         loss = functional.mse_loss(output, target)
         assert torch.isfinite(loss)

@@ -15,11 +15,11 @@ from orthodiff.components.compose import load_all
 from orthodiff.control import Steering
 from orthodiff.errors import UserError
 from orthodiff.evaluation.metrics import METRICS
-from orthodiff.io.images import open_map
+from orthodiff.io.images import open_control_image
 from orthodiff.io.png_metadata import read_recipe
 from orthodiff.models import load_base
 from orthodiff.sampling import GenerateRequest, generate
-from orthodiff.studio.services.maps import from_maps
+from orthodiff.studio.services.control_images import from_control_images
 from tests.test_conditions import good, photo
 
 SIDE = 32  # of the tiny base's images
@@ -57,7 +57,7 @@ def folders(base, tmp_path_factory):
 
 
 @pytest.fixture
-def maps(tmp_path):
+def control_images(tmp_path):
     for name, image in (("edges", good("canny")), ("photo", photo()), ("wide", photo())):
         size = (SIDE, SIDE) if name == "edges" else (96, 48) if name == "wide" else (64, 64)
         control.fit(image, size, control.Canny())[0].save(tmp_path / f"{name}.png")
@@ -79,10 +79,10 @@ def call(tiny, folders, tmp_path, capsys):
     return run
 
 
-def test_maps_times_prompts_times_seeds(call, folders, maps, tmp_path):
+def test_maps_times_prompts_times_seeds(call, folders, control_images, tmp_path):
     code, told = call(
         "--adapter", folders / "control", "--prompt", "a cat", "--num_images", 2,
-        "--condition", maps / "edges.png", "--condition-from", maps / "photo.png",
+        "--condition", control_images / "edges.png", "--condition-from", control_images / "photo.png",
         "--condition-type", "canny", "--control-strength=0.8", "--control_end", 0.5,
     )  # fmt: skip
     assert (code, told) == (0, "")
@@ -97,18 +97,18 @@ def test_maps_times_prompts_times_seeds(call, folders, maps, tmp_path):
     assert [recipe.condition for recipe in told] == [*["edges.png"] * 4, *[""] * 4]
     assert [recipe.condition_from for recipe in told] == [*[""] * 4, *["photo.png"] * 4]
     assert (told[0].condition_type, told[0].control_strength) == ("canny", 0.8)
-    with Image.open(out / "00_map.png") as used, Image.open(maps / "edges.png") as given:
+    with Image.open(out / "00_map.png") as used, Image.open(control_images / "edges.png") as given:
         assert np.array_equal(np.asarray(used), np.asarray(given))
     expected = control.Canny().compute(photo().resize((SIDE, SIDE), Image.Resampling.LANCZOS))
     with Image.open(out / "04_map.png") as used:
         assert np.array_equal(np.asarray(used), np.asarray(expected))
 
 
-def test_what_is_done_to_a_map_is_said(call, folders, maps):
-    good("canny").save(maps / "large.png")
+def test_what_is_done_to_a_map_is_said(call, folders, control_images):
+    good("canny").save(control_images / "large.png")
     code, told = call(
         "--adapter", folders / "control",
-        "--condition", maps / "large.png", "--condition_from", maps / "wide.png",
+        "--condition", control_images / "large.png", "--condition_from", control_images / "wide.png",
     )  # fmt: skip
     assert code == 0
     assert "note: " in told
@@ -116,8 +116,8 @@ def test_what_is_done_to_a_map_is_said(call, folders, maps):
     assert "wide.png: The image was 96x48: its map was letterboxed, 32x16 on black" in told
 
 
-def test_thresholds_of_a_computed_map_can_be_set(call, folders, maps, tmp_path):
-    words = ["--condition_from", maps / "photo.png", "--condition_setting", "low=10"]
+def test_thresholds_of_a_computed_map_can_be_set(call, folders, control_images, tmp_path):
+    words = ["--condition_from", control_images / "photo.png", "--condition_setting", "low=10"]
     code, told = call("--adapter", folders / "control", *words, "--condition_setting", "high=20")
     assert (code, told) == (0, "")
     small = photo().resize((SIDE, SIDE), Image.Resampling.LANCZOS)
@@ -132,12 +132,12 @@ def test_a_ready_map_with_transparency_lies_on_black(call, folders, tmp_path):
     clear = Image.new("RGB", lines.size, (255, 255, 255))
     clear.putalpha(lines.convert("L"))
     clear.save(tmp_path / "clear.png")
-    assert open_map(tmp_path / "clear.png").tobytes() == lines.tobytes()
+    assert open_control_image(tmp_path / "clear.png").tobytes() == lines.tobytes()
     code, told = call("--adapter", folders / "control", "--condition", tmp_path / "clear.png")
     assert (code, told) == (0, "")
     with Image.open(tmp_path / "out" / "00_map.png") as used:
         assert np.array_equal(np.asarray(used), np.asarray(lines))
-    (shown,) = from_maps([tmp_path / "clear.png"], control.Canny(), (SIDE, SIDE))
+    (shown,) = from_control_images([tmp_path / "clear.png"], control.Canny(), (SIDE, SIDE))
     assert shown.used.tobytes() == shown.given.tobytes() == lines.tobytes()
 
 
@@ -181,15 +181,15 @@ def test_without_a_map_nothing_steers_and_that_is_said(call, folders):
         (["--condition", "edges.png", "--condition_setting", "low=5"], "none is"),
     ],
 )
-def test_bad_requests_write_nothing(call, folders, maps, words, said):
-    Image.new("RGB", (SIDE, SIDE)).save(maps / "blank.png")
-    words = [str(maps / word) if word.endswith(".png") else word for word in words]
+def test_bad_requests_write_nothing(call, folders, control_images, words, said):
+    Image.new("RGB", (SIDE, SIDE)).save(control_images / "blank.png")
+    words = [str(control_images / word) if word.endswith(".png") else word for word in words]
     code, told = call("--adapter", folders / "control", *words)
     assert code == 2
     assert told.startswith("error: ")
     assert told.count("\n") == 1
     assert said in told
-    assert not (maps / "out").exists()
+    assert not (control_images / "out").exists()
 
 
 @pytest.mark.parametrize("words", [["--strength", 0.5], ["--merge"]])
@@ -202,21 +202,21 @@ def test_a_hint_encoder_alone_has_no_weights_to_change(base, call, tmp_path, wor
     assert "holds none, only hint_encoder" in told
 
 
-def test_a_map_needs_an_adapter_that_is_steered(call, folders, maps):
+def test_a_map_needs_an_adapter_that_is_steered(call, folders, control_images):
     for words in ((), ("--adapter", folders / "subject")):
-        code, told = call("--condition", maps / "edges.png", *words)
+        code, told = call("--condition", control_images / "edges.png", *words)
         assert code == 2
         assert "no adapter that is steered by maps" in told
 
 
-def test_two_controls_are_refused(call, folders, maps):
+def test_two_controls_are_refused(call, folders, control_images):
     code, told = call("--adapter", folders / "control", "--adapter", folders / "control")
     assert code == 2
     assert "only one such adapter" in told
 
 
-def test_one_file_may_be_a_map_and_an_image(call, folders, maps, tmp_path):
-    edges = maps / "edges.png"
+def test_one_file_may_be_a_map_and_an_image(call, folders, control_images, tmp_path):
+    edges = control_images / "edges.png"
     code, _ = call(
         "--adapter", folders / "control", "--condition", edges, "--condition_from", edges
     )  # fmt: skip
@@ -277,9 +277,9 @@ def test_strength_zero_is_no_map(base, steered):
 def test_images_do_not_depend_on_their_batch(base, steered):
     from dataclasses import replace
 
-    maps = [EDGES, EDGES.transpose(Image.Transpose.ROTATE_90), EDGES]
-    together = levels(base, Steering(steered, maps))
-    alone = levels(base, Steering(steered, maps), replace(REQUEST, batch_size=1))
+    control_images = [EDGES, EDGES.transpose(Image.Transpose.ROTATE_90), EDGES]
+    together = levels(base, Steering(steered, control_images))
+    alone = levels(base, Steering(steered, control_images), replace(REQUEST, batch_size=1))
     assert np.abs(together - alone).max() <= 1
 
 
@@ -343,9 +343,9 @@ def evaluate(tiny, folder, out, *words):
     return main(["evaluate-control", *map(str, [*given, *words])])
 
 
-def test_evaluate_control_sets_maps_beside_images(tiny, folders, maps, tmp_path, capsys):
-    words = ["--prompt", "a dog", "--prompt", "a cat", "--condition", maps / "edges.png",
-             "--condition_from", maps / "photo.png"]  # fmt: skip
+def test_evaluate_control_sets_maps_beside_images(tiny, folders, control_images, tmp_path, capsys):
+    words = ["--prompt", "a dog", "--prompt", "a cat", "--condition", control_images / "edges.png",
+             "--condition_from", control_images / "photo.png"]  # fmt: skip
     assert evaluate(tiny, folders / "control", tmp_path / "out", *words) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (report["condition_type"], report["settings"]) == ("canny", {"low": 100, "high": 200})
@@ -360,8 +360,8 @@ def test_evaluate_control_sets_maps_beside_images(tiny, folders, maps, tmp_path,
     assert told.err == ""
 
 
-def test_evaluate_control_measures_images_as_the_maps_were_computed(tiny, folders, maps, tmp_path):
-    words = ["--prompt", "a dog", "--condition_from", maps / "photo.png"]
+def test_evaluate_control_measures_images_as_the_maps_were_computed(tiny, folders, control_images, tmp_path):
+    words = ["--prompt", "a dog", "--condition_from", control_images / "photo.png"]
     default, keen = tmp_path / "usual", tmp_path / "keen"
     assert evaluate(tiny, folders / "control", default, *words) == 0
     thresholds = ["--condition_setting", "low=5", "--condition_setting", "high=10"]
@@ -411,8 +411,8 @@ def test_evaluate_control_leaves_out_what_no_map_covers(tiny, folders, tmp_path,
         ("control", ["--condition", "photo.png"], "is coloured"),
     ],
 )
-def test_evaluate_control_refuses(tiny, folders, maps, tmp_path, capsys, adapter, words, said):
-    words = [str(maps / word) if word.endswith(".png") else word for word in words]
+def test_evaluate_control_refuses(tiny, folders, control_images, tmp_path, capsys, adapter, words, said):
+    words = [str(control_images / word) if word.endswith(".png") else word for word in words]
     out = tmp_path / "out"
     assert evaluate(tiny, folders / adapter, out, "--prompt", "a dog", *words) == 2
     assert said in capsys.readouterr().err

@@ -22,16 +22,16 @@ from orthodiff.models import load_base
 from orthodiff.studio.services.jobs.job import Job
 from orthodiff.studio.services.jobs.store import Query
 from orthodiff.studio.services.kinds.images import base_of
-from orthodiff.studio.services.maps import (
+from orthodiff.studio.services.control_images import (
     from_drawing,
     from_images,
-    from_maps,
+    from_control_images,
     with_thresholds,
 )
 from orthodiff.studio.services.sampling.plan import Album
 from orthodiff.studio.state import Studio
 from orthodiff.studio.tabs.control import Control
-from orthodiff.studio.widgets.map_source import DRAWING, IMAGES, MAPS
+from orthodiff.studio.widgets.control_source import DRAWING, IMAGES, CONTROL_IMAGES
 from orthodiff.training.cli.main import main as training
 from pocket.painted.pairs import write_pairs
 from tests.photos import photo, save
@@ -90,7 +90,7 @@ def filled(tab: Control, **changes: Any) -> dict[Any, Any]:
     """What the page sends when nothing was touched but these fields."""
     fields = {
         "control": tab.control, "subjects": tab.subjects, "kind": tab.source.kind,
-        "example": tab.source.example, "pictures": tab.source.images, "maps": tab.source.maps,
+        "example": tab.source.example, "pictures": tab.source.images, "maps": tab.source.control_images,
         "drawing": tab.source.drawing, "low": tab.source.low, "high": tab.source.high,
         **tab.form.fields,
     }  # fmt: skip
@@ -118,7 +118,7 @@ def newest(studio: Studio) -> Job:
     return studio.jobs.store.list(Query(owner=OWNER, kinds=("generate",)), limit=1)[0]
 
 
-def drawn_map(path: Path, size: tuple[int, int], *, line: str = "white", on: str = "black") -> Path:
+def drawn_control_image(path: Path, size: tuple[int, int], *, line: str = "white", on: str = "black") -> Path:
     sheet = Image.new("RGB", size, on)
     ImageDraw.Draw(sheet).ellipse([4, 4, size[0] // 2, size[1] // 2], outline=line, width=2)
     sheet.save(path)
@@ -152,7 +152,7 @@ def test_thresholds_decide_how_many_edges_there_are(tmp_path: Path) -> None:
 
 
 def test_a_ready_map_is_fitted_with_a_note(tmp_path: Path) -> None:
-    (used,) = from_maps([drawn_map(tmp_path / "m.png", (96, 48))], control.Canny(), SIZE)
+    (used,) = from_control_images([drawn_control_image(tmp_path / "m.png", (96, 48))], control.Canny(), SIZE)
     assert used.used.size == SIZE
     assert "The map was 96x48: its map was letterboxed" in used.note
 
@@ -160,7 +160,7 @@ def test_a_ready_map_is_fitted_with_a_note(tmp_path: Path) -> None:
 def test_what_is_no_map_is_refused_in_one_sentence(tmp_path: Path) -> None:
     Image.new("RGB", SIZE).save(tmp_path / "blank.png")
     photo(3, SIZE).save(tmp_path / "colour.png")
-    drawn_map(tmp_path / "inverted.png", SIZE, line="black", on="white")
+    drawn_control_image(tmp_path / "inverted.png", SIZE, line="black", on="white")
     stripes = np.zeros((320, 320), np.uint8)
     stripes[::8] = 255
     Image.fromarray(stripes).save(tmp_path / "fine.png")
@@ -173,13 +173,13 @@ def test_what_is_no_map_is_refused_in_one_sentence(tmp_path: Path) -> None:
         ("letter", "`letter.png` cannot be used: it is not in an image format"),
     ):
         with pytest.raises(UserError, match=told) as error:
-            from_maps([tmp_path / f"{name}.png"], control.Canny(), SIZE)
+            from_control_images([tmp_path / f"{name}.png"], control.Canny(), SIZE)
         assert str(tmp_path) not in str(error.value)
         assert "--" not in str(error.value)
     with pytest.raises(UserError, match="no control image yet"):
-        from_maps([], control.Canny(), SIZE)
+        from_control_images([], control.Canny(), SIZE)
     with pytest.raises(UserError, match="5 control images at once are too many"):
-        from_maps([tmp_path / "blank.png"] * 5, control.Canny(), SIZE)
+        from_control_images([tmp_path / "blank.png"] * 5, control.Canny(), SIZE)
 
 
 def test_a_drawing_becomes_lines() -> None:
@@ -247,17 +247,17 @@ def test_controls_and_subjects_are_offered_apart(studio: Studio) -> None:
 def test_the_page_makes_what_the_command_line_makes(
     studio: Studio, tiny: Path, tmp_path: Path
 ) -> None:
-    paths = [drawn_map(tmp_path / f"{n}.png", (32, 32 + 8 * n)) for n in range(2)]
-    used = [one.used for one in from_maps(paths, control.Canny(), SIZE)]
-    maps = [tmp_path / f"map-{n}.png" for n in range(2)]
-    for image, path in zip(used, maps, strict=True):
+    paths = [drawn_control_image(tmp_path / f"{n}.png", (32, 32 + 8 * n)) for n in range(2)]
+    used = [one.used for one in from_control_images(paths, control.Canny(), SIZE)]
+    control_images = [tmp_path / f"map-{n}.png" for n in range(2)]
+    for image, path in zip(used, control_images, strict=True):
         image.save(path)
     values = {
         "adapters": [{"id": "edges", "checkpoint": "last"}, {"id": "vase", "checkpoint": "last"}],
         "prompts": ["a cat", "a dog"], "num_images": 2, "num_inference_steps": 2, "seed": 3,
         "control_strength": 0.8, "width": 32, "height": 32, "compare": True,
     }  # fmt: skip
-    job = follow(studio, studio.generate(OWNER, values, maps=maps).id)
+    job = follow(studio, studio.generate(OWNER, values, control_images=control_images).id)
     assert job.status == "succeeded", job.error
     images = Album.read(job.folder).images
     assert [image.label for image in images] == ["Base"] * 8 + ["With control"] * 8
@@ -267,7 +267,7 @@ def test_the_page_makes_what_the_command_line_makes(
     assert (recipe.adapter, recipe.base) == ("edges + vase", tiny.name)
 
     folders = [studio.adapters.get(OWNER, name).folder for name in ("edges", "vase")]
-    words = ["--prompt", "a cat", "a dog", "--adapter", *folders, "--condition", *maps]
+    words = ["--prompt", "a cat", "a dog", "--adapter", *folders, "--condition", *control_images]
     words += ["--num_images=2", "--num_inference_steps=2", "--seed=3", "--control_strength=0.8"]
     words += [f"--pretrained_model_name_or_path={tiny}", f"--output_dir={tmp_path / 'cli'}"]
     assert main(["generate", "--width=32", "--height=32", *map(str, words)]) == 0
@@ -303,7 +303,7 @@ def test_what_was_shown_is_what_is_used(tab: Control, studio: Studio) -> None:
         ({"example": "../x"}, "Choose an example"),
         ({"kind": IMAGES}, "no image yet"),
         ({"kind": IMAGES, "pictures": "../../etc"}, "not here any more"),
-        ({"kind": MAPS}, "no control image yet"),
+        ({"kind": CONTROL_IMAGES}, "no control image yet"),
         ({"kind": DRAWING}, "Nothing is drawn yet"),
         ({"low": None}, "Lower threshold is empty"),
         ({"low": 500}, "Move it below"),

@@ -19,7 +19,7 @@ from orthodiff.batch.plan import Chunk, Item
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Steering, overlay
 from orthodiff.errors import UserError, first_line
-from orthodiff.io.images import open_image, open_map
+from orthodiff.io.images import open_image, open_control_image
 from orthodiff.io.png_metadata import Recipe
 from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
@@ -108,7 +108,7 @@ class Worker:
                 image,
                 self._recipe(item, number, request),
                 seconds,
-                _maps(image, steering, number) if steering else {},
+                _control_images(image, steering, number) if steering else {},
             )
             for number, (item, image) in enumerate(zip(items, images, strict=True))
         ]
@@ -149,7 +149,7 @@ class Worker:
         row, parts = item.row, self.adapter_set
         control = parts.control if parts else None
         own = type(self.base.scheduler).__name__
-        maps = bool(row.condition or row.condition_from)
+        control_images = bool(row.condition or row.condition_from)
         return Recipe(
             prompt=row.prompt,
             negative_prompt=row.negative_prompt,
@@ -173,7 +173,7 @@ class Worker:
             condition=row.condition or "",
             condition_from=row.condition_from or "",
             condition_model=self.control.condition_model or "",
-            condition_type=control.condition.name if control and maps else "",
+            condition_type=control.condition.name if control and control_images else "",
             condition_setting=" ".join(self.control.condition_setting),
             control_strength=row.control_strength,
             control_start=row.control_start,
@@ -224,7 +224,7 @@ def _request(items: Sequence[Item]) -> GenerateRequest:
     """What one batch of alike rows asks of the base."""
     row = items[0].row
     starts = [open_image(Path(item.row.init_image)) for item in items if item.row.init_image]
-    masks = [open_map(Path(item.row.mask)) for item in items if item.row.mask]
+    masks = [open_control_image(Path(item.row.mask)) for item in items if item.row.mask]
     return GenerateRequest(
         tuple(item.row.prompt for item in items),
         tuple(item.row.seed for item in items),
@@ -241,8 +241,8 @@ def _request(items: Sequence[Item]) -> GenerateRequest:
     )
 
 
-def _maps(image: Image.Image, steering: Steering, number: int) -> dict[str, Image.Image]:
-    used = steering.maps[number]
+def _control_images(image: Image.Image, steering: Steering, number: int) -> dict[str, Image.Image]:
+    used = steering.control_images[number]
     return {"_map": used, "_overlay": overlay(image, used)}
 
 

@@ -49,7 +49,7 @@ def evaluate_control_command(arguments: Sequence[str]) -> None:
         base = options.open_base()
     adapter_set = options.attach(base, [options.adapter])
     assert adapter_set is not None
-    prompts = options.prompt * options.num_maps
+    prompts = options.prompt * options.num_control_images
     request = options.request(prompts, num_images=1).resolved(base)
     for note in options.notes(request):
         print_note(note)
@@ -66,7 +66,7 @@ def evaluate_control_command(arguments: Sequence[str]) -> None:
             request,
             steering,
             condition=condition,
-            regions=_regions(options, steering.maps[0].size),
+            regions=_regions(options, steering.control_images[0].size),
             scorer=scorer,
             on_step=on_step,
         )
@@ -80,7 +80,7 @@ def evaluate_control_command(arguments: Sequence[str]) -> None:
 
 
 def _check(options: EvaluateControlOptions) -> None:
-    if not options.num_maps:
+    if not options.num_control_images:
         raise UserError(
             "There is no control image. Give --condition IMAGE, or --condition_from PHOTO."
         )

@@ -62,11 +62,11 @@ class GenerateOptions(OutputOptions, RowOptions, ControlOptions, SamplingOptions
             UserError: a row cannot be meant, naming its line.
         """
         file = self._prompt_file()
-        maps = [("condition", path) for path in self.condition]
-        maps += [("condition_from", path) for path in self.condition_from]
+        control_images = [("condition", path) for path in self.condition]
+        control_images += [("condition_from", path) for path in self.condition_from]
         written = [
             Written(each.where, {**({name: str(path)} if name else {}), **each.values})
-            for name, path in maps or [("", Path())]
+            for name, path in control_images or [("", Path())]
             for each in file.rows
         ]
         rows, skipped = cross(

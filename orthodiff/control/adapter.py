@@ -44,19 +44,19 @@ class Control:
         self._hooked: nn.Module | None = None
         self.attach()
 
-    def encode(self, maps: Tensor) -> Tensor:
+    def encode(self, control_images: Tensor) -> Tensor:
         """Maps `(B, 3, H, W)` in [0, 1] -> hints `(B, width, h, w)`, once for all steps.
 
         Raises:
             UserError: the maps have another form.
         """
         weight = self.encoder.layers.conv_in.weight
-        return self.encoder(maps.to(weight.device, weight.dtype))
+        return self.encoder(control_images.to(weight.device, weight.dtype))
 
-    def init_from_data(self, maps: Tensor) -> None:
-        """Let features of all layers start at standard size, as measured on some `maps`."""
+    def init_from_data(self, control_images: Tensor) -> None:
+        """Let features of all layers start at standard size, as measured on some `control_images`."""
         weight = self.encoder.layers.conv_in.weight
-        init_from_data(self.encoder.layers, maps.to(weight.device, weight.dtype))
+        init_from_data(self.encoder.layers, control_images.to(weight.device, weight.dtype))
 
     @contextmanager
     def guided(self, hints: Tensor, *, strength: float = 1.0) -> Iterator[None]:

@@ -42,19 +42,19 @@ class HintEncoder(nn.Module):
         """Pixels per latent along one side."""
         return 2 ** (len(self.channels) - 1)
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, control_images: Tensor) -> Tensor:
         """Encode maps.
 
         Raises:
             UserError: they are not `(B, 3, H, W)` with sides in multiples of `factor`.
         """
-        height, width = maps.shape[-2:]
-        if maps.ndim != 4 or maps.shape[1] != 3 or height % self.factor or width % self.factor:
+        height, width = control_images.shape[-2:]
+        if control_images.ndim != 4 or control_images.shape[1] != 3 or height % self.factor or width % self.factor:
             raise UserError(
-                f"The maps have shape {tuple(maps.shape)}, but (B, 3, H, W) with H and W in "
+                f"The maps have shape {tuple(control_images.shape)}, but (B, 3, H, W) with H and W in "
                 f"multiples of {self.factor} is due. Resize them first."
             )
-        return self.layers(maps)
+        return self.layers(control_images)
 
 
 def channels_for(factor: int) -> tuple[int, ...]:
@@ -78,15 +78,15 @@ def start(width: int, channels: tuple[int, ...], generator: torch.Generator | No
 
 
 @torch.no_grad()
-def init_from_data(layers: ControlNetConditioningEmbedding, maps: Tensor) -> None:
-    """Start all but the last convolution from features of standard size, as `maps` show them.
+def init_from_data(layers: ControlNetConditioningEmbedding, control_images: Tensor) -> None:
+    """Start all but the last convolution from features of standard size, as `control_images` show them.
 
     Where a map has its median colour (black among edges) features become 0, and elsewhere `LARGE`
     of them are below the size that they have in a standard normal. A start that looks at data is
     arXiv:1511.06422's idea. From torch's own start features shrink to a thousandth on the way to
     the last convolution, and following begins late.
     """
-    features = maps[: max(1, MOST_PIXELS // maps[0, 0].numel())]
+    features = control_images[: max(1, MOST_PIXELS // control_images[0, 0].numel())]
     default = features.transpose(0, 1).flatten(1).median(1).values
     for layer in (layers.conv_in, *layers.blocks):
         layer.bias.zero_()

@@ -18,14 +18,14 @@ At = Callable[[int, int], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Steering:
-    """`maps` are RGB, of the images' size and one per image.
+    """`control_images` are RGB, of the images' size and one per image.
 
     Hints count `strength` times, in the steps that lie from the share `start` to the share `end`
     of all (as `control_guidance_start` and `_end` of diffusers).
     """
 
     control: Control
-    maps: Sequence[Image.Image]
+    control_images: Sequence[Image.Image]
     strength: float = 1.0
     start: float = 0.0
     end: float = 1.0
@@ -38,7 +38,7 @@ class Steering:
 
     def over(self, batch: slice) -> At:
         """Encode the maps of some images once, for all their steps."""
-        hints = self.control.encode(to_tensor(self.maps[batch]))
+        hints = self.control.encode(to_tensor(self.control_images[batch]))
 
         def at(step: int, steps: int) -> AbstractContextManager[None]:
             if not self.lasts(step, steps):

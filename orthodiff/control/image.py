@@ -80,9 +80,9 @@ def region(given: Size, size: Size) -> tuple[int, int, int, int]:
     return left, upper, left + width, upper + height
 
 
-def to_tensor(maps: Sequence[Image.Image]) -> Tensor:
+def to_tensor(control_images: Sequence[Image.Image]) -> Tensor:
     """RGB maps of one size -> `(B, 3, H, W)` in [0, 1]."""
-    return torch.stack([_levels(given) for given in maps]).float() / 255
+    return torch.stack([_levels(given) for given in control_images]).float() / 255
 
 
 def overlay(image: Image.Image, used: Image.Image, *, share: float = 0.6) -> Image.Image:

@@ -46,7 +46,7 @@ def evaluate_control(
         UserError: the request does not fit the base.
     """
     request = request.resolved(base)
-    maps, prompts = steering.maps, _prompts_of_each(request, steering.maps)
+    control_images, prompts = steering.control_images, _prompts_of_each(request, steering.control_images)
     each = replace(request, prompts=prompts, seeds=request.seeds[: len(prompts)])
     steered = generate(base, request, steering=steering, on_step=on_step)
     unsteered = generate(base, each, on_step=on_step)
@@ -54,8 +54,8 @@ def evaluate_control(
     unadapted = generate(base, each, on_step=on_step)
     notes: list[str] = []
     measure = _measure(condition, unsteered[0], notes)
-    regions = regions or [(0, 0, *used.size) for used in maps]
-    repeated = unsteered * (len(maps) // len(prompts))
+    regions = regions or [(0, 0, *used.size) for used in control_images]
+    repeated = unsteered * (len(control_images) // len(prompts))
     values = {
         "base_model": base.name,
         "method": adapter_set.method,
@@ -65,17 +65,17 @@ def evaluate_control(
         "prompts": list(prompts),
         "seed": request.seeds[0],
         "control_strength": steering.strength,
-        "following": _following(measure, maps, steered, regions),
-        "following_without_map": _following(measure, maps, repeated, regions),
+        "following": _following(measure, control_images, steered, regions),
+        "following_without_map": _following(measure, control_images, repeated, regions),
         **_similarities(scorer, request, prompts, steered, unsteered, unadapted),
     }
-    grid = _draw(values, maps, steered, {"base": unadapted, "without\nmap": unsteered})
+    grid = _draw(values, control_images, steered, {"base": unadapted, "without\nmap": unsteered})
     return Report(values, grid, notes)
 
 
-def _prompts_of_each(request: GenerateRequest, maps: Images) -> tuple[str, ...]:
+def _prompts_of_each(request: GenerateRequest, control_images: Images) -> tuple[str, ...]:
     """The prompts that every control image is used with."""
-    first = next((n for n, used in enumerate(maps) if used is not maps[0]), len(maps))
+    first = next((n for n, used in enumerate(control_images) if used is not control_images[0]), len(control_images))
     return request.prompts[:first]
 
 
@@ -106,7 +106,7 @@ def _measure(condition: Condition, image: Image.Image, notes: list[str]) -> Cond
 
 
 def _following(
-    measure: Condition | None, maps: Images, images: Images, regions: Sequence[Region]
+    measure: Condition | None, control_images: Images, images: Images, regions: Sequence[Region]
 ) -> dict[str, dict[str, float]] | None:
     """How well each image follows its control image."""
     if measure is None:
@@ -115,7 +115,7 @@ def _following(
         np.asarray(measure.measure(image.crop(region)))
         for image, region in zip(images, regions, strict=True)
     ]
-    asked = [measure.read(used.crop(region)) for used, region in zip(maps, regions, strict=True)]
+    asked = [measure.read(used.crop(region)) for used, region in zip(control_images, regions, strict=True)]
     return {name: asdict(score) for name, score in METRICS[measure.name](measured, asked).items()}
 
 
@@ -140,7 +140,7 @@ def _similarities(
 
 
 def _draw(
-    values: Mapping[str, Any], maps: Images, steered: Images, unsteered: Mapping[str, Images]
+    values: Mapping[str, Any], control_images: Images, steered: Images, unsteered: Mapping[str, Images]
 ) -> Image.Image:
     prompts: Sequence[str] = values["prompts"]
     each, nothing = len(prompts), Image.new("RGB", (1, 1), PAPER)
@@ -148,8 +148,8 @@ def _draw(
         Row(label, [nothing, *_beside(images, [nothing] * each)])
         for label, images in unsteered.items()
     ]
-    for start in range(0, len(maps), each):
-        images, used = steered[start : start + each], maps[start]
+    for start in range(0, len(control_images), each):
+        images, used = steered[start : start + each], control_images[start]
         overlays = [overlay(image, used) for image in images]
         label = f"map {start // each + 1}"
         rows.append(Row(label, [used, *_beside(images, overlays)], is_adapted=True))

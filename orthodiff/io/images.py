@@ -97,7 +97,7 @@ def open_image(source: Path | bytes, *, name: str | None = None) -> Image.Image:
     return open_layers(source, name=name)[0]
 
 
-def open_map(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+def open_control_image(source: Path | bytes, *, name: str | None = None) -> Image.Image:
     """Like `open_image`, for a ready map or a mask: transparent becomes black, "nothing here".
 
     Raises:

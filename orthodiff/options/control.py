@@ -19,7 +19,7 @@ from orthodiff.control import (
 )
 from orthodiff.control.image import Fitted, Size
 from orthodiff.errors import FileError, UserError
-from orthodiff.io.images import open_image, open_map
+from orthodiff.io.images import open_image, open_control_image
 from orthodiff.sampling import GenerateRequest
 from orthodiff.settings import read_settings
 
@@ -56,7 +56,7 @@ class ControlOptions(BaseModel):
     def _check_idle(self) -> Self:
         """Refuse what says how maps steer where there is none."""
         for name, field in ControlOptions.model_fields.items():
-            if not self.num_maps and getattr(self, name) != field.default:
+            if not self.num_control_images and getattr(self, name) != field.default:
                 raise ValueError(
                     f"`{name}` is given, but no map. Add --condition MAP or --condition_from "
                     "IMAGE, or leave it out."
@@ -64,7 +64,7 @@ class ControlOptions(BaseModel):
         return self
 
     @property
-    def num_maps(self) -> int:
+    def num_control_images(self) -> int:
         """How many maps there are."""
         return len(self.condition) + len(self.condition_from)
 
@@ -77,7 +77,7 @@ class ControlOptions(BaseModel):
             UserError: no adapter is steered by such maps, or a map cannot be used.
         """
         control = adapter_set.control if adapter_set else None
-        if not self.num_maps:
+        if not self.num_control_images:
             if control:
                 on_note(f"Without a map ({control.condition.name}), nothing steers the images.")
             return None
@@ -88,17 +88,17 @@ class ControlOptions(BaseModel):
             )
         condition, computing = self.conditions(control.condition)
         size = (request.width or 0, request.height or 0)
-        maps = [
-            _make(path, open_map(path), ready, size, condition, on_note) for path in self.condition
+        control_images = [
+            _make(path, open_control_image(path), ready, size, condition, on_note) for path in self.condition
         ]
-        maps += [
+        control_images += [
             _make(path, open_image(path), compute, size, computing, on_note)
             for path in self.condition_from
         ]
-        of_each = len(request.prompts) // len(maps)
+        of_each = len(request.prompts) // len(control_images)
         steering = Steering(
             control,
-            [given for given in maps for _ in range(of_each)],
+            [given for given in control_images for _ in range(of_each)],
             strength=self.control_strength,
             start=self.control_start,
             end=self.control_end,
@@ -111,11 +111,11 @@ class ControlOptions(BaseModel):
             )
         return steering
 
-    def map_of(self, number: int, count: int) -> tuple[Path | None, Path | None]:
+    def control_image_of(self, number: int, count: int) -> tuple[Path | None, Path | None]:
         """The ready map that steers image `number` of `count`, or else what its map is of."""
-        if not self.num_maps:
+        if not self.num_control_images:
             return None, None
-        place = number * self.num_maps // count
+        place = number * self.num_control_images // count
         given = [*((path, None) for path in self.condition)]
         computed = [*((None, path) for path in self.condition_from)]
         return [*given, *computed][place]

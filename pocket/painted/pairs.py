@@ -78,7 +78,7 @@ def is_held_out(context: str, pose: Pose) -> bool:
     return zlib.crc32(f"{context}|{cell}|{pose.flip}".encode()) % 4 == 0
 
 
-def map_of(pair: Pair, kind: str) -> Image.Image:
+def control_image_of(pair: Pair, kind: str) -> Image.Image:
     """The map of a pair: the world's own labels, or what the image's edges are."""
     condition = CONDITIONS[kind]
     if isinstance(condition, Segmentation):
@@ -149,7 +149,7 @@ def _name(index: int) -> str:
 def _write_pair(pair: Pair, kind: str, folder: Path, name: str) -> dict[str, str]:
     painting = pair.painting
     Image.fromarray(painting.image).save(folder / "images" / name)
-    map_of(pair, kind).save(folder / "maps" / name)
+    control_image_of(pair, kind).save(folder / "maps" / name)
     values = (f"images/{name}", f"maps/{name}", painting.caption, painting.appearance.name)
     return dict(zip(COLUMNS, (*values, painting.context), strict=True))
 

@@ -36,7 +36,7 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 
-def map_of(scene: Scene, kind: str) -> Image.Image:
+def control_image_of(scene: Scene, kind: str) -> Image.Image:
     """The map of a scene: its own truth, or what the image's edges are."""
     condition = CONDITIONS[kind]
     if isinstance(condition, Segmentation):
@@ -64,7 +64,7 @@ def write_pairs(
                 scene, caption = world.scene(SPLITS[split] + 100 * seed, index)
                 name = f"{index:05d}.png"
                 Image.fromarray(scene.image).save(new / "images" / name)
-                map_of(scene, kind).save(new / "maps" / name)
+                control_image_of(scene, kind).save(new / "maps" / name)
                 listed.write(json.dumps(_row(scene, caption, name)) + "\n")
         about: dict[str, object] = {"condition_type": kind, "settings": CONDITIONS[kind].settings()}
         about |= {"labels": list(LABELS)} if kind == "segmentation" else {}

@@ -13,16 +13,16 @@ from orthodiff import control
 from orthodiff.errors import UserError
 
 from ..html import elements as html
-from ..html.maps import used_maps
+from ..html.control_images import previews
 from ..services.adapters import AdapterEntry
 from ..services.kinds.images import base_of
-from ..services.maps import NothingGivenError, UsedMap
+from ..services.control_images import NothingGivenError, ControlImage
 from ..services.settings.base import FieldError
 from ..services.settings.images import ImageSettings
 from ..services.settings.presets import sampling_advice
 from ..state import Studio
 from ..widgets.fields import Form
-from ..widgets.map_source import Source
+from ..widgets.control_source import Source
 from ..widgets.parts import adapters, part, read_list
 from ..words import WORDS
 from .generate import CHANGED
@@ -98,7 +98,7 @@ class Control:
         """The control images as they will be used, or one sentence about why there are none."""
         try:
             entry = self._adapter(str(request.username), data[self.control])
-            return used_maps(self._maps(data, entry, str(request.username)))
+            return previews(self._control_images(data, entry, str(request.username)))
         except NothingGivenError as nothing:
             return html.note(str(nothing))
         except UserError as error:
@@ -109,14 +109,14 @@ class Control:
         owner = str(request.username)
         try:
             entry = self._adapter(owner, data[self.control])
-            used = self._maps(data, entry, owner)
+            used = self._control_images(data, entry, owner)
             values = self.form.read(data)
             chosen = read_list(data[self.control])[:1] + read_list(data[self.subjects])[:1]
             with tempfile.TemporaryDirectory(dir=self.studio.scratch) as scratch:
                 paths = _write(used, Path(scratch))
                 width, height = used[0].used.size
                 values |= {"adapters": chosen, "width": width, "height": height}
-                self.studio.generate(owner, values, maps=paths)
+                self.studio.generate(owner, values, control_images=paths)
         except UserError as error:
             return html.problem(error, prefix=PREFIX)
         return ""
@@ -130,7 +130,7 @@ class Control:
             raise FieldError("adapter", f"`{entry.name}` follows no control images.")
         return entry
 
-    def _maps(self, data: Data, entry: AdapterEntry, owner: str) -> list[UsedMap]:
+    def _control_images(self, data: Data, entry: AdapterEntry, owner: str) -> list[ControlImage]:
         """The control images in the size of the images, which is the one of the base."""
         condition = control.read_config(entry.folder)["condition"]
         base = base_of(self.studio.bases, entry.recipe.get("base", "")) or self.studio.bases[0]
@@ -147,8 +147,8 @@ class Control:
         return self.source.settings_of(condition)
 
 
-def _write(maps: list[UsedMap], folder: Path) -> list[Path]:
-    paths = [folder / f"{number:02d}.png" for number in range(len(maps))]
-    for shown, path in zip(maps, paths, strict=True):
+def _write(control_images: list[ControlImage], folder: Path) -> list[Path]:
+    paths = [folder / f"{number:02d}.png" for number in range(len(control_images))]
+    for shown, path in zip(control_images, paths, strict=True):
         shown.used.save(path)
     return paths

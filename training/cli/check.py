@@ -83,16 +83,16 @@ def examine(options: CheckOptions) -> DataReport:
     resolution = options.resolution or DEFAULT_RESOLUTION
     views = options.views(resolution, factor=PIXELS_PER_LATENT, seed=0)
     request = _request(options)
-    maps = _maps(options)
+    control_images = _control_images(options)
     base = options.pretrained_model_name_or_path
     report = check(
         request,
         views=views,
         trigger=trigger_of(options),
-        inspect=maps,
+        inspect=control_images,
         tokenizers=open_tokenizers(base) if base else (),
     )
-    return replace(report, advice=[*report.advice, *_about(maps)]) if maps else report
+    return replace(report, advice=[*report.advice, *_about(control_images)]) if control_images else report
 
 
 def trigger_of(options: CheckOptions) -> str | None:
@@ -103,7 +103,7 @@ def trigger_of(options: CheckOptions) -> str | None:
     return words[0] if words else None
 
 
-def _maps(options: CheckOptions) -> ControlImageCheck | None:
+def _control_images(options: CheckOptions) -> ControlImageCheck | None:
     """What looks at maps as a training would; None where nobody says what they are.
 
     Raises:
@@ -114,12 +114,12 @@ def _maps(options: CheckOptions) -> ControlImageCheck | None:
     return ControlImageCheck(condition, trigger=options.trigger_phrase) if condition else None
 
 
-def _about(maps: ControlImageCheck) -> Iterator[Advice]:
+def _about(control_images: ControlImageCheck) -> Iterator[Advice]:
     """What a training would say of the maps, and whether it could compute those that lack."""
-    for remark in maps.remarks():
+    for remark in control_images.remarks():
         yield Advice("maps", (), remark)
     try:
-        maps.check_computing()
+        control_images.check_computing()
     except UserError as error:
         yield Advice("maps", (), str(error))
 

@@ -72,7 +72,7 @@ class ControlImageCheck:
         Raises:
             FileError: its map is not of this kind.
         """
-        check_map(example, self.condition)
+        check_control_image(example, self.condition)
         self.examples += 1
         self.captions += bool(example.caption or self.trigger)
         if example.control_image is None:
@@ -132,7 +132,7 @@ def _share(some: int, of: int) -> str:
     return f"All {of}" if some == of else f"{some} of {of}"
 
 
-def check_map(example: Example, condition: Condition) -> None:
+def check_control_image(example: Example, condition: Condition) -> None:
     """Refuse what is no map of this kind; a black one says "nothing here", and is one.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from orthodiff.errors import FileError
-from orthodiff.io.images import open_layers, open_map, read_size
+from orthodiff.io.images import open_layers, open_control_image, read_size
 
 from .example import Example
 from .fingerprint import changed_at
@@ -261,7 +261,7 @@ def _layer(
     content = _content(source)
     if content is None:
         return None
-    layer = open_map(content, name=f"{what} of {record.name}")
+    layer = open_control_image(content, name=f"{what} of {record.name}")
     check_shape(layer, size, name=record.name, what=what)
     return layer
 

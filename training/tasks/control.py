@@ -21,7 +21,7 @@ from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.registry import Component
 from orthodiff.control import Condition, Control, Steering
 from orthodiff.errors import UserError
-from orthodiff.io.images import open_map
+from orthodiff.io.images import open_control_image
 from orthodiff.sampling import GenerateRequest
 
 from ..data.control_images import ControlImageCheck, find_condition
@@ -111,10 +111,10 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
-        prompts, maps = len(self.validation_prompt), len(self.validation_image)
-        if prompts != maps:
+        prompts, control_images = len(self.validation_prompt), len(self.validation_image)
+        if prompts != control_images:
             raise ValueError(
-                f"There are {prompts} of `validation_prompt`, but {maps} of `validation_image`. "
+                f"There are {prompts} of `validation_prompt`, but {control_images} of `validation_image`. "
                 "Give as many, or one of either."
             )
         return self
@@ -137,7 +137,7 @@ class ControlTask(Task[ControlConfig]):
     def check(self, config: ControlConfig) -> None:
         condition = config.condition
         for path in config.validation_image:
-            chosen = open_map(path)
+            chosen = open_control_image(path)
             try:
                 condition.check(chosen)
             except UserError as error:
@@ -145,7 +145,7 @@ class ControlTask(Task[ControlConfig]):
 
     def notes(self, config: ControlConfig, *, resolution: int) -> list[str]:
         fitted = {
-            path: control.fit(open_map(path), (resolution, resolution), config.condition)[1]
+            path: control.fit(open_control_image(path), (resolution, resolution), config.condition)[1]
             for path in config.validation_image
         }
         return [f"`{path}`: {done}" for path, done in fitted.items() if done]
@@ -162,12 +162,12 @@ class ControlTask(Task[ControlConfig]):
 
     def _examples(self, config: ControlConfig, condition: Condition) -> Examples:
         """Those with maps of that kind, given or to be computed."""
-        maps = ControlImageCheck(condition, trigger=config.trigger_phrase)
+        control_images = ControlImageCheck(condition, trigger=config.trigger_phrase)
         return usable_examples(
             config.request(config.train_data_dir, caption=""),
             skip_bad_files=config.skip_bad_files,
-            inspect=maps,
-            conclude=maps.conclude,
+            inspect=control_images,
+            conclude=control_images.conclude,
             about=f"{condition} {config.trigger_phrase}",
             cache_dir=config.cache_dir or default_cache(),
         )
@@ -188,10 +188,10 @@ class ControlTask(Task[ControlConfig]):
         return AdapterSet(base, parts)
 
     def init_from_data(self, adapter_set: AdapterSet, first_seen: Callable[[], Batch]) -> None:
-        _control(adapter_set).init_from_data(_maps(first_seen()))
+        _control(adapter_set).init_from_data(_control_images(first_seen()))
 
     def predict(self, base: Base, adapter_set: AdapterSet, noisy: Tensor, batch: Batch) -> Tensor:
-        hints = _control(adapter_set).encode(_maps(batch))
+        hints = _control(adapter_set).encode(_control_images(batch))
         with _control(adapter_set).guided(hints):
             return base.predict(noisy, batch.timesteps, batch.prompt_embeds)
 
@@ -199,9 +199,9 @@ class ControlTask(Task[ControlConfig]):
         self, config: ControlConfig, adapter_set: AdapterSet, request: GenerateRequest
     ) -> Steering | None:
         size, condition = (request.width or 0, request.height or 0), config.condition
-        maps = [control.fit(open_map(path), size, condition)[0] for path in config.validation_image]
+        control_images = [control.fit(open_control_image(path), size, condition)[0] for path in config.validation_image]
         each = config.num_validation_images
-        return Steering(_control(adapter_set), [one for one in maps for _ in range(each)])
+        return Steering(_control(adapter_set), [one for one in control_images for _ in range(each)])
 
     def describe(self, config: ControlConfig) -> dict[str, str]:
         rate = config.lr_for("hint_encoder")
@@ -213,6 +213,6 @@ def _control(adapter_set: AdapterSet) -> Control:
     return adapter_set.control
 
 
-def _maps(batch: Batch) -> Tensor:
+def _control_images(batch: Batch) -> Tensor:
     assert batch.control_image is not None
     return batch.control_image

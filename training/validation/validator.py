@@ -97,7 +97,7 @@ class Validator:
         if self.prompts.prompts:
             request = self.prompts.request()
             steering = self.steer(request)
-            control_images = steering.maps if steering else ()
+            control_images = steering.control_images if steering else ()
             images = generate(self.base, request, steering=steering, on_step=on_step)
             yield self._save(step, images)
         loss = self._loss()

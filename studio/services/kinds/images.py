@@ -18,7 +18,7 @@ from .base import Offer, Prepared, base_title
 
 
 def prepare_images(
-    offer: Offer, owner: str, settings: ImageSettings, maps: Sequence[Path] = ()
+    offer: Offer, owner: str, settings: ImageSettings, control_images: Sequence[Path] = ()
 ) -> Prepared:
     """Check everything there is to check before images are queued.
 
@@ -40,15 +40,15 @@ def prepare_images(
         width=settings.width,
         height=settings.height,
         sampler=settings.sampler or None,
-        passes=_passes(settings, entries, steered=bool(maps)),
-        maps=tuple(f"map-{number:02d}.png" for number in range(len(maps))),
+        passes=_passes(settings, entries, steered=bool(control_images)),
+        maps=tuple(f"map-{number:02d}.png" for number in range(len(control_images))),
         control_strength=settings.control_strength,
         control_start=settings.control_start,
         control_end=settings.control_end,
     )
 
     def fill(folder: Path, place: Path) -> Sequence[str]:
-        for name, path in zip(plan.maps, maps, strict=True):
+        for name, path in zip(plan.maps, control_images, strict=True):
             shutil.copyfile(path, folder / name)
         plan.write(folder)
         return ()
@@ -57,7 +57,7 @@ def prepare_images(
         **settings.model_dump(mode="json"),
         "base": plan.base_title,
         "prompt": prompts[0],
-        "images": len(prompts) * settings.num_images * len(plan.passes) * max(len(maps), 1),
+        "images": len(prompts) * settings.num_images * len(plan.passes) * max(len(control_images), 1),
         "adapter_names": [entry.name for entry in entries],
     }
     return Prepared(prompts[0][:60], request, fill)

@@ -14,7 +14,7 @@ from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.compose import load_all
 from orthodiff.control import Steering, overlay
 from orthodiff.errors import UserError
-from orthodiff.io.images import open_map
+from orthodiff.io.images import open_control_image
 from orthodiff.io.png_metadata import Recipe, save_png
 from orthodiff.models import Base
 from orthodiff.sampling import GenerateRequest, generate
@@ -106,11 +106,11 @@ def _steering(
     control = adapter_set.control if adapter_set else None
     if control is None:
         raise UserError("A control image was given, but the adapter does not follow any.")
-    maps = [open_map(folder / name) for name in plan.maps]
-    of_each = len(request.prompts) // len(maps)
+    control_images = [open_control_image(folder / name) for name in plan.maps]
+    of_each = len(request.prompts) // len(control_images)
     return Steering(
         control,
-        [one_map for one_map in maps for _ in range(of_each)],
+        [control_image for control_image in control_images for _ in range(of_each)],
         strength=plan.control_strength,
         start=plan.control_start,
         end=plan.control_end,

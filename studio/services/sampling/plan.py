@@ -29,7 +29,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """Every prompt with every seed in each pass; `maps` are file names in the job's folder."""
+    """Every prompt with every seed in each pass; `maps` names control images in the folder."""
 
     base: str
     base_title: str

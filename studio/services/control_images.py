@@ -21,9 +21,9 @@ from orthodiff.control import (
 from orthodiff.control.conditions.base import LOCAL, Lines
 from orthodiff.control.image import Fitted, Size
 from orthodiff.errors import FileError, UserError
-from orthodiff.io.images import open_image, open_map
+from orthodiff.io.images import open_image, open_control_image
 
-MOST_MAPS = 4
+MAX_CONTROL_IMAGES = 4
 MOST_POINTS = 100_000
 
 
@@ -32,7 +32,7 @@ class NothingGivenError(UserError):
 
 
 @dataclass(frozen=True)
-class UsedMap:
+class ControlImage:
     """What was `given` under `name`, the map that is `used`, and a `note` on what was done."""
 
     name: str
@@ -56,7 +56,7 @@ def with_thresholds(condition: Condition, *, low: int, high: int) -> Condition:
     return dataclasses.replace(condition, low=low, high=high)
 
 
-def from_images(paths: Sequence[Path], condition: Condition, size: Size) -> list[UsedMap]:
+def from_images(paths: Sequence[Path], condition: Condition, size: Size) -> list[ControlImage]:
     """The maps computed of images.
 
     Raises:
@@ -70,18 +70,18 @@ def from_images(paths: Sequence[Path], condition: Condition, size: Size) -> list
     return _from_files(paths, open_image, lambda image: compute(image, size, condition), "image")
 
 
-def from_maps(paths: Sequence[Path], condition: Condition, size: Size) -> list[UsedMap]:
+def from_control_images(paths: Sequence[Path], condition: Condition, size: Size) -> list[ControlImage]:
     """Ready maps, in `size`.
 
     Raises:
         UserError: none or too many, one that cannot be read, or is no map of this kind.
     """
     return _from_files(
-        paths, open_map, lambda given: ready(given, size, condition), "control image"
+        paths, open_control_image, lambda given: ready(given, size, condition), "control image"
     )
 
 
-def from_drawing(strokes: Any, condition: Condition, size: Size) -> UsedMap:
+def from_drawing(strokes: Any, condition: Condition, size: Size) -> ControlImage:
     """Strokes, which are lists of points (x, y) from 0 to 1, as white lines on black.
 
     Raises:
@@ -106,7 +106,7 @@ def from_drawing(strokes: Any, condition: Condition, size: Size) -> UsedMap:
         )
     drawn = Image.fromarray(canvas).convert("RGB")
     condition.check(drawn)
-    return UsedMap("drawing", drawn, drawn)
+    return ControlImage("drawing", drawn, drawn)
 
 
 def _points(strokes: Any) -> list[np.ndarray]:
@@ -130,19 +130,19 @@ def _from_files(
     opened: Callable[..., Image.Image],
     make: Callable[[Image.Image], Fitted],
     what: str,
-) -> list[UsedMap]:
+) -> list[ControlImage]:
     if not paths:
         raise NothingGivenError(f"There is no {what} yet. Add one.")
-    if len(paths) > MOST_MAPS:
-        raise UserError(f"{len(paths)} {what}s at once are too many. Add at most {MOST_MAPS}.")
+    if len(paths) > MAX_CONTROL_IMAGES:
+        raise UserError(f"{len(paths)} {what}s at once are too many. Add at most {MAX_CONTROL_IMAGES}.")
     return [_from_file(path, opened(path, name=path.name), make) for path in paths]
 
 
-def _from_file(path: Path, given: Image.Image, make: Callable[[Image.Image], Fitted]) -> UsedMap:
+def _from_file(path: Path, given: Image.Image, make: Callable[[Image.Image], Fitted]) -> ControlImage:
     try:
         used, note = make(given)
     except FileError:
         raise
     except UserError as error:
         raise UserError(f"`{path.name}`: {error}") from error
-    return UsedMap(path.name, given, used, note or "")
+    return ControlImage(path.name, given, used, note or "")

@@ -9,17 +9,17 @@ from html import escape
 
 from PIL import Image
 
-from ..services.maps import UsedMap
+from ..services.control_images import ControlImage
 
 SIDE = 512
 
 
-def used_maps(maps: Sequence[UsedMap]) -> str:
+def previews(control_images: Sequence[ControlImage]) -> str:
     """What was given beside the control image that is made of it, and what was done on the way."""
-    return f'<div class="maps">{"".join(map(_used_map, maps))}</div>'
+    return f'<div class="maps">{"".join(map(_preview, control_images))}</div>'
 
 
-def _used_map(shown: UsedMap) -> str:
+def _preview(shown: ControlImage) -> str:
     width, height = shown.used.size
     remark = f"<p>{escape(shown.note)}</p>" if shown.note else ""
     given = f'<img src="{_inline(shown.given)}" alt="{escape(shown.name)}">'

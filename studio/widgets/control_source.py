@@ -13,11 +13,11 @@ from orthodiff.control import Canny, Condition
 from orthodiff.control.image import Size
 from orthodiff.errors import UserError
 
-from ..services.maps import (
-    UsedMap,
+from ..services.control_images import (
+    ControlImage,
     from_drawing,
     from_images,
-    from_maps,
+    from_control_images,
     with_thresholds,
 )
 from ..services.photos import ExampleSubject
@@ -25,12 +25,12 @@ from ..services.uploads.subjects import Subjects
 from .parts import upload
 from .sketchpad import sketchpad
 
-EXAMPLE, IMAGES, MAPS, DRAWING = "An example", "My image", "A ready control image", "A drawing"
+EXAMPLE, IMAGES, CONTROL_IMAGES, DRAWING = "An example", "My image", "A ready control image", "A drawing"
 CLEAREST = "teapot"
 """The example whose outlines say most about it."""
 HINTS = {
     IMAGES: "Its control image is computed. Up to 4 images, up to 50 MB each.",
-    MAPS: "Of the adapter's own kind, as PNG. Up to 4.",
+    CONTROL_IMAGES: "Of the adapter's own kind, as PNG. Up to 4.",
 }
 HIGHEST = 600
 """The largest threshold of the sliders; few edges of an image are stronger."""
@@ -41,7 +41,7 @@ class Source:
 
     def __init__(self, examples: Mapping[str, ExampleSubject]) -> None:
         self.examples = examples
-        kinds = [EXAMPLE, IMAGES, MAPS, DRAWING] if examples else [IMAGES, MAPS, DRAWING]
+        kinds = [EXAMPLE, IMAGES, CONTROL_IMAGES, DRAWING] if examples else [IMAGES, CONTROL_IMAGES, DRAWING]
         self.kind = gr.Radio(kinds, value=kinds[0], label="Made from", elem_id="map-source")
         with gr.Column(visible=kinds[0] == EXAMPLE) as example:
             self.example = gr.Radio(
@@ -52,20 +52,20 @@ class Source:
             )
         with gr.Column(visible=kinds[0] == IMAGES) as images:
             self.images = _upload(IMAGES, "map-pictures")
-        with gr.Column(visible=False) as maps:
-            self.maps = _upload(MAPS, "map-maps")
+        with gr.Column(visible=False) as control_images:
+            self.control_images = _upload(CONTROL_IMAGES, "map-maps")
         with gr.Column(visible=False) as drawing:
             self.drawing = sketchpad(elem_id="map-drawing")
         with gr.Column() as self.computing, gr.Row(visible=False) as self.thresholds:
             self.low = _threshold("Lower threshold", 100, info="Of edges that touch strong ones")
             self.high = _threshold("Upper threshold", 200, info="Of strong edges")
-        self.groups = {EXAMPLE: example, IMAGES: images, MAPS: maps, DRAWING: drawing}
+        self.groups = {EXAMPLE: example, IMAGES: images, CONTROL_IMAGES: control_images, DRAWING: drawing}
         self.changes = [
-            self.kind.change, self.example.change, self.images.input, self.maps.input,
+            self.kind.change, self.example.change, self.images.input, self.control_images.input,
             self.drawing.input, self.low.change, self.high.change,
         ]  # fmt: skip
         self.fields = {
-            self.kind, self.example, self.images, self.maps, self.drawing, self.low, self.high,
+            self.kind, self.example, self.images, self.control_images, self.drawing, self.low, self.high,
         }  # fmt: skip
         self.kind.input(
             self._choose, self.kind, [*self.groups.values(), self.computing],
@@ -92,15 +92,15 @@ class Source:
         size: Size,
         subjects: Subjects,
         owner: str,
-    ) -> list[UsedMap]:
+    ) -> list[ControlImage]:
         """The control images that the fields lead to.
 
         Raises:
             UserError: they lead to none, told in one sentence.
         """
         kind = data[self.kind]
-        if kind == MAPS:
-            return from_maps(_paths(data[self.maps], subjects, owner), condition, size)
+        if kind == CONTROL_IMAGES:
+            return from_control_images(_paths(data[self.control_images], subjects, owner), condition, size)
         if kind == DRAWING:
             return [from_drawing(data[self.drawing], condition, size)]
         adjusted = with_thresholds(
