@@ -1,12 +1,12 @@
-"""Control on held-out maps: do images follow the map, and do they still show their prompt?
+"""Control on held-out control images: do images follow them, and still show their prompt?
 
     python -m benchmarks.controls --json benchmarks/results/controls.json --image FILE.png
 
 Contestants train as processes on the same pairs, batches, noise and number of steps, and make the
 same held-out images. What each one scored is written at once: a second call goes on from there.
 How long a step takes is measured in the end, in short trainings one after another.
-With `--learning_rates` each contestant first tries these rates for `--sweep_steps`, on maps that
-are neither trained on nor scored later, and takes the best: first the hint encoder alone, whose
+With `--learning_rates` each method first tries these rates for `--sweep_steps`, on images that are
+neither trained on nor scored later, and takes the best: first the hint encoder alone, whose
 rate the hint encoders of all others then have. `--rates FILE` takes what an earlier result chose.
 """
 
@@ -109,7 +109,7 @@ def main() -> None:
         "pairs": options.pairs,
         "maps": options.maps,
         "choice_of_rates": rates,
-        "ahead": f"difference in {EACH[options.condition]} on the same maps, prompts and seeds",
+        "ahead": f"difference in {EACH[options.condition]}; same control images, prompts, seeds",
         "rows": rows,
     }
     print(json.dumps(figures, indent=1))
@@ -163,7 +163,8 @@ def _try_rates(
         choices[jobs[place].contestant]["reached"][f"{jobs[place].rate:g}"] = reached
     for tried in choices.values():
         tried["rate"] = float(max(tried["reached"], key=tried["reached"].get))
-        tried["rule"] = f"highest {AIM[options.condition]} on {options.sweep_maps} other maps"
+        aim, count = AIM[options.condition], options.sweep_maps
+        tried["rule"] = f"highest {aim} on {count} other control images"
     return choices
 
 
@@ -303,7 +304,7 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=4000, help="pairs to train on")
-    parser.add_argument("--maps", type=int, default=200, help="held-out maps to score on")
+    parser.add_argument("--maps", type=int, default=200, help="held-out control images to score on")
     parser.add_argument("--learning_rates", type=float, nargs="+", help="rates that each one tries")
     parser.add_argument("--rates", type=Path, help="earlier result whose rates are taken")
     parser.add_argument("--sweep_steps", type=int, default=400)
@@ -315,7 +316,7 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the runs [runs/controls/CONDITION]")
     parser.add_argument("--json", type=Path)
     parser.add_argument(
-        "--image", "--picture", type=Path, help="map, images and overlays of the first one"
+        "--image", "--picture", type=Path, help="control image, images and overlays of the first"
     )
     options = parser.parse_args(arguments)
     options.out = options.out or Path("runs/controls") / options.condition

@@ -1,4 +1,4 @@
-"""How well images follow held-out maps, and what is left of their prompts."""
+"""How well images follow held-out control images, and what is left of their prompts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHOWN = 6
 WITHOUT_CONTROL = 64
 """Prompts on which what is left without control is measured."""
 EACH = {"canny": "f1", "scribble": "f1", "segmentation": "aacc"}
-"""Kind of map -> the metric in which images are compared one by one."""
+"""Kind of control image -> the metric in which images are compared one by one."""
 VARIANTS = ("{text}", "a photo of a red {class} {context}", "a photo of a blue {class} {context}")
 
 
@@ -47,7 +47,7 @@ class Test:
 
 
 def open_test(folder: Path) -> Test:
-    """The maps and captions of a data set of pairs."""
+    """The control images and captions of a data set of pairs."""
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     names = [row["conditioning_image_file_name"] for row in rows]
     return Test([Image.open(folder / name).convert("RGB") for name in names], rows)
@@ -65,7 +65,7 @@ class Judge:
             self.condition = replace(self.condition, model=model)
 
     def following(self, folder: Path | None, test: Test) -> dict[str, Any]:
-        """The metrics of the kind of map, and prompt similarity, with bootstrap intervals.
+        """The metrics of the kind of condition, and prompt similarity, with bootstrap intervals.
 
         Without a folder, of the base, which does not see the maps. `each` is the score of every
         image by itself, in the metric that `EACH` names.
@@ -83,7 +83,7 @@ class Judge:
         return {"following": _plain(scores), "each": [round(value, 4) for value in each]}
 
     def without_control(self, folder: Path | None, test: Test) -> dict[str, Any]:
-        """Prompt similarity without any map and with an empty one; the base's if no folder."""
+        """Prompt similarity without a control image and with a blank one; by default the base's."""
         if folder is not None and (folder / rival.NAME).is_dir():
             return {}
         test = Test(test.control_images[:WITHOUT_CONTROL], test.rows[:WITHOUT_CONTROL])
@@ -101,7 +101,7 @@ class Judge:
     def paint(
         self, folder: Path | None, prompts: Sequence[str], control_images: Sequence[Image.Image]
     ) -> list[Image.Image]:
-        """An image per prompt and map; its seed is its place."""
+        """An image per prompt and control image; its seed is its place."""
         if folder is None:
             return generate(self.base, _request(prompts))
         if (folder / rival.NAME).is_dir():
@@ -122,19 +122,20 @@ class Judge:
 
 
 def ahead(first: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    """By how much `first` is better, image by image of the same map, prompt and seed."""
+    """By how much `first` is better, image by image of the same control image, prompt and seed."""
     return _plain({"ahead": score(np.subtract(first, other))})["ahead"]
 
 
 def sheet(judge: Judge, folder: Path, test: Test) -> Image.Image:
-    """A row per map: the map, then image and overlay for each of three prompts."""
+    """A row per control image: it, then image and overlay for each of three prompts."""
     rows = list(zip(test.control_images, test.rows, strict=True))[:SHOWN]
     control_images = [given for given, _ in rows for _ in VARIANTS]
     prompts = [variant.format(**row) for _, row in rows for variant in VARIANTS]
     images = judge.paint(folder, prompts, control_images)
     cells = [_beside([p, overlay(p, used)]) for p, used in zip(images, control_images, strict=True)]
     lines = [
-        _beside([given, *group]) for given, group in zip(test.control_images, _groups(cells), strict=False)
+        _beside([given, *group])
+        for given, group in zip(test.control_images, _groups(cells), strict=False)
     ]
     image = Image.fromarray(np.vstack([np.asarray(line) for line in lines]))
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
@@ -145,7 +146,7 @@ def _beside(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def _groups(cells: Sequence[Image.Image]) -> list[Sequence[Image.Image]]:
-    """The cells of each map."""
+    """The cells of each control image."""
     return [cells[n : n + len(VARIANTS)] for n in range(0, len(cells), len(VARIANTS))]
 
 

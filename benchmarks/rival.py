@@ -3,7 +3,7 @@
     python -m benchmarks.rival --config configs/pocket/canny-hra.yaml --method none ...
 
 trains one by the project's own loop: the same data, batches, noise, optimizer and steps. With
-`--our_start` the convolutions that read its map start as those of our hint encoder do.
+`--our_start` the convolutions that read its control image start as those of our hint encoder do.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def paint(
     *,
     batch_size: int = 20,
 ) -> list[Image.Image]:
-    """An image per prompt and map by diffusers' own pipeline; its seed is its place."""
+    """An image per prompt and control image by diffusers' own pipeline; its seed is its place."""
     advice, text = base.recommended, base.texts[0]
     pipeline = StableDiffusionControlNetPipeline(
         vae=base.vae,

@@ -190,7 +190,7 @@ def test_maps_are_checked_as_a_training_checks_them(
     told = capsys.readouterr().out
     assert "1 cannot be used:\n  The control image of `images/00001.png` cannot be used: " in told
     assert main([*words, "--condition_type=canny"]) == 2
-    assert "the maps of" in capsys.readouterr().err
+    assert "the control images of" in capsys.readouterr().err
     about = json.loads((tmp_path / "condition.json").read_text())
     (tmp_path / "condition.json").unlink()  # nobody says what they are
     assert main(words) == 0

@@ -1,4 +1,4 @@
-"""Kinds of map: computed where they can be, checked where they are given, resized unharmed."""
+"""Kinds of control image: computed where they can be, checked where given, resized unharmed."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def face(side=256):
 
 
 def good(name):
-    """A map of each kind that must be taken."""
+    """A control image of each kind that must be taken."""
     if name == "segmentation":
         return Segmentation().paint(np.indices((64, 64)).sum(0) // 16)
     if name == "landmarks":
@@ -132,7 +132,7 @@ def test_slanted_lines_stay_whole(given):
 @pytest.mark.parametrize("name", ["canny", "scribble", "landmarks"])
 def test_what_is_not_white_on_black_is_refused(name):
     condition, grey = CONDITIONS[name](), photo().convert("L").convert("RGB")
-    with pytest.raises(UserError, match="give it as the image whose map is computed"):
+    with pytest.raises(UserError, match="give it as the image whose control image is computed"):
         condition.check(grey)
     with pytest.raises(UserError, match="brightest pixel of this one is 1 of 255"):
         condition.check(good(name).point(lambda level: level // 255))
@@ -222,7 +222,7 @@ def test_a_wrong_palette_is_refused():
 
 @pytest.mark.parametrize("name", ["segmentation", "depth"])
 def test_without_a_model_a_ready_map_is_asked_for(name, tmp_path):
-    with pytest.raises(UserError, match="Give a ready map"):
+    with pytest.raises(UserError, match="Give a ready control image"):
         CONDITIONS[name]().compute(photo())
     with pytest.raises(UserError, match="not at hand"):
         CONDITIONS[name](model=str(tmp_path)).compute(photo())
@@ -232,7 +232,8 @@ def test_landmarks_without_their_package():
     try:
         import face_alignment  # noqa: F401
     except ImportError:
-        with pytest.raises(UserError, match=r"orthodiff\[landmarks\], or give a ready map"):
+        match = r"orthodiff\[landmarks\], or give a ready control image"
+        with pytest.raises(UserError, match=match):
             Landmarks().compute(photo())
     else:
         pytest.skip("face_alignment is installed here")
@@ -305,7 +306,7 @@ def test_a_depth_model_may_lack_what_it_never_uses(tmp_path):
 
 
 def test_a_model_of_another_kind_computes_no_maps(tmp_path):
-    """A classifier has no head for maps: transformers would draw one at random."""
+    """A classifier has no head for control images: transformers would draw one at random."""
     from transformers import SegformerForImageClassification, SegformerImageProcessor
 
     SegformerForImageClassification(segformer_config()).save_pretrained(tmp_path / "classes")

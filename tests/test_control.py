@@ -111,7 +111,10 @@ def test_both_halves_of_a_guidance_batch_get_them(unet, steered):
 
 
 def test_refuses_another_batch_and_size(unet, steered):
-    with steered.guided(steered.encode(control_images(2))), pytest.raises(UserError, match="one map per"):
+    with (
+        steered.guided(steered.encode(control_images(2))),
+        pytest.raises(UserError, match="one control image per"),
+    ):
         run(unet, *inputs(3))
     with pytest.raises(UserError, match="multiples of 4"):
         steered.encode(torch.rand(1, 3, 30, 32))

@@ -1,4 +1,4 @@
-"""The control task: maps from lists or made on the fly, every method, and what it leaves behind."""
+"""The control task: control images from lists or made on the fly, and what it leaves behind."""
 
 import json
 import shutil
@@ -122,11 +122,11 @@ def test_what_is_odd_about_maps_is_noted(
         given.resize((64, 32)).save(wide)
     assert run(tiny, odd, tmp_path / "run", validation_prompt="a", validation_image=wide) == 0
     told = capsys.readouterr().err
-    assert "note: 1 of 6 images bring no map: canny maps are computed of them." in told
-    assert "note: 1 of 5 maps are black: they say nothing." in told
-    assert "note: 1 of 5 maps are of another size than their image, and are resized." in told
+    assert "note: 1 of 6 images bring no control image: canny control images are comp" in told
+    assert "note: 1 of 5 control images are black: they say nothing." in told
+    assert "note: 1 of 5 control images are of another size than their image, and are" in told
     assert "note: No image has a caption, so prompts are empty." in told
-    assert f"note: `{wide}`: The map was 64x32: its map was letterboxed" in told
+    assert f"note: `{wide}`: The control image was 64x32: its control image was letterboxed" in told
     assert run(tiny, pairs, tmp_path / "run2") == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert not [note for note in notes if "map" in note]
@@ -170,7 +170,7 @@ def test_held_out_maps_are_of_the_kind_that_is_learned(
     held_out = tmp_path / "held-out"
     write_pairs("segmentation", 2, held_out, size=32, seed=1)
     assert run(tiny, pairs, tmp_path / "run", validation_data_dir=held_out) == 2
-    assert "the maps of" in capsys.readouterr().err
+    assert "the control images of" in capsys.readouterr().err
     write_pairs("segmentation", 4, tmp_path / "pairs", size=32)
     (held_out / "condition.json").unlink()  # they say nothing of themselves
     assert run(tiny, tmp_path / "pairs", tmp_path / "run", validation_data_dir=held_out) == 0
@@ -200,7 +200,7 @@ def test_replacing_a_run_leaves_none_of_its_parts(tiny: Path, pairs: Path, tmp_p
         ({"condition_setting": "low=abc"}, "`low` is 'abc', but it must be a whole number"),
         ({"condition_setting": "low=true"}, "`low` is True, but it must be a whole number"),
         ({"condition_setting": "low=1999-13-45"}, "NAME=VALUE"),
-        ({"condition_setting": "low=20"}, "Canny(low=20, high=200), but the maps of"),
+        ({"condition_setting": "low=20"}, "Canny(low=20, high=200), but the control images of"),
         ({"validation_prompt": "a cat", "validation_image": "nowhere.png"}, "it is not there"),
         ({"conditioning_image_column": "hint"}, "no column `hint`"),
         ({"validation_prompt": "a cat"}, "`validation_image`"),

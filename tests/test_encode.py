@@ -215,7 +215,7 @@ def test_condition_and_mask_are_cut_and_mirrored_like_the_image(base: Base) -> N
         seen = (to_tensor(view.see(example.image)) + 1) / 2
         condition = sample.control_images[number] / 255
         assert (seen - condition).abs().mean() < 0.02
-        # a map is cut at whole pixels: half of one, so an eighth of a latent's, may be off
+        # an image is cut at whole pixels: half of one, so an eighth of a latent's, may be off
         assert torch.allclose(sample.masks[number][0], pooled(condition), atol=0.125)
     first, mirrored = sample.control_images[0], sample.control_images[5]
     assert torch.equal(first.flip(2), mirrored)
@@ -227,7 +227,7 @@ def pooled(condition: Tensor) -> Tensor:
 
 
 class Inverted(Depth):
-    """A map that any image has."""
+    """A control image that any image has."""
 
     def compute(self, image: Image.Image) -> Image.Image:
         return Image.eval(image, lambda level: 255 - level)
@@ -255,7 +255,9 @@ def test_given_maps_are_as_crisp_as_when_generating(base: Base, side: int) -> No
     (sample,) = encoded(base, [example], condition=condition).samples
     assert sample.control_images is not None
     used, _ = fit(given, (32, 32), condition)
-    assert torch.equal(sample.control_images[0] / 255, to_control_images([used])[0, :1])  # grey is kept once
+    assert torch.equal(
+        sample.control_images[0] / 255, to_control_images([used])[0, :1]
+    )  # grey is kept once
     assert set(stacked(sample.control_images).unique().tolist()) == {0, 255}
 
 

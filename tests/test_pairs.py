@@ -14,8 +14,8 @@ from pocket.painted.grounds import GROUNDS, SETTINGS
 from pocket.painted.pairs import (
     CONDITIONS,
     HELD_OUT_CLASSES,
-    is_held_out,
     control_image_of,
+    is_held_out,
     paint_pair,
     write_pairs,
 )

@@ -31,7 +31,7 @@ def test_parameter_counts_of_the_papers():
 
 @pytest.mark.slow
 def test_two_training_steps():
-    """A 512x512 map steers; every hint parameter and every reflection learns; the base does not."""
+    """A 512x512 control image steers; hints and reflections learn; the base does not."""
     torch.manual_seed(0)
     model = unet("cpu")
     adapter = orthodiff.attach(model, orthodiff.HRA(rank=8), targets=orthodiff.ATTENTION_AND_GEGLU)

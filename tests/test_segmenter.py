@@ -1,4 +1,4 @@
-"""The judge of segmentation maps: right on images it never saw."""
+"""The judge of segmentation control images: right on images it never saw."""
 
 from pathlib import Path
 

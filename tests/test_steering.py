@@ -1,4 +1,4 @@
-"""Images from maps: on the command line, in time, and together with another adapter."""
+"""Images from control images: on the command line, in time, and together with another adapter."""
 
 import json
 
@@ -82,7 +82,8 @@ def call(tiny, folders, tmp_path, capsys):
 def test_maps_times_prompts_times_seeds(call, folders, control_images, tmp_path):
     code, told = call(
         "--adapter", folders / "control", "--prompt", "a cat", "--num_images", 2,
-        "--condition", control_images / "edges.png", "--condition-from", control_images / "photo.png",
+        "--condition", control_images / "edges.png",
+        "--condition-from", control_images / "photo.png",
         "--condition-type", "canny", "--control-strength=0.8", "--control_end", 0.5,
     )  # fmt: skip
     assert (code, told) == (0, "")
@@ -108,12 +109,15 @@ def test_what_is_done_to_a_map_is_said(call, folders, control_images):
     good("canny").save(control_images / "large.png")
     code, told = call(
         "--adapter", folders / "control",
-        "--condition", control_images / "large.png", "--condition_from", control_images / "wide.png",
+        "--condition", control_images / "large.png",
+        "--condition_from", control_images / "wide.png",
     )  # fmt: skip
     assert code == 0
     assert "note: " in told
-    assert "large.png: The map was 64x64 and was resized to 32x32." in told
-    assert "wide.png: The image was 96x48: its map was letterboxed, 32x16 on black" in told
+    assert "large.png: The control image was 64x64 and was resized to 32x32." in told
+    assert (
+        "wide.png: The image was 96x48: its control image was letterboxed, 32x16 on black" in told
+    )
 
 
 def test_thresholds_of_a_computed_map_can_be_set(call, folders, control_images, tmp_path):
@@ -144,17 +148,17 @@ def test_a_ready_map_with_transparency_lies_on_black(call, folders, tmp_path):
 def test_without_a_map_nothing_steers_and_that_is_said(call, folders):
     code, told = call("--adapter", folders / "control")
     assert code == 0
-    assert "Without a map (canny), nothing steers" in told
+    assert "Without a control image (canny), nothing steers" in told
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--condition", "photo.png"], "is coloured"),
-        (["--condition", "blank.png"], "blank.png: The canny map is blank"),
-        (["--condition_from", "blank.png"], "blank.png: The canny map is blank"),
+        (["--condition", "blank.png"], "blank.png: The canny control image is blank"),
+        (["--condition_from", "blank.png"], "blank.png: The canny control image is blank"),
         (["--condition", "missing.png"], "missing.png"),
-        (["--condition", "edges.png", "--condition_type", "depth"], "steered by canny maps"),
+        (["--condition", "edges.png", "--condition_type", "depth"], "by canny control images"),
         (["--condition", "edges.png", "--control_start", "1"], "start < end"),
         (
             [
@@ -169,8 +173,8 @@ def test_without_a_map_nothing_steers_and_that_is_said(call, folders):
             ],
             "no whole step of 4",
         ),
-        (["--control_strength", "0.5"], "`control_strength` is given, but no map"),
-        (["--condition_type", "canny"], "`condition_type` is given, but no map"),
+        (["--control_strength", "0.5"], "`control_strength` is given, but no control image"),
+        (["--condition_type", "canny"], "`condition_type` is given, but no control image"),
         (["--condition", "fine.png"], "its lines run together"),
         (["--condition_from", "photo.png", "--condition_model", "x"], "without a model"),
         (["--condition_from", "photo.png", "--condition_setting", "low"], "NAME=VALUE is due"),
@@ -206,7 +210,7 @@ def test_a_map_needs_an_adapter_that_is_steered(call, folders, control_images):
     for words in ((), ("--adapter", folders / "subject")):
         code, told = call("--condition", control_images / "edges.png", *words)
         assert code == 2
-        assert "no adapter that is steered by maps" in told
+        assert "no adapter that is steered by control images" in told
 
 
 def test_two_controls_are_refused(call, folders, control_images):
@@ -353,14 +357,16 @@ def test_evaluate_control_sets_maps_beside_images(tiny, folders, control_images,
     assert report["following"].keys() == report["following_without_map"].keys() == {"iou", "f1"}
     assert set(report["prompt_similarity"]) == {"with_map", "without_map", "base"}
     with Image.open(tmp_path / "out" / "grid.png") as grid:
-        assert grid.width > 5 * 144  # the map, and image and overlay for both prompts
+        assert grid.width > 5 * 144  # the control image, and image and overlay for both prompts
         assert grid.height > 3 * 144
     told = capsys.readouterr()
     assert "grid.png" in told.out
     assert told.err == ""
 
 
-def test_evaluate_control_measures_images_as_the_maps_were_computed(tiny, folders, control_images, tmp_path):
+def test_evaluate_control_measures_images_as_the_maps_were_computed(
+    tiny, folders, control_images, tmp_path
+):
     words = ["--prompt", "a dog", "--condition_from", control_images / "photo.png"]
     default, keen = tmp_path / "usual", tmp_path / "keen"
     assert evaluate(tiny, folders / "control", default, *words) == 0
@@ -407,11 +413,13 @@ def test_evaluate_control_leaves_out_what_no_map_covers(tiny, folders, tmp_path,
             ],
             "ready control images were made with other settings",
         ),
-        ("subject", ["--condition", "edges.png"], "no adapter that is steered by maps"),
+        ("subject", ["--condition", "edges.png"], "no adapter that is steered by control images"),
         ("control", ["--condition", "photo.png"], "is coloured"),
     ],
 )
-def test_evaluate_control_refuses(tiny, folders, control_images, tmp_path, capsys, adapter, words, said):
+def test_evaluate_control_refuses(
+    tiny, folders, control_images, tmp_path, capsys, adapter, words, said
+):
     words = [str(control_images / word) if word.endswith(".png") else word for word in words]
     out = tmp_path / "out"
     assert evaluate(tiny, folders / adapter, out, "--prompt", "a dog", *words) == 2

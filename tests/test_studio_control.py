@@ -1,4 +1,4 @@
-"""The Control tab without a browser: maps as they are shown and used, and what it refuses."""
+"""The Control tab without a browser: control images as shown and used, and what it refuses."""
 
 import asyncio
 import json
@@ -19,19 +19,19 @@ from orthodiff.cli.main import main
 from orthodiff.errors import UserError
 from orthodiff.io.png_metadata import read_recipe
 from orthodiff.models import load_base
+from orthodiff.studio.services.control_images import (
+    from_control_images,
+    from_drawing,
+    from_images,
+    with_thresholds,
+)
 from orthodiff.studio.services.jobs.job import Job
 from orthodiff.studio.services.jobs.store import Query
 from orthodiff.studio.services.kinds.images import base_of
-from orthodiff.studio.services.control_images import (
-    from_drawing,
-    from_images,
-    from_control_images,
-    with_thresholds,
-)
 from orthodiff.studio.services.sampling.plan import Album
 from orthodiff.studio.state import Studio
 from orthodiff.studio.tabs.control import Control
-from orthodiff.studio.widgets.control_source import DRAWING, IMAGES, CONTROL_IMAGES
+from orthodiff.studio.widgets.control_source import CONTROL_IMAGES, DRAWING, IMAGES
 from orthodiff.training.cli.main import main as training
 from pocket.painted.pairs import write_pairs
 from tests.photos import photo, save
@@ -90,7 +90,8 @@ def filled(tab: Control, **changes: Any) -> dict[Any, Any]:
     """What the page sends when nothing was touched but these fields."""
     fields = {
         "control": tab.control, "subjects": tab.subjects, "kind": tab.source.kind,
-        "example": tab.source.example, "pictures": tab.source.images, "maps": tab.source.control_images,
+        "example": tab.source.example, "pictures": tab.source.images,
+        "maps": tab.source.control_images,
         "drawing": tab.source.drawing, "low": tab.source.low, "high": tab.source.high,
         **tab.form.fields,
     }  # fmt: skip
@@ -118,7 +119,9 @@ def newest(studio: Studio) -> Job:
     return studio.jobs.store.list(Query(owner=OWNER, kinds=("generate",)), limit=1)[0]
 
 
-def drawn_control_image(path: Path, size: tuple[int, int], *, line: str = "white", on: str = "black") -> Path:
+def drawn_control_image(
+    path: Path, size: tuple[int, int], *, line: str = "white", on: str = "black"
+) -> Path:
     sheet = Image.new("RGB", size, on)
     ImageDraw.Draw(sheet).ellipse([4, 4, size[0] // 2, size[1] // 2], outline=line, width=2)
     sheet.save(path)
@@ -152,9 +155,11 @@ def test_thresholds_decide_how_many_edges_there_are(tmp_path: Path) -> None:
 
 
 def test_a_ready_map_is_fitted_with_a_note(tmp_path: Path) -> None:
-    (used,) = from_control_images([drawn_control_image(tmp_path / "m.png", (96, 48))], control.Canny(), SIZE)
+    (used,) = from_control_images(
+        [drawn_control_image(tmp_path / "m.png", (96, 48))], control.Canny(), SIZE
+    )
     assert used.used.size == SIZE
-    assert "The map was 96x48: its map was letterboxed" in used.note
+    assert "The control image was 96x48: its control image was letterboxed" in used.note
 
 
 def test_what_is_no_map_is_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -166,8 +171,8 @@ def test_what_is_no_map_is_refused_in_one_sentence(tmp_path: Path) -> None:
     Image.fromarray(stripes).save(tmp_path / "fine.png")
     (tmp_path / "letter.png").write_text("Dear all")
     for name, told in (
-        ("blank", "`blank.png`: The canny map is blank"),
-        ("colour", "`colour.png`: A canny map is grey, but"),
+        ("blank", "`blank.png`: The canny control image is blank"),
+        ("colour", "`colour.png`: A canny control image is grey, but"),
         ("inverted", "Invert it"),
         ("fine", "too fine for images of 32x32"),
         ("letter", "`letter.png` cannot be used: it is not in an image format"),
@@ -211,9 +216,9 @@ def test_a_drawing_that_is_none(strokes: Any, told: str) -> None:
 
 
 def test_what_needs_more_than_lines_is_given_ready() -> None:
-    with pytest.raises(UserError, match="segmentation map cannot be drawn here"):
+    with pytest.raises(UserError, match="segmentation control image cannot be drawn here"):
         from_drawing(SQUARE, control.Segmentation(), SIZE)
-    with pytest.raises(UserError, match="depth map cannot be computed in this page"):
+    with pytest.raises(UserError, match="depth control image cannot be computed in this page"):
         from_images([Path("x.png")], control.Depth(), SIZE)
 
 

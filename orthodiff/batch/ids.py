@@ -84,8 +84,8 @@ class Hashes:
 def image_id(row: Row, card: BaseCard, hashes: Hashes, settings: Mapping[str, Any]) -> str:
     """16 hexadecimal digits out of all that determines the image of a resolved row.
 
-    `settings` are those of the batch that change images, such as how maps are computed. Where files
-    lie does not count, only what is in them.
+    `settings` are those of the batch that change images, such as how control images are made. Where
+    files lie does not count, only what is in them.
 
     Raises:
         UserError: an adapter or an image cannot be read.

@@ -31,7 +31,7 @@ FEW = 2
 class BatchSettings:
     """Where a batch goes and how it is made; None is measured.
 
-    `image_settings` are what else changes images, such as how maps are computed. `rank` is this
+    `image_settings` are what else changes images: how control images are computed. `rank` is this
     process's of `world` that share the batch.
     """
 

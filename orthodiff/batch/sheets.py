@@ -31,7 +31,7 @@ def write_sheets(folder: Path, log: Log) -> None:
 
 
 def _shown(record: dict) -> list[str]:
-    """An image's file, between its map and the overlay if there are any."""
+    """An image's file, between its control image and the overlay if there are any."""
     also = sorted(name for name in record.get("also", {}) if name.endswith(".png"))
     return [also[0], record["file"], also[1]] if len(also) == 2 else [record["file"]]
 

@@ -19,7 +19,7 @@ from orthodiff.batch.plan import Chunk, Item
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Steering, overlay
 from orthodiff.errors import UserError, first_line
-from orthodiff.io.images import open_image, open_control_image
+from orthodiff.io.images import open_control_image, open_image
 from orthodiff.io.png_metadata import Recipe
 from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base

@@ -103,7 +103,7 @@ class GenerateOptions(OutputOptions, RowOptions, ControlOptions, SamplingOptions
             raise UserError(f"`{name}` needs an adapter. Add --adapter FOLDER.")
         if self.condition_setting and not any(row.condition_from for row in rows):
             raise UserError(
-                "`condition_setting` is about maps that are computed, and none is. Add "
+                "`condition_setting` is about control images that are computed, and none is. Add "
                 "--condition_from IMAGE, or leave it out."
             )
 

@@ -73,7 +73,7 @@ def reproduce_command(arguments: Sequence[str]) -> int:
 
 
 def _control(recipe: Recipe) -> ControlOptions:
-    """How maps were computed then."""
+    """How control images were computed then."""
     settings = tuple(recipe.condition_setting.split()) if recipe.condition_from else ()
     model = recipe.condition_model if recipe.condition_from else ""
     return ControlOptions.model_construct(

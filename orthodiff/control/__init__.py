@@ -1,4 +1,4 @@
-"""Steer generation by maps: edges, scribbles, segmentation, depth, landmarks. One file each."""
+"""Steer generation by control images: edges, scribbles, segmentation, depth, landmarks."""
 
 from orthodiff.control.adapter import (
     CONFIG,

@@ -1,4 +1,4 @@
-"""Steer a UNet by maps: the handle on a hint encoder and on where its hints go in."""
+"""Steer a UNet by control images: the handle on a hint encoder and on where its hints go in."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class Control:
         self.attach()
 
     def encode(self, control_images: Tensor) -> Tensor:
-        """Maps `(B, 3, H, W)` in [0, 1] -> hints `(B, width, h, w)`, once for all steps.
+        """Control images `(B, 3, H, W)` in [0, 1] -> hints `(B, width, h, w)`, once for all steps.
 
         Raises:
-            UserError: the maps have another form.
+            UserError: the control images have another form.
         """
         weight = self.encoder.layers.conv_in.weight
         return self.encoder(control_images.to(weight.device, weight.dtype))
 
     def init_from_data(self, control_images: Tensor) -> None:
-        """Let features of all layers start at standard size, as measured on some `control_images`."""
+        """Let features of all layers start at standard size, as measured on `control_images`."""
         weight = self.encoder.layers.conv_in.weight
         init_from_data(self.encoder.layers, control_images.to(weight.device, weight.dtype))
 
@@ -92,7 +92,7 @@ class Control:
         if rest or self._hints.shape[1:] != output.shape[1:]:
             raise UserError(
                 f"The hints have shape {tuple(self._hints.shape)}, but the UNet's first features "
-                f"{tuple(output.shape)}. Give one map per image, of the images' size."
+                f"{tuple(output.shape)}. Give one control image per image, of the images' size."
             )
         return output + self._hints.to(output.device, output.dtype).repeat(times, 1, 1, 1)
 
@@ -221,7 +221,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / CONFIG
     if not path.is_file():
-        raise UserError(f"{folder} has no {CONFIG}: it was trained without maps.")
+        raise UserError(f"{folder} has no {CONFIG}: it was trained without control images.")
     try:
         config = json.loads(path.read_text("utf-8"))
         condition = condition_of(config["condition_type"], config["settings"])

@@ -1,4 +1,4 @@
-"""The hint encoder: a map becomes features as large as a latent, which the UNet starts from."""
+"""The hint encoder: a control image becomes features as large as a latent, added in the UNet."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LARGE, NORMAL_LARGE = 0.99, 2.576
 """A share of features, and the size below which it is of a standard normal's numbers."""
 
 MOST_PIXELS = 2**22
-"""What is looked at: 16 maps of 512 pixels a side."""
+"""What is looked at: 16 control images of 512 pixels a side."""
 
 
 class HintEncoder(nn.Module):
-    """Map `(B, 3, H, W)` in [0, 1] -> hint `(B, width, H / factor, W / factor)`.
+    """Control image `(B, 3, H, W)` in [0, 1] -> hint `(B, width, H / factor, W / factor)`.
 
     3x3 convolutions with SiLU between them, one of stride 2 per halving, and a last one that starts
     at zero (arXiv:2306.07280, appendix; the same in HRA and BOFT). For `factor` 8 and `width` 320
@@ -43,16 +43,21 @@ class HintEncoder(nn.Module):
         return 2 ** (len(self.channels) - 1)
 
     def forward(self, control_images: Tensor) -> Tensor:
-        """Encode maps.
+        """Encode control images.
 
         Raises:
             UserError: they are not `(B, 3, H, W)` with sides in multiples of `factor`.
         """
         height, width = control_images.shape[-2:]
-        if control_images.ndim != 4 or control_images.shape[1] != 3 or height % self.factor or width % self.factor:
+        if (
+            control_images.ndim != 4
+            or control_images.shape[1] != 3
+            or height % self.factor
+            or width % self.factor
+        ):
             raise UserError(
-                f"The maps have shape {tuple(control_images.shape)}, but (B, 3, H, W) with H and W in "
-                f"multiples of {self.factor} is due. Resize them first."
+                f"The control images have shape {tuple(control_images.shape)}, but (B, 3, H, W) "
+                f"with H and W in multiples of {self.factor} is due. Resize them first."
             )
         return self.layers(control_images)
 
@@ -79,9 +84,9 @@ def start(width: int, channels: tuple[int, ...], generator: torch.Generator | No
 
 @torch.no_grad()
 def init_from_data(layers: ControlNetConditioningEmbedding, control_images: Tensor) -> None:
-    """Start all but the last convolution from features of standard size, as `control_images` show them.
+    """Start all but the last convolution from features of standard size on `control_images`.
 
-    Where a map has its median colour (black among edges) features become 0, and elsewhere `LARGE`
+    Where one has its median colour (black among edges) features become 0, and elsewhere `LARGE`
     of them are below the size that they have in a standard normal. A start that looks at data is
     arXiv:1511.06422's idea. From torch's own start features shrink to a thousandth on the way to
     the last convolution, and following begins late.
@@ -93,7 +98,7 @@ def init_from_data(layers: ControlNetConditioningEmbedding, control_images: Tens
         rest = layer.weight.sum((2, 3)) @ default
         outputs = layer(features) - rest.view(-1, 1, 1)
         large = _large(outputs)
-        scale = torch.where(large > 1e-4, NORMAL_LARGE / large, 1)  # some maps are all blank
+        scale = torch.where(large > 1e-4, NORMAL_LARGE / large, 1)  # some images are all blank
         layer.weight.mul_(scale.view(-1, 1, 1, 1))
         layer.bias.copy_(-rest * scale)
         features = nn.functional.silu(outputs * scale.view(-1, 1, 1))

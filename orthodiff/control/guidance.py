@@ -1,4 +1,4 @@
-"""What steers the images of one request: a control, a map per image, how much and when."""
+"""What steers the images of one request: a control, its control images, how much and when."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Steering:
             )
 
     def over(self, batch: slice) -> At:
-        """Encode the maps of some images once, for all their steps."""
+        """Encode the control images of some images once, for all their steps."""
         hints = self.control.encode(to_tensor(self.control_images[batch]))
 
         def at(step: int, steps: int) -> AbstractContextManager[None]:
@@ -48,10 +48,10 @@ class Steering:
         return at
 
     def lasts(self, step: int, steps: int) -> bool:
-        """Whether the maps count in a step, which must lie wholly between start and end."""
+        """Whether control images count in a step, which must lie wholly between start and end."""
         return self.start <= step / steps and (step + 1) / steps <= self.end
 
 
 def unsteered(step: int, steps: int) -> AbstractContextManager[None]:
-    """No map steers."""
+    """No control image steers."""
     return nullcontext()

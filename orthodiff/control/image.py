@@ -1,4 +1,4 @@
-"""From the map a user gives to the map as it is used: fitted in size, as numbers, laid over."""
+"""A control image from how it is given to how it is used: fitted in size, as numbers, laid over."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from orthodiff.errors import UserError
 
 Size = tuple[int, int]
 Fitted = tuple[Image.Image, str | None]
-"""A map in the size of the images, and what was done to it, if anything was."""
+"""A control image in the size of the images, and what was done to it, if anything was."""
 
 
 def fit(given: Image.Image, size: Size, condition: Condition) -> Fitted:
-    """A ready RGB map in `size` (width, height).
+    """A ready RGB control image in `size` (width, height).
 
-    A map of another shape is letterboxed: black above and below, or left and right. Whether it is
-    a map of this kind is not looked at; see `ready`.
+    One of another shape is letterboxed: black above and below, or left and right. Whether it is
+    a control image of this kind is not looked at; see `ready`.
     """
     if given.size == size:
         return given, None
-    inner, was = _inside(given.size, size), f"The map was {given.width}x{given.height}"
+    inner, was = _inside(given.size, size), f"The control image was {given.width}x{given.height}"
     resized = condition.resize(given, inner)
     if inner == size:
         return resized, f"{was} and was resized to {size[0]}x{size[1]}."
@@ -33,7 +33,7 @@ def fit(given: Image.Image, size: Size, condition: Condition) -> Fitted:
 
 
 def ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:
-    """A map as it was given in `size`: a map of this kind before, and still one after.
+    """A control image as given in `size`: of this kind before, and still of it after.
 
     Raises:
         UserError: it is none, or too fine for images of that size.
@@ -45,17 +45,17 @@ def ready(given: Image.Image, size: Size, condition: Condition) -> Fitted:
         condition.check(used)
     except UserError as error:
         raise UserError(
-            f"The map is too fine for images of {size[0]}x{size[1]}: its lines run together. "
-            "Give a simpler one."
+            f"The control image is too fine for images of {size[0]}x{size[1]}: its lines run "
+            "together. Give a simpler one."
         ) from error
     return used, note
 
 
 def compute(image: Image.Image, size: Size, condition: Condition) -> Fitted:
-    """The map of an RGB image in `size`, computed from the image in that size.
+    """The control image of an RGB image in `size`, computed from the image in that size.
 
     Raises:
-        UserError: the map cannot be computed here, or is blank.
+        UserError: the control image cannot be computed here, or is blank.
     """
     inner = _inside(image.size, size)
     small = image.resize(inner, Image.Resampling.LANCZOS)
@@ -65,7 +65,7 @@ def compute(image: Image.Image, size: Size, condition: Condition) -> Fitted:
     except UserError as error:
         reason = str(error).rpartition(". ")[0]
         raise UserError(
-            f"{reason}. Take another image, or compute its map with other settings."
+            f"{reason}. Take another image, or compute its control image with other settings."
         ) from error
     if inner == size:
         return computed, None
@@ -74,19 +74,19 @@ def compute(image: Image.Image, size: Size, condition: Condition) -> Fitted:
 
 
 def region(given: Size, size: Size) -> tuple[int, int, int, int]:
-    """Where a map that was of size `given` lies in `size`: left, upper, right, lower."""
+    """Where a control image that was of size `given` lies in `size`: left, upper, right, lower."""
     width, height = _inside(given, size)
     left, upper = (size[0] - width) // 2, (size[1] - height) // 2
     return left, upper, left + width, upper + height
 
 
 def to_tensor(control_images: Sequence[Image.Image]) -> Tensor:
-    """RGB maps of one size -> `(B, 3, H, W)` in [0, 1]."""
+    """RGB control images of one size -> `(B, 3, H, W)` in [0, 1]."""
     return torch.stack([_levels(given) for given in control_images]).float() / 255
 
 
 def overlay(image: Image.Image, used: Image.Image, *, share: float = 0.6) -> Image.Image:
-    """The image with the map laid over it, `share` opaque where the map is not black."""
+    """The image with the control image over it, `share` opaque where that is not black."""
     levels = np.asarray(used.convert("RGB").resize(image.size, Image.Resampling.NEAREST))
     opaque = levels.max(-1, keepdims=True) / 255 * share
     mixed = np.asarray(image.convert("RGB")) * (1 - opaque) + levels * opaque
@@ -111,6 +111,6 @@ def _letterbox(given: Image.Image, size: Size) -> Image.Image:
 
 def _boxed(inner: Size, size: Size) -> str:
     return (
-        f"its map was letterboxed, {inner[0]}x{inner[1]} on black, as the images are "
+        f"its control image was letterboxed, {inner[0]}x{inner[1]} on black, as the images are "
         f"{size[0]}x{size[1]}."
     )

@@ -46,7 +46,10 @@ def evaluate_control(
         UserError: the request does not fit the base.
     """
     request = request.resolved(base)
-    control_images, prompts = steering.control_images, _prompts_of_each(request, steering.control_images)
+    control_images, prompts = (
+        steering.control_images,
+        _prompts_of_each(request, steering.control_images),
+    )
     each = replace(request, prompts=prompts, seeds=request.seeds[: len(prompts)])
     steered = generate(base, request, steering=steering, on_step=on_step)
     unsteered = generate(base, each, on_step=on_step)
@@ -75,7 +78,10 @@ def evaluate_control(
 
 def _prompts_of_each(request: GenerateRequest, control_images: Images) -> tuple[str, ...]:
     """The prompts that every control image is used with."""
-    first = next((n for n, used in enumerate(control_images) if used is not control_images[0]), len(control_images))
+    first = next(
+        (n for n, used in enumerate(control_images) if used is not control_images[0]),
+        len(control_images),
+    )
     return request.prompts[:first]
 
 
@@ -115,7 +121,10 @@ def _following(
         np.asarray(measure.measure(image.crop(region)))
         for image, region in zip(images, regions, strict=True)
     ]
-    asked = [measure.read(used.crop(region)) for used, region in zip(control_images, regions, strict=True)]
+    asked = [
+        measure.read(used.crop(region))
+        for used, region in zip(control_images, regions, strict=True)
+    ]
     return {name: asdict(score) for name, score in METRICS[measure.name](measured, asked).items()}
 
 
@@ -140,7 +149,10 @@ def _similarities(
 
 
 def _draw(
-    values: Mapping[str, Any], control_images: Images, steered: Images, unsteered: Mapping[str, Images]
+    values: Mapping[str, Any],
+    control_images: Images,
+    steered: Images,
+    unsteered: Mapping[str, Images],
 ) -> Image.Image:
     prompts: Sequence[str] = values["prompts"]
     each, nothing = len(prompts), Image.new("RGB", (1, 1), PAPER)
@@ -151,11 +163,11 @@ def _draw(
     for start in range(0, len(control_images), each):
         images, used = steered[start : start + each], control_images[start]
         overlays = [overlay(image, used) for image in images]
-        label = f"map {start // each + 1}"
+        label = f"control image {start // each + 1}"
         rows.append(Row(label, [used, *_beside(images, overlays)], is_adapted=True))
     base = Path(values["base_model"]).name
     return comparison(
-        title=f"Following {values['condition_type']} maps: {values['method']} on {base}",
+        title=f"Following {values['condition_type']} control images: {values['method']} on {base}",
         subtitle="  ·  ".join([f"{values['parameters']:,} parameters", *figures(values)]),
         photos=[],
         prompts=["map", *(word for prompt in prompts for word in (prompt, "overlay"))],
@@ -173,14 +185,14 @@ def figures(values: Mapping[str, Any]) -> list[str]:
     lines = []
     if (scores := values["following"]) and (without := values["following_without_map"]):
         lines += [
-            f"{name} {score['value']:.3f} (without map {without[name]['value']:.3f})"
+            f"{name} {score['value']:.3f} (without control image {without[name]['value']:.3f})"
             for name, score in scores.items()
         ]
     if values["scorer"]:
         similarity = values["prompt_similarity"]
         lines.append(
             f"prompt similarity {similarity['with_map']:.3f} "
-            f"(without map {similarity['without_map']:.3f}, base {similarity['base']:.3f}; "
-            f"{values['scorer']})"
+            f"(without control image {similarity['without_map']:.3f}, "
+            f"base {similarity['base']:.3f}; {values['scorer']})"
         )
     return lines

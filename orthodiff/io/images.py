@@ -98,7 +98,7 @@ def open_image(source: Path | bytes, *, name: str | None = None) -> Image.Image:
 
 
 def open_control_image(source: Path | bytes, *, name: str | None = None) -> Image.Image:
-    """Like `open_image`, for a ready map or a mask: transparent becomes black, "nothing here".
+    """Like `open_image`, for a control image or a mask: transparent becomes black ("nothing here").
 
     Raises:
         FileError: it is not an image, is damaged, or is far too large.

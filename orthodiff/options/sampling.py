@@ -119,7 +119,7 @@ class SamplingOptions(BaseModel):
             parts = ", ".join(adapter_set.components)
             raise UserError(
                 f"`{asked}` is about changed weights, but `{folders[0]}` holds none, only {parts}. "
-                "Leave it out; --control_strength says how much a map counts."
+                "Leave it out; --control_strength says how much a control image counts."
             )
         if self.merge:
             adapter_set.merge()

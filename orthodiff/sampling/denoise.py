@@ -30,7 +30,7 @@ def generate(
     steering: Steering | None = None,
     on_step: OnStep | None = None,
 ) -> list[Image.Image]:
-    """Make the images of `request`, in order, steered by a map each if `steering` has them.
+    """Make the images of `request`, in order, steered by a control image each if there are any.
 
     Every image draws from its own generator, so it does not depend on its batch (up to the
     rounding of the matrix kernels, which differ with the batch's size).

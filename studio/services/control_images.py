@@ -21,7 +21,7 @@ from orthodiff.control import (
 from orthodiff.control.conditions.base import LOCAL, Lines
 from orthodiff.control.image import Fitted, Size
 from orthodiff.errors import FileError, UserError
-from orthodiff.io.images import open_image, open_control_image
+from orthodiff.io.images import open_control_image, open_image
 
 MAX_CONTROL_IMAGES = 4
 MOST_POINTS = 100_000
@@ -33,7 +33,7 @@ class NothingGivenError(UserError):
 
 @dataclass(frozen=True)
 class ControlImage:
-    """What was `given` under `name`, the map that is `used`, and a `note` on what was done."""
+    """What was `given` under `name`, the control image `used`, and a `note` on what was done."""
 
     name: str
     given: Image.Image
@@ -57,24 +57,26 @@ def with_thresholds(condition: Condition, *, low: int, high: int) -> Condition:
 
 
 def from_images(paths: Sequence[Path], condition: Condition, size: Size) -> list[ControlImage]:
-    """The maps computed of images.
+    """The control images computed of images.
 
     Raises:
-        UserError: none or too many images, one that cannot be read, or one without such a map.
+        UserError: none or too many images, one that cannot be read, or none can be computed of.
     """
     if LOCAL in {field.name for field in dataclasses.fields(condition)}:
         raise UserError(
-            f"A {condition.name} map cannot be computed in this page, as it takes a model of its "
-            "own. Give a ready control image."
+            f"A {condition.name} control image cannot be computed in this page, as it takes a "
+            "model of its own. Give a ready control image."
         )
     return _from_files(paths, open_image, lambda image: compute(image, size, condition), "image")
 
 
-def from_control_images(paths: Sequence[Path], condition: Condition, size: Size) -> list[ControlImage]:
-    """Ready maps, in `size`.
+def from_control_images(
+    paths: Sequence[Path], condition: Condition, size: Size
+) -> list[ControlImage]:
+    """Ready control images, in `size`.
 
     Raises:
-        UserError: none or too many, one that cannot be read, or is no map of this kind.
+        UserError: none or too many, one that cannot be read, or is no control image of this kind.
     """
     return _from_files(
         paths, open_control_image, lambda given: ready(given, size, condition), "control image"
@@ -89,7 +91,8 @@ def from_drawing(strokes: Any, condition: Condition, size: Size) -> ControlImage
     """
     if not isinstance(condition, Lines):
         raise UserError(
-            f"A {condition.name} map cannot be drawn here. Give an image or a control image."
+            f"A {condition.name} control image cannot be drawn here. Give an image or a control "
+            "image."
         )
     if not strokes:
         raise NothingGivenError("Nothing is drawn yet. Draw the outlines of what is to be seen.")
@@ -134,11 +137,15 @@ def _from_files(
     if not paths:
         raise NothingGivenError(f"There is no {what} yet. Add one.")
     if len(paths) > MAX_CONTROL_IMAGES:
-        raise UserError(f"{len(paths)} {what}s at once are too many. Add at most {MAX_CONTROL_IMAGES}.")
+        raise UserError(
+            f"{len(paths)} {what}s at once are too many. Add at most {MAX_CONTROL_IMAGES}."
+        )
     return [_from_file(path, opened(path, name=path.name), make) for path in paths]
 
 
-def _from_file(path: Path, given: Image.Image, make: Callable[[Image.Image], Fitted]) -> ControlImage:
+def _from_file(
+    path: Path, given: Image.Image, make: Callable[[Image.Image], Fitted]
+) -> ControlImage:
     try:
         used, note = make(given)
     except FileError:

@@ -15,14 +15,14 @@ from orthodiff.errors import UserError
 from ..html import elements as html
 from ..html.control_images import previews
 from ..services.adapters import AdapterEntry
+from ..services.control_images import ControlImage, NothingGivenError
 from ..services.kinds.images import base_of
-from ..services.control_images import NothingGivenError, ControlImage
 from ..services.settings.base import FieldError
 from ..services.settings.images import ImageSettings
 from ..services.settings.presets import sampling_advice
 from ..state import Studio
-from ..widgets.fields import Form
 from ..widgets.control_source import Source
+from ..widgets.fields import Form
 from ..widgets.parts import adapters, part, read_list
 from ..words import WORDS
 from .generate import CHANGED

@@ -1,4 +1,4 @@
-"""Where a map comes from: an example, images, ready maps or a drawing; and its thresholds."""
+"""Where a control image comes from: an example, an image, a ready one or a drawing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from orthodiff.errors import UserError
 
 from ..services.control_images import (
     ControlImage,
+    from_control_images,
     from_drawing,
     from_images,
-    from_control_images,
     with_thresholds,
 )
 from ..services.photos import ExampleSubject
@@ -25,7 +25,12 @@ from ..services.uploads.subjects import Subjects
 from .parts import upload
 from .sketchpad import sketchpad
 
-EXAMPLE, IMAGES, CONTROL_IMAGES, DRAWING = "An example", "My image", "A ready control image", "A drawing"
+EXAMPLE, IMAGES, CONTROL_IMAGES, DRAWING = (
+    "An example",
+    "My image",
+    "A ready control image",
+    "A drawing",
+)
 CLEAREST = "teapot"
 """The example whose outlines say most about it."""
 HINTS = {
@@ -37,11 +42,15 @@ HIGHEST = 600
 
 
 class Source:
-    """The components, and the maps they lead to."""
+    """The components, and the control images they lead to."""
 
     def __init__(self, examples: Mapping[str, ExampleSubject]) -> None:
         self.examples = examples
-        kinds = [EXAMPLE, IMAGES, CONTROL_IMAGES, DRAWING] if examples else [IMAGES, CONTROL_IMAGES, DRAWING]
+        kinds = (
+            [EXAMPLE, IMAGES, CONTROL_IMAGES, DRAWING]
+            if examples
+            else [IMAGES, CONTROL_IMAGES, DRAWING]
+        )
         self.kind = gr.Radio(kinds, value=kinds[0], label="Made from", elem_id="map-source")
         with gr.Column(visible=kinds[0] == EXAMPLE) as example:
             self.example = gr.Radio(
@@ -59,13 +68,19 @@ class Source:
         with gr.Column() as self.computing, gr.Row(visible=False) as self.thresholds:
             self.low = _threshold("Lower threshold", 100, info="Of edges that touch strong ones")
             self.high = _threshold("Upper threshold", 200, info="Of strong edges")
-        self.groups = {EXAMPLE: example, IMAGES: images, CONTROL_IMAGES: control_images, DRAWING: drawing}
+        self.groups = {
+            EXAMPLE: example,
+            IMAGES: images,
+            CONTROL_IMAGES: control_images,
+            DRAWING: drawing,
+        }
         self.changes = [
             self.kind.change, self.example.change, self.images.input, self.control_images.input,
             self.drawing.input, self.low.change, self.high.change,
         ]  # fmt: skip
         self.fields = {
-            self.kind, self.example, self.images, self.control_images, self.drawing, self.low, self.high,
+            self.kind, self.example, self.images, self.control_images, self.drawing, self.low,
+            self.high,
         }  # fmt: skip
         self.kind.input(
             self._choose, self.kind, [*self.groups.values(), self.computing],
@@ -100,7 +115,9 @@ class Source:
         """
         kind = data[self.kind]
         if kind == CONTROL_IMAGES:
-            return from_control_images(_paths(data[self.control_images], subjects, owner), condition, size)
+            return from_control_images(
+                _paths(data[self.control_images], subjects, owner), condition, size
+            )
         if kind == DRAWING:
             return [from_drawing(data[self.drawing], condition, size)]
         adjusted = with_thresholds(

@@ -43,7 +43,7 @@ class CheckOptions(DataOptions, SourceOptions):
         None, description="base whose tokenizers count the tokens of captions: folder or hub id"
     )
     condition_type: str | None = Field(
-        None, description="kind that maps must be of [what the data say of themselves, else any]"
+        None, description="kind that control images must be of [what the data say, else any]"
     )
     condition_setting: tuple[str, ...] = Field(
         (), description="setting of this kind, such as palette=voc; may be repeated"
@@ -92,7 +92,11 @@ def examine(options: CheckOptions) -> DataReport:
         inspect=control_images,
         tokenizers=open_tokenizers(base) if base else (),
     )
-    return replace(report, advice=[*report.advice, *_about(control_images)]) if control_images else report
+    return (
+        replace(report, advice=[*report.advice, *_about(control_images)])
+        if control_images
+        else report
+    )
 
 
 def trigger_of(options: CheckOptions) -> str | None:
@@ -104,7 +108,7 @@ def trigger_of(options: CheckOptions) -> str | None:
 
 
 def _control_images(options: CheckOptions) -> ControlImageCheck | None:
-    """What looks at maps as a training would; None where nobody says what they are.
+    """What looks at control images as a training would; None where nobody says what they are.
 
     Raises:
         UserError: there is no such kind or setting, or the data say otherwise.
@@ -115,7 +119,7 @@ def _control_images(options: CheckOptions) -> ControlImageCheck | None:
 
 
 def _about(control_images: ControlImageCheck) -> Iterator[Advice]:
-    """What a training would say of the maps, and whether it could compute those that lack."""
+    """What a training would say of control images, and whether it could compute missing ones."""
     for remark in control_images.remarks():
         yield Advice("maps", (), remark)
     try:

@@ -1,4 +1,4 @@
-"""Which maps a data set holds, and whether they are such maps."""
+"""Which control images a data set holds, and whether they are of its kind."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from orthodiff.errors import FileError, UserError
 from .example import Example
 
 ABOUT = "condition.json"
-"""Lies beside the list of a data set: the `condition_type` of its maps and their `settings`."""
+"""Beside the list of a data set: the `condition_type` of its control images and `settings`."""
 DEFAULT = "canny"
 
 
 def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str, Any]) -> Condition:
-    """What the data say of their maps, else `kind` with these `settings`.
+    """What the data say of their control images, else `kind` with these `settings`.
 
     Raises:
         UserError: the two contradict each other, or there is no such kind or setting.
@@ -33,14 +33,14 @@ def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str,
     name, default = stated
     if kind not in (None, name):
         raise UserError(
-            f"`condition_type` is {kind}, but the maps of `{folder}` are {name}. Use "
+            f"`condition_type` is {kind}, but the control images of `{folder}` are {name}. Use "
             f"--condition_type {name}, or other data."
         )
     stored, requested = condition_of(name, default), condition_of(name, {**default, **settings})
     if requested != stored:
         raise UserError(
-            f"`condition_setting` asks for {requested}, but the maps of `{folder}` are {stored}. "
-            "Leave it out, or take other data."
+            f"`condition_setting` asks for {requested}, but the control images of `{folder}` are "
+            f"{stored}. Leave it out, or take other data."
         )
     return stored
 
@@ -48,7 +48,7 @@ def find_condition(folder: Path | None, kind: str | None, settings: Mapping[str,
 def stated_condition(
     folder: Path | None, kind: str | None, settings: Mapping[str, Any]
 ) -> Condition | None:
-    """Like `find_condition`; None where neither the data nor the request speak of maps.
+    """Like `find_condition`; None where neither the data nor the request speak of any.
 
     Raises:
         UserError: the two contradict each other, or there is no such kind or setting.
@@ -58,7 +58,7 @@ def stated_condition(
 
 
 class ControlImageCheck:
-    """Refuses examples whose map is not of a `condition`, and counts what is worth a remark."""
+    """Refuses control images that are not of a `condition`, counts what is worth a remark."""
 
     def __init__(self, condition: Condition, *, trigger: str | None = None) -> None:
         self.condition, self.trigger = condition, trigger
@@ -70,7 +70,7 @@ class ControlImageCheck:
         """Look at one example.
 
         Raises:
-            FileError: its map is not of this kind.
+            FileError: its control image is not of this kind.
         """
         check_control_image(example, self.condition)
         self.examples += 1
@@ -89,13 +89,13 @@ class ControlImageCheck:
         """What is worth a remark, when all were seen.
 
         Raises:
-            UserError: images bring no map, and it cannot be computed.
+            UserError: images bring no control image, and it cannot be computed.
         """
         self.check_computing()
         return self.remarks()
 
     def check_computing(self) -> None:
-        """Compute the map of the first image that brings none.
+        """Compute the control image of the first image that brings none.
 
         Raises:
             UserError: it cannot be computed.
@@ -108,15 +108,16 @@ class ControlImageCheck:
         remarks, without = [], self.examples - self.given
         if without:
             remarks.append(
-                f"{_share(without, self.examples)} images bring no map: {self.condition.name} "
-                "maps are computed of them."
+                f"{_share(without, self.examples)} images bring no control image: "
+                f"{self.condition.name} control images are computed of them."
             )
         if self.empty:
-            remarks.append(f"{_share(self.empty, self.given)} maps are black: they say nothing.")
+            share = _share(self.empty, self.given)
+            remarks.append(f"{share} control images are black: they say nothing.")
         if self.resized:
             remarks.append(
-                f"{_share(self.resized, self.given)} maps are of another size than their image, "
-                "and are resized."
+                f"{_share(self.resized, self.given)} control images are of another size than "
+                "their image, and are resized."
             )
         if self.doubtful:
             remarks.append(
@@ -133,7 +134,7 @@ def _share(some: int, of: int) -> str:
 
 
 def check_control_image(example: Example, condition: Condition) -> None:
-    """Refuse what is no map of this kind; a black one says "nothing here", and is one.
+    """Refuse what is no control image of this kind; a black one says "nothing here", and is one.
 
     Raises:
         FileError: naming the example.
@@ -151,7 +152,7 @@ def check_control_image(example: Example, condition: Condition) -> None:
 
 
 def _needs_no_check(pixels: np.ndarray, condition: Condition) -> bool:
-    """Whether a map is black, or of one colour where that may be all there is to see."""
+    """Whether a control image is black, or of one colour where that may be all there is to see."""
     even = not np.ptp(pixels, axis=(0, 1)).any()
     return even and not (isinstance(condition, Lines) and pixels.any())
 

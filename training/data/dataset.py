@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from orthodiff.errors import FileError
-from orthodiff.io.images import open_layers, open_control_image, read_size
+from orthodiff.io.images import open_control_image, open_layers, read_size
 
 from .example import Example
 from .fingerprint import changed_at

@@ -250,7 +250,7 @@ def _as_seen(prompt_embeds: Conditioning, view: View) -> Conditioning:
 
 
 def _as_rgb(levels: Tensor) -> Tensor:
-    """Bytes of a colour or a grey map -> `(1, 3, H, W)` in 0..1."""
+    """Bytes of a colour or a grey control image -> `(1, 3, H, W)` in 0..1."""
     return levels.expand(-1, 3, -1, -1) / 255
 
 

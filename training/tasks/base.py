@@ -87,7 +87,7 @@ class Task(ABC, Generic[Config]):
         return None
 
     def condition(self, config: Config) -> Condition | None:
-        """The kind of maps that it learns to follow."""
+        """The kind of control images that it learns to follow."""
         return None
 
     @abstractmethod

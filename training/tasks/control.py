@@ -1,4 +1,4 @@
-"""Teach a base model to follow maps, by a hint encoder and an orthogonal adapter.
+"""Teach a base model to follow control images, by a hint encoder and an orthogonal adapter.
 
 The recipe is that of OFT (2306.07280), BOFT (2311.06243) and HRA (2405.17484): the adapter turns
 attention and GEGLU projections, and hints are added once, to the UNet's first features.
@@ -48,7 +48,7 @@ NONE = "none"
 
 
 class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
-    """Teach a base model to follow maps: edges, scribbles, segmentation, depth or landmarks."""
+    """Teach a base model to follow control images: edges, scribbles, segmentation, depth."""
 
     usual_targets: ClassVar[tuple[str, ...]] = orthodiff.ATTENTION_AND_GEGLU
 
@@ -66,7 +66,7 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
 
     @property
     def condition(self) -> Condition:
-        """The kind of maps, with its settings."""
+        """The kind of control images, with its settings."""
         folder = self.train_data_dir and Path(self.train_data_dir)  # plain text where saved
         condition = find_condition(folder, self.condition_type, self.condition_settings())
         return condition.with_model(self.condition_model) if self.condition_model else condition
@@ -101,7 +101,7 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
     @model_validator(mode="before")
     @classmethod
     def _pair_up(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """One validation prompt goes with every map, and one map with every prompt."""
+        """One validation prompt goes with every control image, or the other way round."""
         names = ("validation_prompt", "validation_image")
         given = [values.get(name) or () for name in names]
         lists = [list(one) if isinstance(one, list | tuple) else [one] for one in given]
@@ -111,10 +111,10 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
-        prompts, control_images = len(self.validation_prompt), len(self.validation_image)
-        if prompts != control_images:
+        prompts, images = len(self.validation_prompt), len(self.validation_image)
+        if prompts != images:
             raise ValueError(
-                f"There are {prompts} of `validation_prompt`, but {control_images} of `validation_image`. "
+                f"There are {prompts} of `validation_prompt`, but {images} of `validation_image`. "
                 "Give as many, or one of either."
             )
         return self
@@ -130,7 +130,7 @@ class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
 
 class ControlTask(Task[ControlConfig]):
     name = "control"
-    summary = "teach a base model to follow maps: edges, scribbles, segmentation, ..."
+    summary = "teach a base model to follow control images: edges, scribbles, segmentation, ..."
     config = ControlConfig
     has_subject = False
 
@@ -145,7 +145,9 @@ class ControlTask(Task[ControlConfig]):
 
     def notes(self, config: ControlConfig, *, resolution: int) -> list[str]:
         fitted = {
-            path: control.fit(open_control_image(path), (resolution, resolution), config.condition)[1]
+            path: control.fit(open_control_image(path), (resolution, resolution), config.condition)[
+                1
+            ]
             for path in config.validation_image
         }
         return [f"`{path}`: {done}" for path, done in fitted.items() if done]
@@ -161,7 +163,7 @@ class ControlTask(Task[ControlConfig]):
         return self._examples(config.of_folder(folder), condition)
 
     def _examples(self, config: ControlConfig, condition: Condition) -> Examples:
-        """Those with maps of that kind, given or to be computed."""
+        """Those with control images of that kind, given or to be computed."""
         control_images = ControlImageCheck(condition, trigger=config.trigger_phrase)
         return usable_examples(
             config.request(config.train_data_dir, caption=""),
@@ -199,7 +201,10 @@ class ControlTask(Task[ControlConfig]):
         self, config: ControlConfig, adapter_set: AdapterSet, request: GenerateRequest
     ) -> Steering | None:
         size, condition = (request.width or 0, request.height or 0), config.condition
-        control_images = [control.fit(open_control_image(path), size, condition)[0] for path in config.validation_image]
+        control_images = [
+            control.fit(open_control_image(path), size, condition)[0]
+            for path in config.validation_image
+        ]
         each = config.num_validation_images
         return Steering(_control(adapter_set), [one for one in control_images for _ in range(each)])
 

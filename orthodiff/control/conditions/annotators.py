@@ -1,4 +1,4 @@
-"""Models that compute maps, where their weights are at hand: nothing is fetched for it."""
+"""Models that compute control images, where their weights are at hand; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def open_model(name: str | None, task: str, condition: str) -> tuple[Any, Any]:
 
     if name is None:
         raise UserError(
-            f"A {condition} map cannot be computed without a model. Give a ready map, or the "
-            "folder of a transformers model (--condition_model FOLDER)."
+            f"A {condition} control image cannot be computed without a model. Give a ready control "
+            "image, or the folder of a transformers model (--condition_model FOLDER)."
         )
     folder = str(shipped(name))
     kind = getattr(transformers, f"AutoModelFor{task}")
@@ -36,7 +36,7 @@ def open_model(name: str | None, task: str, condition: str) -> tuple[Any, Any]:
     except OSError as error:
         raise UserError(
             f"The model `{name}` is not at hand ({type(error).__name__}). Give a folder with a "
-            "transformers model in safetensors and its image processor, or a ready map."
+            "transformers model in safetensors and its image processor, or a ready control image."
         ) from error
     except UNUSABLE as error:
         raise UserError(_of_another_kind(name, condition, first_line(error))) from error
@@ -56,8 +56,8 @@ def _untrained(model: Any, missing: set[str]) -> str | None:
 
 def _of_another_kind(name: str, condition: str, reason: str) -> str:
     return (
-        f"The model `{name}` does not compute {condition} maps: {reason}. Give a model that was "
-        "trained for them, or a ready map."
+        f"The model `{name}` does not compute {condition} control images: {reason}. Give a model "
+        "that was trained for them, or a ready control image."
     )
 
 

@@ -1,4 +1,4 @@
-"""What every kind of control provides: a map from an image, a check of a given map, settings."""
+"""What every kind of control provides: computing and checking control images, and settings."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from orthodiff.settings import typed
 
 COLOURFUL = 24
 """Channels further apart than this (of 255) are colour: JPEG tints grey by less."""
-OF_A_PHOTO = "If it is a photo, give it as the image whose map is computed."
+OF_A_PHOTO = "If it is a photo, give it as the image whose control image is computed."
 LOCAL = "model"
 """The one setting that belongs to this machine: it is neither saved nor read."""
 
 
 @dataclass(frozen=True)
 class Condition(ABC):
-    """One kind of map, an RGB image; a subclass's fields are its settings."""
+    """One kind of control image, an RGB image; a subclass's fields are its settings."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def measure(self, image: Image.Image) -> np.ndarray | None:
-        """What maps of this kind say of an RGB image, in the form that metrics compare.
+        """What control images of this kind say of an RGB image, in the form that metrics compare.
 
         Raises:
             UserError: what measures it is not at hand.
@@ -37,19 +37,19 @@ class Condition(ABC):
 
     @abstractmethod
     def compute(self, image: Image.Image) -> Image.Image:
-        """The map of an RGB image, at its size.
+        """The control image of an RGB image, at its size.
 
         Raises:
-            UserError: what computes it is not at hand; give a ready map then.
+            UserError: what computes it is not at hand; give a ready control image then.
         """
 
     @abstractmethod
     def read(self, given: Image.Image) -> np.ndarray:
-        """What an RGB map wants, in the form of `measure` as far as a map tells it."""
+        """What an RGB control image asks for, in the form of `measure` as far as it tells it."""
 
     @abstractmethod
     def check(self, given: Image.Image) -> None:
-        """Refuse an RGB image that cannot be a map of this kind.
+        """Refuse an RGB image that cannot be a control image of this kind.
 
         Raises:
             UserError: it is blank, or of the wrong colours.
@@ -60,11 +60,11 @@ class Condition(ABC):
         return None
 
     def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """The same map in another `size` (width, height)."""
+        """The same control image in another `size` (width, height)."""
         return given.resize(size, Image.Resampling.LANCZOS)
 
     def computed_by(self) -> str | None:
-        """What computes maps beside the settings, where it takes so long that maps are kept."""
+        """What computes control images beside the settings, where it is slow and so cached."""
         return None
 
     def with_model(self, model: str) -> Condition:
@@ -74,11 +74,13 @@ class Condition(ABC):
             UserError: it needs none.
         """
         if LOCAL not in {field.name for field in dataclasses.fields(self)}:
-            raise UserError(f"A {self.name} map is computed without a model. Leave the model out.")
+            raise UserError(
+                f"A {self.name} control image is computed without a model. Leave the model out."
+            )
         return dataclasses.replace(self, **{LOCAL: model})
 
     def settings(self) -> dict[str, Any]:
-        """What a saved control remembers of the map."""
+        """What a saved control remembers of the control image."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k != LOCAL}
 
     @classmethod
@@ -110,7 +112,7 @@ class Lines(Condition):
         return Image.fromarray(np.asarray(self.measure(image))).convert("RGB")
 
     def read(self, given: Image.Image) -> np.ndarray:
-        """Where a map has lines."""
+        """Where a control image has lines."""
         return np.asarray(given.convert("L")) > 127
 
     def check(self, given: Image.Image) -> None:
@@ -121,7 +123,7 @@ class Lines(Condition):
     def resize(self, given: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Resize without fading, thickening, losing or breaking lines.
 
-        Where the map shrinks, each pixel of a line goes where its centre falls.
+        Where the control image shrinks, each pixel of a line goes where its centre falls.
         """
         if given.width <= size[0] and given.height <= size[1]:
             return given.resize(size, Image.Resampling.NEAREST)
@@ -135,7 +137,7 @@ class Lines(Condition):
 
 
 def refuse_blank(given: Image.Image, name: str) -> None:
-    """Refuse a map that says nothing.
+    """Refuse a control image that says nothing.
 
     Raises:
         UserError: all pixels are alike.
@@ -143,8 +145,8 @@ def refuse_blank(given: Image.Image, name: str) -> None:
     pixels = np.asarray(given.convert("RGB"))
     if (pixels == pixels[0, 0]).all():
         raise UserError(
-            f"The {name} map is blank: every pixel is the same. Give a map that shows something, "
-            "or generate without one."
+            f"The {name} control image is blank: every pixel is the same. Give one that shows "
+            "something, or generate without one."
         )
 
 
@@ -165,11 +167,11 @@ def refuse_other_levels(given: Image.Image, name: str) -> None:
         remedy = "Brighten it, so that its lines are white."
     else:
         return
-    raise UserError(f"A {name} map has white lines on black, but {observed}. {remedy}")
+    raise UserError(f"A {name} control image has white lines on black, but {observed}. {remedy}")
 
 
 def refuse_colour(given: Image.Image, name: str) -> None:
-    """Refuse a coloured map where grey is due.
+    """Refuse a coloured control image where grey is due.
 
     Raises:
         UserError: more than one pixel in a hundred is coloured.
@@ -178,5 +180,5 @@ def refuse_colour(given: Image.Image, name: str) -> None:
     share = float((pixels.max(-1) - pixels.min(-1) > COLOURFUL).mean())
     if share > 0.01:
         raise UserError(
-            f"A {name} map is grey, but {share:.0%} of this one is coloured. {OF_A_PHOTO}"
+            f"A {name} control image is grey, but {share:.0%} of this one is coloured. {OF_A_PHOTO}"
         )

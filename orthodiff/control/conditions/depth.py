@@ -20,8 +20,8 @@ FEW_LEVELS = 64
 class Depth(Condition):
     """`model` is a local folder or cached id of a transformers depth model, such as DPT.
 
-    `metric` says that it gives distances, which grow, rather than nearness. Without a model, maps
-    are given ready.
+    `metric` says that it gives distances, which grow, rather than nearness. Without a model,
+    control images are given ready.
     """
 
     metric: bool = False
@@ -52,7 +52,7 @@ class Depth(Condition):
         return fingerprint(self.model, self.task, self.name) if self.model else None
 
     def read(self, given: Image.Image) -> np.ndarray:
-        """Nearness `(H, W)` of a map, stretched to [0, 1] as `measure` does."""
+        """Nearness `(H, W)` of a control image, stretched to [0, 1] as `measure` does."""
         return _stretched(np.asarray(given.convert("L"), np.float32))
 
     def check(self, given: Image.Image) -> None:

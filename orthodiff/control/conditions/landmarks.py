@@ -25,7 +25,7 @@ class Landmarks(Lines):
     """`stroke` is the width of the lines as a share of the side.
 
     Points are found by the package face_alignment, which fetches its weights when first used;
-    without it, draw points with `draw` or give maps ready.
+    without it, draw points with `draw` or give control images ready.
     """
 
     stroke: float = 0.006
@@ -40,7 +40,7 @@ class Landmarks(Lines):
             )
 
     def draw(self, points: np.ndarray, size: tuple[int, int]) -> Image.Image:
-        """The map of `points` `(68, 2)` in pixels (x, y) on an image of `size` (width, height).
+        """The control image of `points` `(68, 2)` in pixels (x, y); `size` is (width, height).
 
         Raises:
             UserError: they are not 68 points.
@@ -88,5 +88,6 @@ def _detector() -> Any:
     except (ImportError, OSError) as error:
         raise UserError(
             "Landmarks are found by the package face-alignment and weights it fetches once "
-            f"({type(error).__name__}). Install orthodiff[landmarks], or give a ready map."
+            f"({type(error).__name__}). Install orthodiff[landmarks], or give a ready control "
+            "image."
         ) from error

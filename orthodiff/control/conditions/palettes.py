@@ -1,4 +1,4 @@
-"""Palettes of segmentation maps: label -> colour."""
+"""Palettes of segmentation control images: label -> colour."""
 
 from __future__ import annotations
 

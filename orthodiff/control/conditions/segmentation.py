@@ -20,10 +20,10 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Segmentation(Condition):
-    """Maps in the first `labels` colours of `palette` ("ade20k" or "voc"); black is unlabelled.
+    """The first `labels` colours of `palette` ("ade20k" or "voc"); black is unlabelled.
 
     `model` is a local folder or cached id of a transformers model for semantic segmentation, such
-    as SegFormer, that knows the palette's labels; without one, maps are given ready.
+    as SegFormer, that knows the palette's labels; without one, control images are given ready.
     """
 
     palette: str = "ade20k"
@@ -48,12 +48,12 @@ class Segmentation(Condition):
         return palette(self.palette)[: self.labels]
 
     def paint(self, labels: np.ndarray) -> Image.Image:
-        """Labels `(H, W)` -> map; `UNKNOWN` becomes black."""
+        """Labels `(H, W)` -> control image; `UNKNOWN` becomes black."""
         colours = np.concatenate([self.colours, np.zeros((1, 3), "u1")])
         return Image.fromarray(colours[labels])
 
     def read(self, given: Image.Image) -> np.ndarray:
-        """Map -> labels `(H, W)`, `UNKNOWN` where a colour is not in the palette.
+        """Control image -> labels `(H, W)`, `UNKNOWN` where a colour is not in the palette.
 
         Where two labels share a colour, the first is read.
         """
@@ -96,7 +96,7 @@ class Segmentation(Condition):
         if foreign.mean() > 0.01:
             red, green, blue = pixels[foreign][0]
             raise UserError(
-                f"{foreign.mean():.0%} of the segmentation map is in colours that the palette "
+                f"{foreign.mean():.0%} of the segmentation image is in colours that the palette "
                 f"{self.palette} lacks, such as ({red}, {green}, {blue}). Use the palette's exact "
                 "colours, and PNG rather than JPEG."
             )

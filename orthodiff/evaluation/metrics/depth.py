@@ -1,4 +1,4 @@
-"""Does the depth follow the map? Root mean square error of nearness."""
+"""Does the depth follow the control image? Root mean square error of nearness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the edges follow the map? IoU and F1 of edge pixels, as in OFT (arXiv:2306.07280) and HRA."""
+"""Do edges follow the control image? IoU and F1 of edge pixels, as in OFT (arXiv:2306.07280)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def edge_scores(measured: Sequence[np.ndarray], expected: Sequence[np.ndarray]) 
     """`iou` and `f1` of edges `(H, W)` bool, as means over images, in [0, 1].
 
     Find both with the same detector and thresholds. A pixel counts only where it is exactly: no
-    tolerance, as the papers do. Two maps without edges agree fully.
+    tolerance, as the papers do. Two control images without edges agree fully.
     """
     both = _counts(np.logical_and, measured, expected)
     either = _counts(np.logical_or, measured, expected)

@@ -1,4 +1,4 @@
-"""Does the face follow the map? Distances of landmarks, as in OFT (arXiv:2306.07280) and HRA."""
+"""Does the face follow the control image? Distances of landmarks, as OFT (arXiv:2306.07280)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def landmark_scores(
         UserError: an expected face is missing, so there is nothing to compare with.
     """
     if any(points is None for points in expected):
-        raise UserError("An image that a map was made of shows no face. Leave its map out.")
+        raise UserError("An image that a control image was made of shows no face. Leave it out.")
     missed = np.array([points is None for points in measured], float)
     errors = [
         np.linalg.norm(a - np.asarray(b), axis=-1).mean() * SIDE / side

@@ -1,4 +1,4 @@
-"""Do the regions follow the map? mIoU, mAcc and aAcc, as in ADE20K's benchmark."""
+"""Do the regions follow the control image? mIoU, mAcc and aAcc, as in ADE20K's benchmark."""
 
 from __future__ import annotations
 

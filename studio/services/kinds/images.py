@@ -57,7 +57,10 @@ def prepare_images(
         **settings.model_dump(mode="json"),
         "base": plan.base_title,
         "prompt": prompts[0],
-        "images": len(prompts) * settings.num_images * len(plan.passes) * max(len(control_images), 1),
+        "images": len(prompts)
+        * settings.num_images
+        * len(plan.passes)
+        * max(len(control_images), 1),
         "adapter_names": [entry.name for entry in entries],
     }
     return Prepared(prompts[0][:60], request, fill)

@@ -36,7 +36,7 @@ def make_images(base: Base, plan: ImagePlan, folder: Path, listener: Listener) -
     """Write the images and their album into the job's folder; each image carries its recipe.
 
     Raises:
-        UserError: an adapter or a map cannot be used with this base.
+        UserError: an adapter or a control image cannot be used with this base.
     """
     album = Album()
     request = _request(plan).resolved(base)
@@ -58,7 +58,7 @@ def make_images(base: Base, plan: ImagePlan, folder: Path, listener: Listener) -
 
 
 def _request(plan: ImagePlan) -> GenerateRequest:
-    """Every prompt for every map, with every seed."""
+    """Every prompt for every control image, with every seed."""
     prompts = [prompt for _ in range(max(len(plan.maps), 1)) for prompt in plan.prompts]
     return GenerateRequest(
         prompts=tuple(prompt for prompt in prompts for _ in plan.seeds),
@@ -100,7 +100,7 @@ def _steering(
     plan: ImagePlan, one: Pass, adapter_set: AdapterSet | None, request: GenerateRequest,
     folder: Path,
 ) -> Steering | None:  # fmt: skip
-    """What steers a pass; None for one that no map steers."""
+    """What steers a pass; None for one that no control image steers."""
     if not one.steered or not plan.maps:
         return None
     control = adapter_set.control if adapter_set else None
