@@ -10,9 +10,9 @@ from typing import Literal
 
 import psutil
 import torch
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from starlette.background import BackgroundTask
 
 from ..services.exports import export_adapter
@@ -21,12 +21,14 @@ from ..services.jobs.progress import read_batch
 from ..services.kinds.batch import OUTPUT
 from ..services.sampling.plan import Album
 from ..state import Studio
-from .context import Owner, TheStudio
+from .answers import Built
+from .context import Owner, TheAnswers, TheStudio
 from .describe import job_out
 from .files import serve
 from .schemas import AdapterOut, GenerateIn, JobCreated, Problem, Resources
 
 ROUTER = APIRouter(prefix="/api", responses={422: {"model": Problem}})
+ADAPTERS_OUT = TypeAdapter(list[AdapterOut])
 
 
 @ROUTER.post("/generate", status_code=202, tags=["images"])
@@ -36,10 +38,16 @@ def generate(body: GenerateIn, owner: Owner, studio: TheStudio) -> JobCreated:
     return JobCreated(id=job.id, status=job.status, name=job.name)
 
 
-@ROUTER.get("/adapters", tags=["adapters"])
-def adapters(owner: Owner, studio: TheStudio) -> list[AdapterOut]:
+@ROUTER.get("/adapters", tags=["adapters"], response_model=list[AdapterOut])
+async def adapters(
+    request: Request, owner: Owner, studio: TheStudio, answers: TheAnswers
+) -> Response:
     """The adapters that can be used, the newest first."""
-    return adapters_out(studio, owner)
+
+    def build() -> Built:
+        return ADAPTERS_OUT.dump_json(adapters_out(studio, owner)), False
+
+    return await answers.give(request, ("adapters", owner), build)
 
 
 class ExportIn(BaseModel):
@@ -98,18 +106,23 @@ def archive(job_id: str, owner: Owner, studio: TheStudio) -> FileResponse:
     )
 
 
-@ROUTER.get("/resources", tags=["health"])
-def resources(owner: Owner) -> Resources:
+@ROUTER.get("/resources", tags=["health"], response_model=Resources)
+async def resources(request: Request, owner: Owner, answers: TheAnswers) -> Response:
     """How busy this computer is."""
+    return await answers.give(request, "resources", _resources)
+
+
+def _resources() -> Built:
     memory = psutil.virtual_memory()
     free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
-    return Resources(
+    now = Resources(
         cpu=psutil.cpu_percent(),
         memory_used=memory.total - memory.available,
         memory_total=memory.total,
         gpu_used=total - free,
         gpu_total=total,
     )
+    return now.model_dump_json().encode(), True
 
 
 def _files(job: Job) -> Iterator[str]:

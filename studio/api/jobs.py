@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
+from pydantic_core import to_json
 
 from ..services.jobs.job import Job
 from ..services.jobs.progress import log_tail
 from ..services.jobs.store import Query as JobQuery
 from ..state import Studio
-from .context import Owner, TheStudio
+from .answers import Built
+from .context import Owner, TheAnswers, TheStudio
 from .describe import album, curves, job_out
 from .files import serve
 from .schemas import Changes, Image, JobCreated, JobIn, JobList, JobOut, NewName, Problem
@@ -37,26 +40,37 @@ def create(body: JobIn, owner: Owner, studio: TheStudio) -> JobCreated:
     return JobCreated(id=job.id, status=job.status, name=job.name)
 
 
-@ROUTER.get("")
-def listing(
+@ROUTER.get("", response_model=JobList)
+async def listing(
+    request: Request,
     owner: Owner,
     studio: TheStudio,
+    answers: TheAnswers,
     q: Annotated[str, Query(max_length=100)] = "",
     group: Group = "all",
     kind: Annotated[str, Query(pattern=r"^[a-z,]{0,60}$")] = "dreambooth,control,batch,evaluate",
     page: Annotated[int, Query(ge=1, le=10_000)] = 1,
     per_page: Annotated[int, Query(ge=1, le=100)] = PER_PAGE,
-) -> JobList:
+) -> Response:
     """A page of jobs: what waits in its order, then the newest first."""
-    studio.jobs.adopt()
-    store = studio.jobs.store
     kinds = tuple(word for word in kind.split(",") if word)
     query = JobQuery(
         owner=owner, statuses=GROUPS[group], kinds=kinds, words=q, trashed=group == "trash"
     )
+
+    def build() -> Built:
+        jobs = _page(studio, query, page, per_page)
+        return jobs.model_dump_json().encode(), jobs.active > 0
+
+    return await answers.give(request, ("jobs", query, page, per_page), build)
+
+
+def _page(studio: Studio, query: JobQuery, page: int, per_page: int) -> JobList:
+    studio.jobs.adopt()
+    store, owner = studio.jobs.store, str(query.owner)
     total = store.count(query)
     jobs = store.list(query, limit=per_page, offset=(page - 1) * per_page)
-    active = store.count(JobQuery(owner=owner, statuses=("queued", "running"), kinds=kinds))
+    active = store.count(replace(query, statuses=("queued", "running"), words="", trashed=False))
     places = _places(studio, owner) if any(job.status == "queued" for job in jobs) else {}
     return JobList(
         jobs=[job_out(job, place=places.get(job.id)) for job in jobs],
@@ -67,16 +81,30 @@ def listing(
     )
 
 
-@ROUTER.get("/{job_id}")
-def one(job_id: str, owner: Owner, studio: TheStudio) -> JobOut:
+@ROUTER.get("/{job_id}", response_model=JobOut)
+async def one(
+    job_id: str, request: Request, owner: Owner, studio: TheStudio, answers: TheAnswers
+) -> Response:
     """A job as it stands."""
-    return _out(studio, studio.jobs.get(owner, job_id))
+
+    def build() -> Built:
+        job = studio.jobs.get(owner, job_id)
+        return _out(studio, job).model_dump_json().encode(), job.is_active
+
+    return await answers.give(request, ("job", owner, job_id), build)
 
 
 @ROUTER.get("/{job_id}/curves")
-def curves_of(job_id: str, owner: Owner, studio: TheStudio) -> dict:
+async def curves_of(
+    job_id: str, request: Request, owner: Owner, studio: TheStudio, answers: TheAnswers
+) -> Response:
     """Loss, validation loss, scores per checkpoint, samples."""
-    return curves(studio.jobs.get(owner, job_id))
+
+    def build() -> Built:
+        job = studio.jobs.get(owner, job_id)
+        return to_json(curves(job), inf_nan_mode="null"), job.is_active
+
+    return await answers.give(request, ("curves", owner, job_id), build)
 
 
 @ROUTER.get("/{job_id}/images")

@@ -15,7 +15,7 @@ from orthodiff.control import is_control
 from orthodiff.errors import UserError
 from orthodiff.training.checkpoints.sealed import list_checkpoints, step_of
 
-from .jobs.job import Job
+from .jobs.job import JOB_ID, TRAININGS, Job
 from .jobs.store import JobStore, Query
 
 ADAPTER, BEST = "adapter_config.json", "best"
@@ -99,13 +99,16 @@ class Adapters:
         Raises:
             UserError: this user has no such adapter.
         """
+        job = self.store.get(adapter_id) if JOB_ID.fullmatch(adapter_id) else None
+        if job and job.owner == owner and _is_adapter(job):
+            return _entry(job.id, job.name, job.folder, job)
         for entry in self._all(owner):
             if adapter_id in (entry.id, entry.name):
                 return entry
         raise UserError("There is no such adapter. Choose one from the list.")
 
     def _all(self, owner: str) -> Iterator[AdapterEntry]:
-        query = Query(owner=owner, kinds=("dreambooth", "control"), statuses=("succeeded",))
+        query = Query(owner=owner, kinds=TRAININGS, statuses=("succeeded",))
         for job in self.store.list(query):
             if _has_adapter(job.folder):
                 yield _entry(job.id, job.name, job.folder, job)
@@ -127,6 +130,12 @@ def _recipe(folder: Path, changed: int) -> dict[str, Any]:
         return dict(read_metadata(folder))
     except UserError:
         return {}
+
+
+def _is_adapter(job: Job) -> bool:
+    """Whether a job is a training whose result can be used."""
+    whole = job.status == "succeeded" and job.kind in TRAININGS and job.trashed is None
+    return whole and _has_adapter(job.folder)
 
 
 def _has_adapter(folder: Path) -> bool:

@@ -30,8 +30,7 @@ def adopt(store: JobStore, runs: RunFolders, *, owner: str) -> list[Job]:
 
     One that ended early and was gone on with elsewhere runs again, or has finished meanwhile.
     """
-    known = store.folders()
-    new = [folder for folder in runs.existing() if str(folder) not in known]
+    new = runs.existing(store.folders())
     added = [store.add(_job(folder, owner)) for folder in new if _is_settled(folder)]
     return [*added, *_rejoined(store)]
 

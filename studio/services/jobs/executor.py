@@ -69,6 +69,12 @@ def identity(pid: int, *, slot: int) -> dict[str, Any]:
     return {"pid": pid, "created": psutil.Process(pid).create_time(), "slot": slot}
 
 
+def step_back(pid: int, by: int) -> None:
+    """Let a worker give way: the page answers at once, whatever is computed beside it."""
+    with contextlib.suppress(OSError):  # gone already
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + by)
+
+
 def process_of(handle: Mapping[str, Any]) -> psutil.Process | None:
     """The live process of a handle, or None."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,11 @@ class RunFolders:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
-    def existing(self) -> list[Path]:
-        """The folders of runs, however they were started; the oldest first."""
+    def existing(self, known: Container[str] = ()) -> list[Path]:
+        """The folders of runs, however they were started, without those `known`; oldest first."""
         entries = self.root.iterdir() if self.root.is_dir() else []
-        runs = [path for path in entries if NAME.fullmatch(path.name) and is_run(path)]
+        new = (path for path in entries if str(path) not in known)
+        runs = [path for path in new if NAME.fullmatch(path.name) and is_run(path)]
         return sorted(runs, key=lambda path: (path / EVENTS).stat().st_mtime)
 
     def free_name(self, proposal: str) -> str:

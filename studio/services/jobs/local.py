@@ -12,12 +12,14 @@ from typing import Any
 
 import orthodiff
 
-from .executor import EXIT_CODE, LOG, Ending, identity, process_of, read_exit_code
+from .executor import EXIT_CODE, LOG, Ending, identity, process_of, read_exit_code, step_back
 from .job import Job
 from .work import PLACE
 
 ROOT = Path(orthodiff.__file__).resolve().parents[1]
 COMMAND = ("-m", "orthodiff.studio.services.jobs.work")
+NICENESS = 5
+"""How far a training gives way to the page and to images that somebody waits for."""
 
 
 class LocalExecutor:
@@ -42,6 +44,7 @@ class LocalExecutor:
                 env=self._environment(slot),
                 start_new_session=True,
             )
+        step_back(child.pid, NICENESS)
         handle = identity(child.pid, slot=slot)
         threading.Thread(target=child.wait, daemon=True).start()  # or a zombie would stay
         return handle

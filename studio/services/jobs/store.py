@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ class JobStore:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._changes = itertools.count(1)
+        self._version = 0
+
+    def version(self) -> int:
+        """A number that grows with every change, so that what was read before can be kept."""
+        return self._version
 
     def add(self, job: Job) -> Job:
         """Insert a job, at the end of the queue."""
@@ -39,6 +46,7 @@ class JobStore:
             last = connection.execute(select(func.max(JOBS.c.position))).scalar() or 0.0
             values = {**_values(job), "position": last + 1.0}
             connection.execute(JOBS.insert().values(**values, words=_words(job)))
+        self._version = next(self._changes)
         return self.get(job.id) or job
 
     def get(self, job_id: str) -> Job | None:
@@ -140,12 +148,16 @@ class JobStore:
         """Delete the row of a job that lies in the trash."""
         with self.engine.begin() as connection:
             gone = JOBS.delete().where(JOBS.c.id == job_id, JOBS.c.trashed.is_not(None))
-            return bool(connection.execute(gone).rowcount)
+            is_gone = bool(connection.execute(gone).rowcount)
+        self._version = next(self._changes)
+        return is_gone
 
     def _change(self, job_id: str, values: dict[str, Any], *guards: ColumnElement[bool]) -> bool:
         with self.engine.begin() as connection:
             changed = JOBS.update().where(JOBS.c.id == job_id, *guards).values(**values)
-            return bool(connection.execute(changed).rowcount)
+            is_changed = bool(connection.execute(changed).rowcount)
+        self._version = next(self._changes)
+        return is_changed
 
     def _select(self, *conditions: ColumnElement[bool]) -> list[Job]:
         statement = select(*COLUMNS).where(*conditions).order_by(JOBS.c.position)

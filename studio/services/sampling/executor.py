@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..jobs.executor import EXIT_CODE, Ending, identity, process_of, read_exit_code
+from ..jobs.executor import EXIT_CODE, Ending, identity, process_of, read_exit_code, step_back
 from ..jobs.job import Job
 from ..jobs.local import ROOT
 from .process import DONE, STOP
 
 COMMAND = ("-m", "orthodiff.studio.services.sampling.process")
+NICENESS = 3
+"""How far images give way to the page; a training gives way further."""
 
 
 class SamplingExecutor:
@@ -78,6 +80,7 @@ class SamplingExecutor:
                 env=environment,
                 start_new_session=True,
             )
+            step_back(self._process.pid, NICENESS)
             threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
         return self._process
 
