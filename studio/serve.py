@@ -68,6 +68,7 @@ def serve(options: Serving) -> None:
         runs=runs_folder(options),
         database=options.database,
         adopter=users.first,
+        warm=True,
     )
     rules = Rules(hosts=allowed_hosts(options.host, options.allow_hosts))
     app = make_app(studio, users=users, rules=rules)

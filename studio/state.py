@@ -67,8 +67,9 @@ class Studio:
         runs: Path,
         database: str | None = None,
         adopter: str = "local",
+        warm: bool = False,
     ) -> Studio:
-        """A studio over its folders, at work.
+        """A studio over its folders, at work; `warm` gets workers ready before there are jobs.
 
         Raises:
             UserError: another studio uses the same data, or a folder or the database cannot be
@@ -82,10 +83,10 @@ class Studio:
             (data / name).mkdir(mode=PRIVATE, exist_ok=True)
         engine = open_database(database or sqlite_url(data / "studio.db"))
         store = JobStore(engine)
-        sampling = SamplingExecutor()
+        sampling = SamplingExecutor(warm=warm)
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         executors = {
-            "training": LocalExecutor(data / "tickets", gpus=gpus),
+            "training": LocalExecutor(data / "tickets", gpus=gpus, warm=warm),
             "images": sampling,
         }
         jobs = JobService(

@@ -67,6 +67,7 @@ async def listing(
 
 def _page(studio: Studio, query: JobQuery, page: int, per_page: int) -> JobList:
     studio.jobs.adopt()
+    studio.jobs.scheduler.expect("images" if query.kinds == ("generate",) else "training")
     store, owner = studio.jobs.store, str(query.owner)
     total = store.count(query)
     jobs = store.list(query, limit=per_page, offset=(page - 1) * per_page)

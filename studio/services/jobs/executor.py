@@ -40,6 +40,9 @@ class Executor(Protocol):
     def stop(self, job: Job, *, hard: bool = False) -> None:
         """Ask the process to save and end, or end it at once."""
 
+    def expect(self, slot: int) -> None:
+        """Get ready for a job that may come, if that saves time."""
+
     def close(self) -> None:
         """Let go of everything that need not outlive the page; jobs go on."""
 

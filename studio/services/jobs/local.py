@@ -14,7 +14,8 @@ import orthodiff
 
 from .executor import EXIT_CODE, LOG, Ending, identity, process_of, read_exit_code, step_back
 from .job import Job
-from .work import PLACE
+from .spare import Spare
+from .work import PLACE, WAIT
 
 ROOT = Path(orthodiff.__file__).resolve().parents[1]
 COMMAND = ("-m", "orthodiff.studio.services.jobs.work")
@@ -23,10 +24,14 @@ NICENESS = 5
 
 
 class LocalExecutor:
-    """One worker per GPU, or one on a CPU. Jobs outlive the page, which finds them again."""
+    """One worker per GPU, or one on a CPU. Jobs outlive the page, which finds them again.
 
-    def __init__(self, tickets: Path, *, gpus: int = 0) -> None:
-        self.tickets, self.gpus = tickets, gpus
+    `warm` lets a worker read its libraries before there is a job for it.
+    """
+
+    def __init__(self, tickets: Path, *, gpus: int = 0, warm: bool = False) -> None:
+        self.tickets, self.gpus, self.warm = tickets, gpus, warm
+        self._spare = Spare(self._wait)
         self.slots = max(gpus, 1)
 
     def start(self, job: Job, slot: int) -> dict[str, Any]:
@@ -35,16 +40,10 @@ class LocalExecutor:
         if not link.is_symlink():
             link.symlink_to(job.folder, target_is_directory=True)
         (job.folder / EXIT_CODE).unlink(missing_ok=True)
-        with (job.folder / LOG).open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, *COMMAND, job.id],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment(slot),
-                start_new_session=True,
-            )
-        step_back(child.pid, NICENESS)
+        child = self._spare.take(slot, job.id)
+        if child is None:
+            with (job.folder / LOG).open("ab") as log:
+                child = self._spawn(job.id, slot, stdin=subprocess.DEVNULL, output=log)
         handle = identity(child.pid, slot=slot)
         threading.Thread(target=child.wait, daemon=True).start()  # or a zombie would stay
         return handle
@@ -66,8 +65,30 @@ class LocalExecutor:
         except (ProcessLookupError, PermissionError):
             return
 
+    def expect(self, slot: int) -> None:
+        """Have a worker ready for the job that somebody may be about to start."""
+        if self.warm:
+            self._spare.prepare(slot)
+
     def close(self) -> None:
-        """Nothing: trainings outlive the page."""
+        """Let the worker end that waits; trainings outlive the page."""
+        self._spare.close()
+
+    def _spawn(self, word: str, slot: int, *, stdin: int, output: Any) -> subprocess.Popen[bytes]:
+        """A worker in a process group of its own, which gives way to the page."""
+        child = subprocess.Popen(
+            [sys.executable, *COMMAND, word],
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            env=self._environment(slot),
+            start_new_session=True,
+        )
+        step_back(child.pid, NICENESS)
+        return child
+
+    def _wait(self, slot: int) -> subprocess.Popen[bytes]:
+        return self._spawn(WAIT, slot, stdin=subprocess.PIPE, output=subprocess.DEVNULL)
 
     def _environment(self, slot: int) -> dict[str, str]:
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]

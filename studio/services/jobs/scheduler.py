@@ -52,6 +52,11 @@ class Scheduler:
         for executor in self.executors.values():
             executor.close()
 
+    def expect(self, lane: str) -> None:
+        """Somebody is here who may start a job: get ready where nothing of the lane runs."""
+        if not any(job.lane == lane for job in self.store.in_status("running", "queued")):
+            self.executors[lane].expect(0)
+
     def look(self) -> bool:
         """Notice what ended and start what can be started; whether anything waits or runs."""
         running = [job for job in self.store.in_status("running") if not self._collect(job)]

@@ -24,8 +24,8 @@ class SamplingExecutor:
 
     slots = 1
 
-    def __init__(self, on_done: Callable[[], None] = lambda: None) -> None:
-        self.on_done = on_done
+    def __init__(self, on_done: Callable[[], None] = lambda: None, *, warm: bool = False) -> None:
+        self.on_done, self.warm = on_done, warm
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
@@ -59,6 +59,12 @@ class SamplingExecutor:
         process = process_of(job.handle)
         if hard and process is not None:
             process.kill()
+
+    def expect(self, slot: int) -> None:
+        """Have the process ready for the images that somebody may be about to ask for."""
+        if self.warm:
+            with self._lock:
+                self._running()
 
     def close(self) -> None:
         """Let the process end after its present job."""

@@ -22,6 +22,7 @@ from orthodiff.training.events.log import EventLog, Failed, Finished, Started, S
 
 from ..jobs.executor import LOG, write_exit_code
 from ..jobs.progress import EVENTS
+from ..jobs.work import read_libraries
 from .passes import make_images
 from .plan import ImagePlan
 
@@ -94,6 +95,7 @@ class Sampler:
 def main() -> int:
     """Serve until the page closes the input."""
     os.umask(0o077)
+    read_libraries()
     sampler = Sampler()
     print(READY, flush=True)
     for line in sys.stdin:
