@@ -48,11 +48,16 @@ def fork(
 
 
 def fork_group(
-    ranks: Sequence[Sequence[str]], logs: Path, *, before_last: Callable[[], object] | None = None
+    ranks: Sequence[Sequence[str]],
+    logs: Path,
+    *,
+    before: Callable[[], object] | None = None,
+    before_last: Callable[[], object] | None = None,
 ) -> list[BaseProcess]:
     """Start one process of a run for each command line, by rank; they meet through gloo.
 
-    What rank N says on standard error goes to `logs/N.log`; the last one calls `before_last`.
+    What rank N says on standard error goes to `logs/N.log`. Each calls `before` first, the last one
+    `before_last` instead.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -63,7 +68,7 @@ def fork_group(
             words,
             environment={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             log=logs / f"{rank}.log",
-            before=before_last if rank == len(ranks) - 1 else None,
+            before=before_last if before_last and rank == len(ranks) - 1 else before,
         )
         for rank, words in enumerate(ranks)
     ]

@@ -240,12 +240,32 @@ def test_masks_and_conditions_come_along() -> None:
     assert batch.mask is not None
     assert sorted(batch.mask.mean(dim=(1, 2, 3)).tolist()) == [0.5, 1.0]
     (alone,) = step([stream([with_both])], 1, share=2)
-    assert alone.control_image is not None
-    assert alone.control_image.shape == (2, 3, 64, 64)
-    assert alone.control_image.mean().item() == pytest.approx(3 / 255)
+    there = alone.to(torch.device("cpu"), torch.float32).control_image
+    assert there is not None
+    assert there.shape == (2, 3, 64, 64)
+    assert there.mean().item() == pytest.approx(3 / 255)
     (bare,) = step([stream([without])], 1, share=2)
     assert bare.mask is None
     assert bare.control_image is None
+
+
+def test_control_images_travel_as_bytes_and_are_expanded_where_they_arrive() -> None:
+    """Grey ones as one channel; each level becomes what dividing it by 255 on the CPU gives."""
+    every_level = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    colours = torch.cat([every_level, every_level.flip(2), every_level.flip(3)], 1)
+    plain = step([stream([sample(1, (2, 2))])], 1, share=1)[0]
+    for images, bytes_of_all in (([every_level] * 2, 512), ([every_level, colours], 1536)):
+        batch = Batch.join([replace(plain, control_image=image) for image in images])
+        assert batch.control_image is not None
+        assert batch.control_image.nbytes == bytes_of_all
+        there = batch.to(torch.device("cpu"), torch.bfloat16)
+        expected = torch.cat([image.expand(-1, 3, -1, -1) / 255 for image in images])
+        assert there.control_image is not None
+        assert there.control_image.dtype == torch.float32
+        assert torch.equal(there.control_image, expected)
+        again = there.to(torch.device("cpu"), torch.bfloat16).control_image
+        assert again is not None
+        assert torch.equal(again, expected)
 
 
 def test_validation_reads_every_caption_even_where_training_drops_them() -> None:

@@ -19,7 +19,7 @@ from .events.signals import NOTHING_YET, Interrupted, StopSignal
 from .latents.sampler import Batch
 from .objective import derive
 from .optim.step import OptimizerStep, Update
-from .run.agreement import check_parameters
+from .run.agreement import check_parameters, from_main
 from .validation.validator import Validator
 
 if TYPE_CHECKING:
@@ -130,21 +130,29 @@ class Trainer:
     def validate(self, step: int, stop: StopSignal | None = None) -> bool:
         """The validation due after `step`, unless an earlier turn of the run has done it.
 
-        It is left off where a signal comes in: the resumed run does it. Returns whether it is
-        complete.
+        It is shared out over the processes, and left off where a signal comes in at one of them:
+        the resumed run does it. Returns whether it is complete.
         """
-        if not self.accelerator.is_main_process or not self.intervals.validates(step):
+        if not self.intervals.validates(step) or self._is_scored(step):
             return True
-        if any(score["step"] == step for score in self.checkpoints.scores):
-            return True
+        leave_off = partial(_leave_off, stop)
         with self.optimizer_step.averaged_weights.shown(), suppress(_LeftOffError):
-            for event in self.validator.measure(step, on_step=partial(_leave_off, stop)):
+            for event in self.validator.measure(step, on_step=leave_off, stop=_LeftOffError):
+                if not self.accelerator.is_main_process:
+                    continue
                 if isinstance(event, Scored):
                     self.checkpoints.add_score(event)
                 else:
                     self.report(event)
             return True
         return False
+
+    def _is_scored(self, step: int) -> bool:
+        """Whether an earlier turn of the run has measured `step`, as the main process knows."""
+        return from_main(
+            self.accelerator,
+            lambda: any(score["step"] == step for score in self.checkpoints.scores),
+        )
 
 
 class _LeftOffError(Exception):

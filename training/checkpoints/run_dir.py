@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from orthodiff.components.registry import INCOMPLETE, withdraw
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import can_be_written, repair
 
+from .lock import LockedError, exclusive
 from .ownership import check_ownership, is_run, own_files
 from .sealed import ANNOUNCING, list_checkpoints
 
@@ -73,17 +73,10 @@ def open_run(
     """
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        lock = (output_dir / ".lock").open("a")
     except OSError as error:
         raise _unwritable(output_dir, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process is training into `{output_dir}`. "
-                "Wait for it or choose another --output_dir."
-            ) from error
+    with ExitStack() as stack:
+        _hold(output_dir, stack)
         check_output(
             output_dir,
             resume=resume,
@@ -97,6 +90,19 @@ def open_run(
         if overwrite and not resume:
             _clear(output_dir)
         yield
+
+
+def _hold(output_dir: Path, stack: ExitStack) -> None:
+    try:
+        stack.enter_context(exclusive(output_dir))
+    except LockedError as error:
+        holder = f" ({error})" if str(error) else ""
+        raise UserError(
+            f"Another process is training into `{output_dir}`{holder}. "
+            "Wait for it or choose another --output_dir."
+        ) from error
+    except OSError as error:
+        raise _unwritable(output_dir, error) from error
 
 
 def _unwritable(output_dir: Path, error: OSError) -> UserError:

@@ -22,6 +22,7 @@ from ..events.log import (
 )
 from ..events.progress import ProgressBar
 from ..events.signals import Interrupted, StopSignal
+from ..run import heartbeat
 
 if TYPE_CHECKING:
     from ..options.config import Config, RunConfig
@@ -85,13 +86,16 @@ def run(task: Task[Config], arguments: Sequence[str], stop: StopSignal) -> int:
     from orthodiff.logs import quiet_libraries
 
     quiet_libraries()
+    code = 1
     try:
-        return _plan(task, config) if config.plan else _train(task, config, stop)
+        code = _plan(task, config) if config.plan else _train(task, config, stop)
     except (FloatingPointError, MemoryError, OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
         print(f"failed: {explain(error, config)}", file=sys.stderr)
-        return 1
+    finally:
+        heartbeat.leave(done=code == 0)
+    return code
 
 
 def _train(task: Task[Config], config: Config, stop: StopSignal) -> int:
@@ -180,6 +184,7 @@ def _run(context: RunContext[Config], tell: _Narrator, stop: StopSignal) -> int:
     """Train; whatever goes wrong is said in the events before the process ends."""
     from ..run.assemble import train
 
+    heartbeat.on_loss(lambda reason: tell.last_word(Failed(tell.step, reason)))
     try:
         train(context, tell, stop)
     except Interrupted as interrupted:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import statistics
 import sys
 import time
@@ -174,10 +173,19 @@ def _peak(device: torch.device) -> str:
         of, most = f"of {device}", torch.cuda.max_memory_reserved(device)
         room = torch.cuda.get_device_properties(device).total_memory
     else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        of, most = "of this process", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        of, most = "of this process", _peak_of_process()
         room = psutil.virtual_memory().total
     return f"{_size(most)} {of}; {_size(room)} are there"
+
+
+def _peak_of_process() -> int:
+    """The most memory that this process has had, in bytes."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return int(psutil.Process().memory_info().peak_wset)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _not_counted(context: RunContext[Config]) -> dict[str, str]:

@@ -33,8 +33,9 @@ class Batch:
 
     Clean `latents` and `noise` are `(B, C, h, w)`, `timesteps` `(B,)`. `weights` `(B,)` say how
     much each error counts in the step's loss, a sum. `mask` `(B, 1, h, w)` is 1 where the loss
-    counts fully, `control_image` `(B, 3, H, W)` in 0..1. `regularizer_share` is this batch's part
-    of what the adapters' method adds to the loss once a step.
+    counts fully, `control_image` `(B, 3, H, W)` in 0..1. Until `to` it is of bytes, `(B, 1, H, W)`
+    if grey: a quarter or a twelfth of what travels to the device. `regularizer_share` is this
+    batch's part of what the adapters' method adds to the loss once a step.
     """
 
     latents: Tensor
@@ -82,7 +83,10 @@ class Batch:
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        return self._each(moved, self.prompt_embeds.to(device, dtype))
+        batch = self._each(moved, self.prompt_embeds.to(device, dtype))
+        if batch.control_image is None:
+            return batch
+        return replace(batch, control_image=_as_rgb(batch.control_image))
 
     def pinned(self) -> Batch:
         """In memory that a GPU can read by itself."""
@@ -141,7 +145,7 @@ class Stream:
             weights=torch.tensor([self.weight]),
             prompts=(prompt,),
             mask=None if masks is None else masks[view][None],
-            control_image=None if control_images is None else _as_rgb(control_images[view][None]),
+            control_image=None if control_images is None else control_images[view][None],
         )
 
     def index(self, position: int) -> int:
@@ -250,8 +254,12 @@ def _as_seen(prompt_embeds: Conditioning, view: View) -> Conditioning:
 
 
 def _as_rgb(levels: Tensor) -> Tensor:
-    """Bytes of a colour or a grey control image -> `(1, 3, H, W)` in 0..1."""
-    return levels.expand(-1, 3, -1, -1) / 255
+    """Bytes of colour or grey control images -> `(B, 3, H, W)` in 0..1; floats stay as they are."""
+    if levels.is_floating_point():
+        return levels
+    # by a tensor: CUDA multiplies by the inverse of a number, which rounds otherwise than a CPU
+    whole = torch.full((), 255.0, device=levels.device)
+    return (levels / whole).expand(-1, 3, -1, -1).contiguous()
 
 
 def _join_masks(parts: Sequence[Batch]) -> Tensor | None:
@@ -264,4 +272,6 @@ def _join_masks(parts: Sequence[Batch]) -> Tensor | None:
 
 def _join_control_images(parts: Sequence[Batch]) -> Tensor | None:
     images = [part.control_image for part in parts if part.control_image is not None]
+    if len({image.shape[1] for image in images}) > 1:  # grey ones beside colour ones
+        images = [image.expand(-1, 3, -1, -1) for image in images]
     return torch.cat(images) if images else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from .alias import Alias
 from .base import NO_IS_A_WORD, Harmless, Options
@@ -34,6 +35,11 @@ class MemoryOptions(Options):
     torch_compile: Annotated[bool, Harmless] = Field(
         False, description="compile the UNet: minutes at the start, faster steps on a GPU"
     )
+    compile_repeated_blocks: Annotated[bool, Harmless] = Field(
+        False,
+        description="with torch_compile: only the UNet's repeated blocks, so that compiling takes "
+        "a fraction of the time",
+    )
     replay: Annotated[bool, Harmless] = Field(
         True, description="on a CPU: run steps from a recording, faster and to the same bits"
     )
@@ -43,6 +49,15 @@ class MemoryOptions(Options):
         exclude=True,
         description="only say what the run would take, from a few steps of it; nothing is kept",
     )
+
+    @model_validator(mode="after")
+    def _check_compiling(self) -> Self:
+        if self.compile_repeated_blocks and not self.torch_compile:
+            raise ValueError(
+                "`compile_repeated_blocks` says what --torch_compile compiles, which is not given. "
+                "Add it, or leave both out."
+            )
+        return self
 
     def in_effect(self) -> dict[str, Any]:
         """Of accelerate's setting only the usual one; a run compares what it made of it besides."""

@@ -34,6 +34,7 @@ from ..validation.scores import PHOTOS, ValidationScorer
 from ..validation.validator import ValidationPrompts, Validator, fixed_batches
 from .context import RunContext
 from .hardware import attention_kernel, records, set_up
+from .shares import Shares
 
 if TYPE_CHECKING:
     from orthodiff.components.adapter_set import AdapterSet
@@ -137,6 +138,7 @@ def build_trainer(
             loss_of="held-out pictures" if context.held_out else "training pictures",
             errors=loss.errors,
             steer=partial(task.steering, config, adapter_set),
+            shares=Shares(accelerator),
             scorer=validation_scorer,
         ),
         checkpoints=_checkpoint_manager(context, report),
@@ -179,8 +181,9 @@ def _streams(context: RunContext[Config]) -> list[Stream]:
         context.accelerator,
     )
     settings = _stream_settings(context)
-    with accelerator.main_process_first():  # which makes the class images that are missing
-        prior = task.prior_examples(config, base, resolution=context.resolution)
+    prior = task.prior_examples(
+        config, base, resolution=context.resolution, shares=Shares(accelerator)
+    )
     for examples in (context.examples, prior) if accelerator.num_processes > 1 else ():
         share = examples[accelerator.process_index :: accelerator.num_processes]
         make_stream(base, "share", share, settings)

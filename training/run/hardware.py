@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from orthodiff.adapters.compiled import compile_model
 from orthodiff.errors import UserError
 
 from ..options import MemoryOptions
@@ -51,7 +52,7 @@ def set_up(options: MemoryOptions, denoiser: Any) -> None:
     if options.channels_last or records(options, denoiser.device):
         denoiser.to(memory_format=torch.channels_last)
     if options.torch_compile:
-        denoiser.compile()
+        compile_model(denoiser, repeated_blocks=options.compile_repeated_blocks)
 
 
 def records(options: MemoryOptions, device: torch.device) -> bool:

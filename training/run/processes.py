@@ -11,13 +11,14 @@ import torch
 from orthodiff.errors import UserError, first_line
 
 from ..events.signals import is_launched
+from .heartbeat import start_heartbeat
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-TIMEOUT = timedelta(days=7)
-"""How long processes wait for one another. Class images, or a cache that only one of them lacks,
-may take days; a process that is gone is noticed by its closed connection or by the launcher."""
+FOR_EVER = timedelta(days=3650)
+"""How long processes wait for one another: class images, or a cache that only one of them lacks,
+may take days. A process that is gone is noticed by its `heartbeat`."""
 REFUSED = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -49,12 +50,14 @@ def start_accelerator(mixed_precision: str | None) -> Accelerator:
 
     _check_environment(mixed_precision)
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=mixed_precision or _best_precision(),
             cpu=_shares_cpu(),
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=FOR_EVER)],
         )
+        start_heartbeat(accelerator)
+        return accelerator
     except (RuntimeError, OSError) as error:  # torch's DistNetworkError is a RuntimeError
         if not is_launched():
             raise

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..data.example import Example
     from ..data.readers.records import Record
     from ..latents.sampler import Batch
+    from ..run.shares import Shares
 
 
 class Task(ABC, Generic[Config]):
@@ -66,7 +67,9 @@ class Task(ABC, Generic[Config]):
         """
         return []
 
-    def prior_examples(self, config: Config, base: Base, *, resolution: int) -> Sequence[Example]:
+    def prior_examples(
+        self, config: Config, base: Base, *, resolution: int, shares: Shares
+    ) -> Sequence[Example]:
         """What the run must not unlearn, made with the unadapted `base` if need be."""
         return []
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orthodiff.models import Base
 
     from ..latents.sampler import Batch
+    from ..run.shares import Shares
 
 
 class DreamBoothConfig(RunConfig, TextOptions, PriorOptions, SubjectOptions, ModelOptions):
@@ -109,11 +110,11 @@ class DreamBooth(Task[DreamBoothConfig]):
         return max(super().samples_per_epoch(config, examples), of_class)
 
     def prior_examples(
-        self, config: DreamBoothConfig, base: Base, *, resolution: int
+        self, config: DreamBoothConfig, base: Base, *, resolution: int, shares: Shares
     ) -> Sequence[Example]:
         if not config.with_prior_preservation:
             return []
-        return config.class_images.examples(base, resolution=resolution)
+        return config.class_images.examples(base, resolution=resolution, shares=shares)
 
     def prior_weight(self, config: DreamBoothConfig) -> float:
         return config.prior_loss_weight

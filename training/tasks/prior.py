@@ -7,6 +7,8 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from PIL import Image
@@ -23,6 +25,7 @@ from ..data.readers import kohya
 from ..data.readers.layouts import find, folders_with_images, layout_of
 from ..data.readers.records import DataRequest, Listing, Record
 from ..events.failures import is_out_of_memory
+from ..run.shares import Shares
 
 PRECISIONS = {"no": None, **DTYPES}
 _GENERATED = re.compile(r"class-\d{5}\.png")
@@ -108,8 +111,10 @@ class ClassImages:
                 "cannot be written. Choose another --class_data_dir, or lower --num_class_images."
             )
 
-    def examples(self, base: Base, *, resolution: int) -> Examples:
+    def examples(self, base: Base, *, resolution: int, shares: Shares | None = None) -> Examples:
         """All class images; the base must not be adapted yet when some must be generated.
+
+        Those that are missing are shared out over the processes, whose folders may be apart.
 
         Raises:
             UserError: one cannot be used, or memory ran out.
@@ -120,26 +125,52 @@ class ClassImages:
         if folder is None or not _takes_generated(folder):
             folder = self._kept_at(base, resolution)
         generated = [folder / _name(number) for number in range(count)]
-        missing = [number for number, path in enumerate(generated) if not _is_whole(path)]
-        if missing:
+        shares = shares or Shares()
+        missing = shares.gather([n for n, path in enumerate(generated) if not _is_whole(path)])
+        if any(missing):
             folder.mkdir(parents=True, exist_ok=True)
-            self._generate(missing, folder, base, resolution)
+            self._complete(generated, missing, base, resolution, shares)
         records = [*given, *(Record(path.name, path, self.prompt) for path in generated)]
         return Examples(records, DataRequest(folder=folder, caption=self.prompt), is_prior=True)
 
-    def _generate(self, numbers: Sequence[int], folder: Path, base: Base, resolution: int) -> None:
-        base = self._in_precision(base)
-        for start in range(0, len(numbers), self.batch_size):
-            batch = numbers[start : start + self.batch_size]
-            request = GenerateRequest(
-                prompts=(self.prompt,) * len(batch),
-                seeds=tuple(self.seed + number for number in batch),
-                width=resolution,
-                height=resolution,
-                batch_size=len(batch),
+    def _complete(
+        self,
+        generated: Sequence[Path],
+        missing: Sequence[Sequence[int]],
+        base: Base,
+        resolution: int,
+        shares: Shares,
+    ) -> None:
+        """Give every process each image: what one of them has is sent, the rest is generated."""
+        lacking = set(chain.from_iterable(missing))
+        nowhere = sorted(lacking.intersection(*missing))
+        batches = [
+            nowhere[start : start + self.batch_size]
+            for start in range(0, len(nowhere), self.batch_size)
+        ]
+        base = self._in_precision(base) if nowhere else base
+        for start in range(0, len(batches), shares.count):  # a batch of each process at once
+            made = shares.map(
+                partial(self._generate, base=base, resolution=resolution),
+                batches[start : start + shares.count],
             )
-            for number, image in zip(batch, _generated(base, request), strict=True):
-                _save(image, folder / _name(number))
+            for batch, images in zip(batches[start : start + shares.count], made, strict=True):
+                _write([generated[number] for number in batch], images)
+        for number in sorted(lacking.difference(nowhere)):
+            own = generated[number].read_bytes() if number not in missing[shares.rank] else None
+            content = next(each for each in shares.gather(own) if each is not None)
+            _write([generated[number]], [content])
+
+    def _generate(self, numbers: Sequence[int], *, base: Base, resolution: int) -> list[bytes]:
+        """A batch of images as PNG files."""
+        request = GenerateRequest(
+            prompts=(self.prompt,) * len(numbers),
+            seeds=tuple(self.seed + number for number in numbers),
+            width=resolution,
+            height=resolution,
+            batch_size=len(numbers),
+        )
+        return [_encoded(image) for image in _generated(base, request)]
 
     def _in_precision(self, base: Base) -> Base:
         """The base itself, or loaded once more in the precision asked for."""
@@ -196,11 +227,17 @@ def _only_generated(folder: Path) -> bool:
     return all(_GENERATED.fullmatch(path.name) for path in list_images(folder))
 
 
-def _save(image: Image.Image, path: Path) -> None:
-    """Write aside first: another run may be generating the same image."""
+def _encoded(image: Image.Image) -> bytes:
     encoded = io.BytesIO()
     image.save(encoded, format="PNG")
-    share_file(path, encoded.getvalue())
+    return encoded.getvalue()
+
+
+def _write(paths: Sequence[Path], contents: Sequence[bytes]) -> None:
+    """Write what is missing, aside first: another run may be generating the same images."""
+    for path, content in zip(paths, contents, strict=True):
+        if not _is_whole(path):
+            share_file(path, content)
 
 
 def _name(number: int) -> str:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from orthodiff.sampling import GenerateRequest, OnStep, generate
 
 from ..events.log import Sample, Scored
 from ..latents.sampler import Batch, Stream, pack
+from ..run.shares import Shares
 from .scores import ValidationScorer
 
 Errors = Callable[[Batch], Tensor]
@@ -85,24 +87,31 @@ class Validator:
         errors: Errors,
         steer: Steer,
         scorer: ValidationScorer | None = None,
+        shares: Shares | None = None,
     ) -> None:
         self.base, self.output_dir, self.prompts = base, output_dir, prompts
         self.batches, self.loss_of, self.errors = batches, loss_of, errors
-        self.steer, self.scorer = steer, scorer
+        self.steer, self.scorer, self.shares = steer, scorer, shares or Shares()
 
-    def measure(self, step: int, *, on_step: OnStep | None = None) -> Iterator[Sample | Scored]:
-        """Make the images and the scores of `step`; `on_step` hears of each denoising step."""
+    def measure(
+        self, step: int, *, on_step: OnStep | None = None, stop: type[Exception] | None = None
+    ) -> Iterator[Sample | Scored]:
+        """Make the images and the scores of `step`; `on_step` hears of each denoising step.
+
+        Images and losses are shared out over the processes, which all come to the same; the main
+        one writes them. A `stop` that `on_step` raises in one process is raised in all.
+        """
         images: list[Image.Image] = []
         control_images: Sequence[Image.Image] = ()
         if self.prompts.prompts:
             request = self.prompts.request()
             steering = self.steer(request)
             control_images = steering.control_images if steering else ()
-            images = generate(self.base, request, steering=steering, on_step=on_step)
+            images = self._images(request, steering, on_step, stop)
             yield self._save(step, images)
         loss = self._loss()
         score = Scored(step, loss, self.loss_of, measured_on=self._measured_on(control_images))
-        if self.scorer and images:
+        if self.scorer and images and self.shares.is_main:
             subject, prompt = self.scorer.similarities(images, self.prompts.prompts)
             yield replace(
                 score,
@@ -112,6 +121,25 @@ class Validator:
             )
         elif loss is not None:
             yield score
+
+    def _images(
+        self,
+        request: GenerateRequest,
+        steering: Steering | None,
+        on_step: OnStep | None,
+        stop: type[Exception] | None,
+    ) -> list[Image.Image]:
+        """Those of a request, its batches shared out: rounding differs with a batch's size."""
+        starts = range(0, len(request.prompts), request.batch_size)
+        batches = [slice(start, start + request.batch_size) for start in starts]
+
+        def images_of(batch: slice) -> list[Image.Image]:
+            own = replace(request, prompts=request.prompts[batch], seeds=request.seeds[batch])
+            steered = steering and replace(steering, control_images=steering.control_images[batch])
+            return generate(self.base, own, steering=steered, on_step=on_step)
+
+        made = self.shares.map(images_of, batches, stop=(stop,) if stop else ())
+        return list(chain.from_iterable(made))
 
     def _measured_on(self, control_images: Sequence[Image.Image]) -> str:
         """A hash of everything but the adapter that scores depend on."""
@@ -135,7 +163,8 @@ class Validator:
         paths = []
         for number, image in enumerate(images):
             name = f"samples/step-{step:06d}/{number:02d}.png"
-            _write(image, self.output_dir / name)
+            if self.shares.is_main:
+                _write(image, self.output_dir / name)
             paths.append(name)
         return Sample(step, paths, self.prompts.prompts, self.prompts.seeds)
 
@@ -147,9 +176,9 @@ class Validator:
         model: Any = self.base.denoiser
         was_training = model.training
         model.eval()
-        errors = torch.cat([self.errors(batch) for batch in self.batches])
+        errors = self.shares.map(lambda batch: self.errors(batch).cpu(), self.batches)
         model.train(was_training)
-        return errors.cpu().double().mean().item()  # some devices have no float64
+        return torch.cat(errors).double().mean().item()  # some devices have no float64
 
 
 def _write(image: Image.Image, path: Path) -> None:

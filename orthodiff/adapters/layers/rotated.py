@@ -45,6 +45,7 @@ class RotatedLayer(Merging, nn.Module):
         self.method = method
         self.width, self.outputs = dimensions(base_layer)
         self.shared: SharedFactors | None = None
+        self.takes_graph_inputs = False
         self.strength = 1.0
         self.parameter_names = tuple(parameters)
         for name, value in parameters.items():
@@ -123,6 +124,8 @@ class RotatedLayer(Merging, nn.Module):
         they are kept until parameters or strength change.
         """
         compiling = torch.compiler.is_compiling()
+        if compiling and self.shared is not None and self.shared.graph_inputs is not None:
+            return tuple(f if dtype is None else f.to(dtype) for f in self.shared.graph_inputs)
         if not compiling and self.shared is not None and self.is_solved:
             return self.shared.factors(dtype)
         parameters = self.adapter_parameters()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from orthodiff.adapters.layers.rotated import RotatedLayer
 from orthodiff.adapters.layers.solve import GroupFactors, SharedFactors, arrange, solve
 from orthodiff.ops.held import held_period
+from orthodiff.ops.orthogonal import compute_dtype
 
 
 class SharedSolves:
@@ -20,8 +21,10 @@ class SharedSolves:
     A pass without gradients forgets the factors at its end, unless parameters are promised to stay
     (`ops.held`): then the first pass solves for all. One with gradients keeps them until the
     next pass, because checkpointed blocks are computed again during the backward pass (with torch's
-    `use_reentrant=False`, diffusers' default). Layers called on their own, or under
-    `torch.compile`, solve for themselves.
+    `use_reentrant=False`, diffusers' default).
+
+    Compiled layers take the factors as inputs of their graphs where `compile_model` asked for it.
+    Otherwise, and where layers are called on their own, they solve for themselves.
     """
 
     def __init__(self, model: nn.Module, layers: Iterable[RotatedLayer]) -> None:
@@ -40,7 +43,12 @@ class SharedSolves:
 
     def before(self, model: nn.Module, inputs: Any) -> None:
         """Solve for all layers at the start of a pass."""
-        if torch.compiler.is_compiling() or self._still_solved():
+        if torch.compiler.is_compiling():  # the hook is part of a graph, so nothing was solved yet
+            for layer in self.layers:
+                if layer.takes_graph_inputs:
+                    layer.shared = None
+            return
+        if self._still_solved():
             return
         self.period = None if torch.is_grad_enabled() else held_period()
         layers = [each for each in self.layers if not each.merged and each.strength == 1]
@@ -101,3 +109,5 @@ def _solve_together(layers: list[RotatedLayer]) -> None:
     group = GroupFactors(arrange(method, solve(method, stacked(layers))))
     for number, layer in enumerate(layers):
         layer.shared = SharedFactors(group, number, layer.adapter_parameters().values())
+        if layer.takes_graph_inputs:
+            layer.shared.provide(compute_dtype(layer.base_layer.weight))

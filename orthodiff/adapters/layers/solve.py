@@ -61,6 +61,8 @@ class SharedFactors:
     ) -> None:
         self.group, self.number, self.trainable = group, number, trainable
         self.versions = _versions(parameters)
+        self.graph_inputs: Factors | None = None
+        """Plain tensors for compiled code, which reads nothing else here: see `provide`."""
 
     def hold_for(self, parameters: Iterable[Tensor]) -> bool:
         """Whether the factors still belong to these parameters and can be used.
@@ -76,6 +78,14 @@ class SharedFactors:
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
         """Return the factors, in this dtype or as solved."""
         return self.group.of(self.number, dtype)
+
+    def provide(self, dtype: torch.dtype) -> None:
+        """Hold the factors in this dtype ready for compiled code, as inputs of its graph.
+
+        A tensor that an attribute holds becomes an input, whose values may be others at every call.
+        The numbers and look-ups behind `factors` would be constants, and each layer a graph.
+        """
+        self.graph_inputs = self.factors(dtype)
 
 
 def _versions(parameters: Iterable[Tensor]) -> list[int]:
