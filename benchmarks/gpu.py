@@ -13,17 +13,22 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
-from benchmarks.gpu_checks import CHECKS, EXPECTED, Setting
+from benchmarks.gpu_checks import CHECKS, EXPECTED
+from benchmarks.gpu_setting import Setting
 
+ROOT = Path(__file__).parent.parent
 SHARE = 0.4
 """Of the time that is left, so much may one check take."""
 
@@ -68,18 +73,42 @@ def run(name: str, setting: Setting, *, seconds: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.gpu", "--one", name, "--device", setting.device]
     command += ["--tiny"] if setting.is_tiny else []
     begun = time.monotonic()
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, env=os.environ, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return result(error=f"not done after {seconds:.0f} s")
+    # files and not pipes: what the check has started itself, as compilers, may hold those open
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        code = ended(command, output, errors, seconds=seconds)
+        said, complaint = (_content(file).splitlines() for file in (output, errors))
     took = time.monotonic() - begun
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return result(error=lines[-1], seconds=took)
-    figures = json.loads(done.stdout.splitlines()[-1])
+    if code is None:
+        return result(error=f"not done after {seconds:.0f} s", seconds=took)
+    try:
+        figures = json.loads(said[-1])
+    except (IndexError, ValueError):
+        return result(error=(complaint or [f"exit code {code}"])[-1], seconds=took)
     return result(figures=figures, is_right=figures.pop("is_right", None), seconds=took)
+
+
+def ended(
+    command: Sequence[str], output: IO[str], errors: IO[str], *, seconds: float
+) -> int | None:
+    """The exit code of a command; None for one that was ended, with all that it had started.
+
+    A process that waits in the driver cannot be ended: it is left behind.
+    """
+    process = subprocess.Popen(
+        command, stdout=output, stderr=errors, cwd=ROOT, start_new_session=True
+    )
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        return None
+
+
+def _content(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip()
 
 
 def too_late() -> dict[str, Any]:

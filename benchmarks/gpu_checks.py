@@ -8,64 +8,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import orthodiff
 from benchmarks import launches
 from benchmarks.contestants import CONTESTANTS
+from benchmarks.gpu_setting import Setting, step_of, unet
+from orthodiff.adapters.compiled import compile_model
 from orthodiff.training.optim.share import average
 
-ROWS = ("frozen base", "PEFT LoRA r8", "LoRA r8", "HRA r8", "OFT b32", "BOFT b8 m4")
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+KERNELS = (
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+)
 Figures = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where and how large: `is_tiny` tries the script in seconds, on a CPU too."""
-
-    device: str
-    is_tiny: bool
-
-    @property
-    def dtype(self) -> torch.dtype:
-        if self.device != "cuda":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The adapters to measure, after the base and PEFT's LoRA."""
-        return ROWS[:4] if self.is_tiny else ROWS
-
-    def timed(self, work: Callable[[], object]) -> float:
-        """Seconds of one call: the least of several after two to warm up; of one at tiny sizes."""
-        rounds, seconds = (1 if self.is_tiny else 8), []
-        warm_up = 0 if self.is_tiny else 2
-        for number in range(rounds + warm_up):
-            self.wait()
-            begun = time.perf_counter()
-            work()
-            self.wait()
-            if number >= warm_up:
-                seconds.append(time.perf_counter() - begun)
-        return min(seconds)
-
-    def wait(self) -> None:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
-    def peak(self) -> float:
-        """GiB of device memory at most since the start."""
-        return torch.cuda.max_memory_allocated() / 2**30 if self.device == "cuda" else 0.0
 
 
 def ceiling(setting: Setting) -> Figures:
@@ -76,78 +42,49 @@ def ceiling(setting: Setting) -> Figures:
 
 
 def correctness(setting: Setting) -> Figures:
-    """Every method on a layer, in each precision, against a CPU in float64."""
-    figures: Figures = {}
-    methods = (orthodiff.HRA(), orthodiff.OFT(), orthodiff.BOFT(), orthodiff.LoRA())
-    for method in methods:
+    """Every method on a layer, forward and back, in each precision, against a CPU in float64."""
+    figures: Figures = {"is_right": True}
+    for method in (orthodiff.HRA(), orthodiff.OFT(), orthodiff.BOFT(), orthodiff.LoRA()):
         for dtype, tolerance in TOLERANCES.items():
-            torch.manual_seed(0)
-            layer = nn.Sequential(nn.Linear(64, 48))
-            adapter = orthodiff.attach(layer, method, targets=["0"])
-            with torch.no_grad():
-                for parameter in adapter.parameters():
-                    parameter.add_(0.05 * torch.randn_like(parameter))
-            x = torch.randn(40, 64)
-            exact = layer.double()(x.double())
-            ours = layer.float().to(setting.device)
-            with torch.autocast(setting.device, dtype, enabled=dtype != torch.float32):
-                found = ours(x.to(setting.device))
-            error = (found.detach().cpu().double() - exact).norm() / exact.norm()
-            name = str(dtype).removeprefix("torch.")
-            figures[f"{method.name} {name}"] = error.item()
-            figures["is_right"] = figures.get("is_right", True) and error.item() <= tolerance
+            for quantity, error in errors(setting, method, dtype).items():
+                figures[f"{method.name} {str(dtype).removeprefix('torch.')} {quantity}"] = error
+                figures["is_right"] &= error <= tolerance
     return figures
 
 
-def unet(setting: Setting, topology: str) -> tuple[UNet2DConditionModel, dict[str, Tensor]]:
-    """A denoiser with random weights and one sample of its inputs."""
-    if setting.is_tiny:
-        model, (side, tokens, width, pooled) = launches.TOPOLOGIES[topology](), (8, 7, 192, 32)
-    elif topology == "SD 1.5":
-        model = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-        side, tokens, width, pooled = 64, 77, 768, 0
-    else:
-        model = UNet2DConditionModel(
-            sample_size=128,
-            block_out_channels=(320, 640, 1280),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        )
-        side, tokens, width, pooled = 128, 77, 2048, 1280
-    kind = {"device": setting.device, "dtype": setting.dtype}
-    inputs = {"latents": torch.randn(1, 4, side, side, **kind)}
-    inputs["text"] = torch.randn(1, tokens, width, **kind)
-    inputs["text_embeds"] = torch.randn(1, pooled, **kind)
-    inputs["time_ids"] = torch.ones(1, 6, **kind)
-    return model.to(setting.device, setting.dtype).train(), inputs
+def errors(setting: Setting, method: orthodiff.Method, dtype: torch.dtype) -> dict[str, float]:
+    """Relative errors of a layer's output and gradients; those of float16 by a loss scaler."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(64, 48))
+    adapter = orthodiff.attach(layer, method, targets=["0"])
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    x = torch.randn(40, 64)
+    exact = _pass(layer.double(), adapter, x.double(), torch.float64)
+    ours = _pass(layer.float().to(setting.device), adapter, x.to(setting.device), dtype)
+    pairs = zip(("output", "gradient"), ours, exact, strict=True)
+    return {name: ((a - b).norm() / b.norm()).item() for name, a, b in pairs}
 
 
-def step_of(model: nn.Module, inputs: dict[str, Tensor], batch: int) -> Callable[[], None]:
-    """A forward and backward pass; the latents ask for a gradient, so that the floor has one."""
-    repeated = {
-        name: value.repeat(batch, *[1] * (value.ndim - 1)) for name, value in inputs.items()
-    }
-    device = inputs["latents"].device
-    timesteps = torch.full((batch,), 500, device=device)
-    extra = {name: repeated[name] for name in ("text_embeds", "time_ids")}
+def _pass(
+    layer: nn.Module, adapter: orthodiff.Adapter, x: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The output, and all gradients of its mean square; both in float64 on the CPU."""
+    half = dtype in (torch.bfloat16, torch.float16)
+    scaler = torch.amp.GradScaler(x.device.type, enabled=dtype == torch.float16)
+    with torch.autocast(x.device.type, dtype if half else torch.bfloat16, enabled=half):
+        output = layer(x)
+    scaler.scale(output.to(max(x.dtype, output.dtype, key=_bits)).square().mean()).backward()
+    scale = scaler.get_scale()
+    gradients = [parameter.grad.double().flatten() / scale for parameter in adapter.parameters()]
+    for parameter in adapter.parameters():
+        parameter.grad = None
+    return output.detach().double().cpu(), torch.cat(gradients).cpu()
 
-    def step() -> None:
-        x = repeated["latents"].detach().requires_grad_()
-        half = x.dtype != torch.float32
-        with torch.autocast(device.type, x.dtype if half else torch.bfloat16, enabled=half):
-            output = model(x, timesteps, repeated["text"], added_cond_kwargs=extra).sample
-        output.float().square().mean().backward()
-        for parameter in model.parameters():
-            parameter.grad = None
 
-    return step
+def _bits(dtype: torch.dtype) -> int:
+    return dtype.itemsize
 
 
 def steps(setting: Setting, *, topology: str, batch: int, checkpointing: bool) -> Figures:
@@ -211,17 +148,20 @@ def sync_forbidden(device: str) -> Iterator[None]:
 
 
 def compiled(setting: Setting) -> Figures:
-    """A step with HRA, as it is and with its repeated blocks compiled."""
-    model, inputs = unet(setting, "SD 1.5")
-    adapted = CONTESTANTS["HRA r8"](model)
-    figures: Figures = {"eager ms": 1000 * setting.timed(step_of(adapted, inputs, 1))}
-    if setting.device == "cuda":
-        model.compile_repeated_blocks()
+    """A step with PEFT's LoRA and with HRA, as it is and with its repeated blocks compiled."""
+    figures: Figures = {}
+    backend = "eager" if setting.is_tiny else "inductor"
+    for row in ("HRA r8", "PEFT LoRA r8"):
+        torch.compiler.reset()
+        model, inputs = unet(setting, "SD 1.5")
+        step = step_of(CONTESTANTS[row](model), inputs, 1)
+        figures[f"{row} eager ms"] = 1000 * setting.timed(step)
+        compile_model(model, repeated_blocks=True, backend=backend)
         begun = time.perf_counter()
-        step_of(adapted, inputs, 1)()
+        step()
         setting.wait()
-        figures["first compiled s"] = time.perf_counter() - begun
-        figures["compiled ms"] = 1000 * setting.timed(step_of(adapted, inputs, 1))
+        figures[f"{row} first compiled s"] = time.perf_counter() - begun
+        figures[f"{row} compiled ms"] = 1000 * setting.timed(step)
     return figures
 
 
@@ -229,14 +169,15 @@ def compiled(setting: Setting) -> Figures:
 def encode(setting: Setting) -> Figures:
     """Images a second through an autoencoder of SD's size."""
     widths = (8, 8) if setting.is_tiny else (128, 256, 512, 512)
-    vae = AutoencoderKL(
-        block_out_channels=widths,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        layers_per_block=2,
-        norm_num_groups=8 if setting.is_tiny else 32,
-        latent_channels=4,
-    ).to(setting.device, setting.dtype)
+    with setting.new_weights():
+        vae = AutoencoderKL(
+            block_out_channels=widths,
+            down_block_types=("DownEncoderBlock2D",) * len(widths),
+            up_block_types=("UpDecoderBlock2D",) * len(widths),
+            layers_per_block=2,
+            norm_num_groups=8 if setting.is_tiny else 32,
+            latent_channels=4,
+        )
     side = 32 if setting.is_tiny else 512
     image = torch.randn(1, 3, side, side, device=setting.device, dtype=setting.dtype)
     return {"images/s": 1 / setting.timed(lambda: vae.encode(image))}
@@ -281,14 +222,29 @@ def attention(setting: Setting) -> Figures:
     def once() -> None:
         nn.functional.scaled_dot_product_attention(q, q, q).float().sum().backward()
 
-    figures: Figures = {"xformers": "installed" if find_spec("xformers") else "not installed"}
-    for kernel in (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH):
+    figures: Figures = {}
+    for kernel in KERNELS:
         try:
             with sdpa_kernel(kernel):
                 figures[f"{kernel.name} ms"] = 1000 * setting.timed(once)
         except RuntimeError as error:
             figures[f"{kernel.name} ms"] = str(error).splitlines()[0]
-    return figures
+    return {**figures, "xformers ms": xformers_ms(setting, q)}
+
+
+def xformers_ms(setting: Setting, q: Tensor) -> float | str:
+    """The same by xformers, which wants heads after tokens."""
+    if setting.device != "cuda" or find_spec("xformers") is None:
+        return "not installed"
+    from xformers.ops import memory_efficient_attention  # type: ignore[import-not-found]
+
+    rows = q.detach().transpose(1, 2).contiguous().requires_grad_()
+    try:
+        return 1000 * setting.timed(
+            lambda: memory_efficient_attention(rows, rows, rows).float().sum().backward()
+        )
+    except (RuntimeError, NotImplementedError) as error:
+        return str(error).splitlines()[0]
 
 
 CHECKS: dict[str, Callable[[Setting], Figures]] = {

@@ -44,7 +44,16 @@ class Launches(TorchDispatchMode):
         self.kernels: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
 
+    supports_higher_order_operators = True
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let compiled code run as compiled within: what its graphs launch is counted."""
+        return True
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not hasattr(func, "_schema"):  # checkpointing in a graph; what is in it comes by itself
+            return func(*args, **(kwargs or {}))
         name = func._schema.name.removeprefix("aten::")
         depends = name in WAITING or MARKS & set(func.tags)
         if depends and not _takes_rows_by_number(name, args):

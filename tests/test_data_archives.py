@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,6 +17,7 @@ from orthodiff.training.data.dataset import Examples
 from orthodiff.training.data.readers.layouts import find
 from orthodiff.training.data.readers.parquet import ParquetRows, parquet_files
 from orthodiff.training.data.readers.records import DataRequest
+from orthodiff.training.data.readers.streamed import StreamedRows
 from orthodiff.training.data.usable import usable_examples
 from tests.photos import photo
 from tests.runs import train, weights
@@ -127,6 +130,52 @@ def test_parquet_is_read_in_place_a_group_of_rows_at_a_time(
     rows.cell(2, "image")
     assert rows._loaded is not None
     assert len(rows._loaded[1]) == 1  # the second group of the first file
+
+
+def test_a_streamed_dataset_is_the_same_and_is_read_forwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for number in range(2):
+        start = 3 * number
+        write_parquet(tmp_path / "data" / f"train-{number}.parquet", range(start, start + 3))
+    request = DataRequest(dataset=str(tmp_path), streaming=True)
+    listing = find(request)
+    assert [record.caption for record in listing.records] == [f"dog {n}" for n in range(6)]
+    examples = Examples(listing.records, request)
+    for number in (0, 1, 2, 4, 5, 3):  # the last goes back
+        assert examples[number].image.tobytes() == photo(number).tobytes()
+    assert not (tmp_path / "cache").exists()  # where a copy would lie
+
+
+def test_a_stream_reads_each_row_once_where_rows_are_asked_for_in_order() -> None:
+    datasets = pytest.importorskip("datasets")
+    given = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(4):
+            given.append(number)
+            yield {"text": f"dog {number}"}
+
+    features = datasets.Features({"text": datasets.Value("string")})
+    stream = StreamedRows("dogs", datasets.IterableDataset.from_generator(rows, features=features))
+    assert [stream.cell(number, "text") for number in (0, 0, 1, 3)] == ["dog 0"] * 2 + [
+        "dog 1",
+        "dog 3",
+    ]
+    assert given == [0, 1, 2, 3]
+    assert stream.cell(2, "text") == "dog 2"
+    assert len(stream) == 4
+    with pytest.raises(UserError, match="`dogs` broke off while it was streamed"):
+        stream.cell(9, "text")
+
+
+def test_what_cannot_be_streamed_is_one_sentence(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(UserError, match="was written by `save_to_disk`"):
+        find(DataRequest(dataset=str(tmp_path / "saved"), streaming=True))
 
 
 def test_parquet_files_must_fit_together(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu_checks import CHECKS, EXPECTED, Setting
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.gpu_checks import CHECKS, EXPECTED
+from benchmarks.gpu_setting import ROWS, Setting, step_of, unet
 
 pytestmark = pytest.mark.heavy
 
@@ -26,6 +28,17 @@ def test_every_check_runs_at_tiny_sizes_on_a_cpu(name: str) -> None:
     assert all(0 <= number < float("inf") for number in numbers)
     assert json.loads(json.dumps(figures)) == figures
     assert set(EXPECTED) <= set(CHECKS)
+
+
+@pytest.mark.parametrize("row", ROWS[2:])
+def test_a_step_makes_all_its_tensors_on_the_device_of_the_base(row: str) -> None:
+    """Whatever is made without naming a device lands on another one here, as it would on a GPU."""
+    model, inputs = unet(TINY, "SD 1.5")
+    step = step_of(CONTESTANTS[row](model), inputs, 1)
+    with torch.device("meta"):
+        step()
+        with pytest.raises(RuntimeError):
+            inputs["latents"] + torch.ones(8, 8)
 
 
 def test_figures_are_saved_and_what_hangs_is_ended(

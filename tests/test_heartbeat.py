@@ -14,7 +14,7 @@ import pytest
 from orthodiff.training.run import heartbeat
 from orthodiff.training.run.heartbeat import Heartbeat
 from tests.forks import fork_group
-from tests.runs import make_pictures
+from tests.runs import make_images
 from tests.test_many_processes import WITHIN, commands, end
 
 
@@ -128,7 +128,7 @@ def test_a_process_killed_in_a_long_encode_ends_the_other(
     tiny: Path, tmp_path: Path, killed: int, silence: float
 ) -> None:
     """Both encode for themselves, so that no operation between them breaks."""
-    pictures = make_pictures(tmp_path / "pictures", count=4)
+    pictures = make_images(tmp_path / "pictures", count=4)
     processes = fork_group(
         commands(tiny, pictures, tmp_path, 2),
         tmp_path,

@@ -101,6 +101,7 @@ def reached(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Session:
         "unknown": {"base": "me/none"},
         "scorer": {"scorer": "me/none", "validation_prompt": "a dog"},
         "tokenizer": {"tokenizer_name": "me/none"},
+        "streamed": {"dataset_name": "me/dogs", "caption_column": "text", "streaming": "true"},
         "dataset": {"dataset_name": "me/dogs", "caption_column": "text"},
         "no dataset": {"dataset_name": "me/none"},
     }
@@ -156,6 +157,13 @@ def test_a_dataset_is_downloaded_and_kept(reached: Session, unreached: Session) 
     first, again = (session.ends["dataset"] for session in (reached, unreached))
     assert (first.code, again.code) == (0, 0), first.told + again.told
     losses = [re.findall(r"loss [\d.]+", end.told) for end in (first, again)]
+    assert losses[0] == losses[1] != []
+
+
+def test_a_dataset_that_is_streamed_gives_the_same_run(reached: Session) -> None:
+    streamed, whole = reached.ends["streamed"], reached.ends["dataset"]
+    assert streamed.code == 0, streamed.told
+    losses = [re.findall(r"loss [\d.]+", end.told) for end in (streamed, whole)]
     assert losses[0] == losses[1] != []
 
 

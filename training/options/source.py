@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -26,6 +26,9 @@ class SourceOptions(Options):
         None, description="dataset instead of a folder: hub id or local path (extra: datasets)"
     )
     dataset_config_name: str | None = Field(None, description="configuration of the dataset")
+    streaming: Annotated[bool, Harmless] = Field(
+        False, description="read the dataset as it comes, without a copy of it on this computer"
+    )
     image_column: str | None = Field(None, description="column of the images [image]")
     caption_column: str | None = Field(
         None, description="column of the captions [text, prompt or caption, if there is one]"
@@ -53,8 +56,8 @@ class SourceOptions(Options):
         """
         fields = type(self).model_fields
         own = [*PLACES, *(COLUMNS if self.dataset_name and not recognises(folder) else ())]
-        gone = {name: None for name in own if name in fields}
-        return self.model_copy(update={**gone, "train_data_dir": folder})
+        gone: dict[str, Any] = {name: None for name in own if name in fields}
+        return self.model_copy(update={**gone, "streaming": False, "train_data_dir": folder})
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
@@ -62,6 +65,11 @@ class SourceOptions(Options):
             raise ValueError(
                 "`dataset_config_name` is given, but no dataset. Add --dataset_name, or leave it "
                 "out."
+            )
+        if self.streaming and not self.dataset_name:
+            raise ValueError(
+                "`streaming` is given, but no dataset. Add --dataset_name, or leave it out: "
+                "folders are read in place."
             )
         if self.mask_dir and self.dataset_name:
             raise ValueError(
@@ -91,4 +99,5 @@ class SourceOptions(Options):
             mask_dir=self.mask_dir,
             alpha_mask=self.alpha_mask,
             subject_mask=self.subject_mask,
+            streaming=self.streaming,
         )

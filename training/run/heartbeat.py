@@ -101,9 +101,7 @@ class Heartbeat:
         for other, number in numbers.items():
             if self._is_silent(other, number):
                 self.store.add(FAILED, other + 1)
-                return (
-                    f"process {other} of this run ended or gave no sign of life for {SILENCE:.0f} s"
-                )
+                return f"process {other} of this run gave no sign of life for {SILENCE:.0f} s"
         return None
 
     def _is_silent(self, other: int, number: int) -> bool:

@@ -17,6 +17,7 @@ from .files import tidy
 from .folder import name_list
 from .parquet import ParquetRows, parquet_files
 from .records import DataRequest, Listing, Record, Source
+from .streamed import StreamedRows
 
 SAVED = ("dataset_info.json", "dataset_dict.json")
 SPLIT = "train"
@@ -43,7 +44,7 @@ def read_dataset(name: str, request: DataRequest) -> Listing:
     Raises:
         UserError: `datasets` is missing, the dataset cannot be read, or it has no such column.
     """
-    rows = _open(name, request.dataset_config)
+    rows = _open(name, request.dataset_config, streaming=request.streaming)
     there = rows.column_names
     chosen = choose_columns(there, request.columns, place=f"The dataset `{name}`", image=IMAGE)
     if not chosen["image"]:
@@ -122,8 +123,10 @@ class DatasetRows:
         return self._rows[number][name] or {}
 
 
-def _open(name: str, config: str | None) -> Rows:
+def _open(name: str, config: str | None, *, streaming: bool) -> Rows:
     """Parquet files in place where that is all there is, else what `datasets` makes of a name."""
+    if streaming:
+        return _streamed(name, config)
     folder = Path(name)
     saved = any((folder / file).is_file() for file in SAVED)
     if config is None and not saved and folder.is_dir() and _holds_parquet(folder):
@@ -140,7 +143,18 @@ def _holds_parquet(folder: Path) -> bool:
     return any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
 
 
-def _load(name: str, config: str | None) -> Any:
+def _streamed(name: str, config: str | None) -> StreamedRows:
+    rows = _load(name, config, streaming=True)
+    try:
+        return StreamedRows(name, rows)
+    except Exception as error:  # the first rows are read here, from whatever the files hold
+        raise UserError(
+            f"The dataset `{name}` cannot be streamed: {first_line(error)}. Check its files, or "
+            "leave out --streaming."
+        ) from error
+
+
+def _load(name: str, config: str | None, *, streaming: bool = False) -> Any:
     try:
         import datasets
     except ImportError as error:
@@ -152,6 +166,11 @@ def _load(name: str, config: str | None) -> Any:
     why = None
     try:
         if any((Path(name) / saved).is_file() for saved in SAVED):
+            if streaming:
+                raise UserError(
+                    f"The dataset `{name}` was written by `save_to_disk`, which is read in place "
+                    "and cannot be streamed. Leave out --streaming."
+                )
             rows = datasets.load_from_disk(name)
             if not isinstance(rows, datasets.DatasetDict):
                 return rows
@@ -163,7 +182,7 @@ def _load(name: str, config: str | None) -> Any:
             return rows[SPLIT]
         why = hub.trouble(name, kind="dataset")
         with hub.offline() if why else nullcontext():
-            return datasets.load_dataset(name, config, split=SPLIT)
+            return datasets.load_dataset(name, config, split=SPLIT, streaming=streaming)
     except UserError:
         raise
     except Exception as error:  # the library raises whatever files and networks make it raise

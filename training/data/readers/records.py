@@ -24,7 +24,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class DataRequest:
-    """Where the data are: a `folder`, or a `dataset` (hub id or path); `caption` where none is."""
+    """Where the data are: a `folder`, or a `dataset` (hub id or path); `caption` where none is.
+
+    With `streaming` a dataset is read as it comes and not copied to this computer.
+    """
 
     folder: Path | None = None
     dataset: str | None = None
@@ -34,6 +37,7 @@ class DataRequest:
     mask_dir: Path | None = None
     alpha_mask: bool = False
     subject_mask: bool = False
+    streaming: bool = field(default=False, repr=False)  # it changes no image
 
     @property
     def place(self) -> str:
