@@ -1,8 +1,11 @@
 """How the studio behaves under load: many clients polling, some making images, one training.
 
-`python -m benchmarks.studio_load [--seconds 30]` starts a studio on the pocket model in a folder
-that vanishes, lists 1,000 runs in it, starts a training, and prints errors, percentiles of the
-answers and what an idle page costs. The issue asks for 50 and 8 clients, 0 errors and 300 ms.
+`python -m benchmarks.studio_load --json benchmarks/results/studio_load.json` starts a studio on the
+pocket model, lists 1,000 runs in it, starts a training, waits for its first step, and prints
+errors, percentiles of the answers by what was asked, and what the server's process took. The issue
+asks for 50 and 8 clients, 2 minutes, 0 errors and a 95th percentile of 300 ms on 2 cores. `--page`
+measures the page in Chromium first. On a machine that others use, start it with `nice -n -15`: the
+studio, its workers and the clients keep the niceness that they have among themselves.
 """
 
 from __future__ import annotations
@@ -11,160 +14,178 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
-import subprocess
-import sys
 import time
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
-import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
-POLLED = ("api/jobs", "api/jobs?kind=generate&per_page=6", "")
-RUNS = 1000
+from .studio_server import RUNS, Server, machine, studio
+
+PACE = 1.5
+"""Seconds between two looks of a page."""
+TRAINING = {"kind": "dreambooth", "subject": "robot", "config": {"max_train_steps": 90000}}
+IMAGES = {"prompts": ["a photo of a dog on the beach"], "num_images": 1}
+LAST_IMAGES = 120.0
+"""Seconds that images get which were asked for before the end."""
+
+
+@dataclass
+class Tally:
+    """What the clients have seen: milliseconds by path, errors, and seconds of each image."""
+
+    times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    errors: list[str] = field(default_factory=list)
+    images: list[float] = field(default_factory=list)
+    begun: int = 0
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--pollers", type=int, default=50)
     parser.add_argument("--makers", type=int, default=8)
+    parser.add_argument("--page", action="store_true", help="measure the page in Chromium too")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        write_runs(place / "runs")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        words = ["--port", str(port), "--data", str(place / "data"), "--runs", str(place / "runs")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        with subprocess.Popen(
-            [sys.executable, "app.py", *words], cwd=ROOT, env=environment
-        ) as server:
-            try:
-                report = asyncio.run(measure(f"http://127.0.0.1:{port}/", server.pid, options))
-            finally:
-                server.terminate()
-    print(json.dumps(report, indent=2))
+    with studio() as server:
+        report = {**machine(), "first_list_ms": first_list(server)}
+        if options.page:
+            from .studio_page import measure as measure_page
+
+            report["page"] = measure_page(server, idle_seconds=20)
+        report["load"] = asyncio.run(measure(server, options))
+    report["load_average_after"] = round(os.getloadavg()[0], 1)
+    text = json.dumps(report, indent=2)
+    print(text)
+    if options.json:
+        options.json.write_text(f"{text}\n", "utf-8")
 
 
-def write_runs(folder: Path) -> None:
-    """Finished runs as the command line leaves them."""
-    for number in range(RUNS):
-        run = folder / f"run-{number:04d}"
-        run.mkdir(parents=True)
-        started = {
-            "event": "Started",
-            "time": 1.7e9 + number,
-            "pid": 1,
-            "steps": 9,
-            "method": "hra",
-        }
-        ended = {"event": "Finished", "time": 1.7e9 + number + 1, "step": 9, "seconds": 1.0}
-        (run / "events.jsonl").write_text(f"{json.dumps(started)}\n{json.dumps(ended)}\n")
+def first_list(server: Server) -> int:
+    """Milliseconds of the first look at the list of runs."""
+    begun = time.monotonic()
+    answer = httpx.get(f"{server.url}api/jobs", timeout=60).raise_for_status().json()
+    assert answer["total"] == RUNS
+    return round(1000 * (time.monotonic() - begun))
 
 
-async def measure(url: str, pid: int, options: argparse.Namespace) -> dict[str, object]:
-    """The report; every time in milliseconds."""
-    limits = httpx.Limits(max_connections=200)
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-        await opened(client)
-        begun = time.monotonic()
-        (await client.get("api/jobs")).raise_for_status()
-        first = 1000 * (time.monotonic() - begun)
-        idle = await idle_cost(pid)
-        body = {"kind": "dreambooth", "subject": "robot", "config": {"max_train_steps": 90000}}
-        training = (await client.post("api/jobs", json=body)).json()["id"]
-        until = time.monotonic() + options.seconds
-        times: list[float] = []
-        errors: list[str] = []
-        made: list[int] = []
-        pollers = [poll(client, until, times, errors, n) for n in range(options.pollers)]
-        makers = [make(client, until, errors, made) for _ in range(options.makers)]
+async def measure(server: Server, options: argparse.Namespace) -> dict[str, Any]:
+    """What the clients saw, and what it cost."""
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+        training = (await client.post("api/jobs", json=TRAINING)).json()["id"]
+        first = await first_step(client, training)
+        tally, cpu, begun = Tally(), server.cpu(), time.monotonic()
+        until = begun + options.seconds
+        pollers = [poll(client, training, until, tally, n) for n in range(options.pollers)]
+        makers = [make(client, until, tally) for _ in range(options.makers)]
         ends = await asyncio.gather(*pollers, *makers, return_exceptions=True)
-        errors += [repr(end) for end in ends if end is not None]
-        step = (await client.get(f"api/jobs/{training}")).json()["step"]
-        for _ in range(2):
-            await client.post(f"api/jobs/{training}/cancel")
-    times.sort()
+        tally.errors += [repr(end) for end in ends if end is not None]
+        spent, seconds = server.cpu() - cpu, time.monotonic() - begun
+        last = (await client.get(f"api/jobs/{training}")).json()
     return {
-        "runs_in_the_list": RUNS,
-        "first_list_ms": round(first),
-        "idle_share_of_a_core": round(idle, 4),
-        "answers": len(times),
-        "errors": len(errors),
-        "first_errors": errors[:3],
-        "median_ms": round(statistics.median(times)),
-        "p95_ms": round(times[int(0.95 * len(times))]),
-        "worst_ms": round(times[-1]),
-        "images_made": sum(made),
-        "training_step": step,
-        "load_average": os.getloadavg()[0],
+        "seconds": options.seconds,
+        "clients": [options.pollers, options.makers],
+        **summary(tally),
+        "server_share_of_a_core": round(spent / seconds, 3),
+        "training": {"status": last["status"], "steps": [first, last["step"]]},
     }
 
 
-async def opened(client: httpx.AsyncClient) -> None:
-    """Wait until the studio answers."""
-    for _ in range(600):
-        try:
-            (await client.get("api/health")).raise_for_status()
-            return
-        except httpx.HTTPError:
-            await asyncio.sleep(0.2)
-    raise RuntimeError("the studio did not open")
+async def first_step(client: httpx.AsyncClient, training: str) -> int:
+    """Wait until the training is under way; its step."""
+    while True:
+        job = (await client.get(f"api/jobs/{training}")).json()
+        if job["status"] not in ("queued", "running"):
+            raise RuntimeError(f"the training is {job['status']}: {job['error']}")
+        if job["step"]:
+            return int(job["step"])
+        await asyncio.sleep(0.5)
 
 
-async def idle_cost(pid: int) -> float:
-    """The share of a core that the server takes while an idle page is open."""
-    process = psutil.Process(pid)
-    before = sum(process.cpu_times()[:2])
-    await asyncio.sleep(10)
-    return (sum(process.cpu_times()[:2]) - before) / 10
+def summary(tally: Tally) -> dict[str, Any]:
+    """Percentiles of all answers, and of each path."""
+    every = sorted(time for times in tally.times.values() for time in times)
+    return {
+        "answers": len(every),
+        "errors": len(tally.errors),
+        "first_errors": tally.errors[:3],
+        "median_ms": round(statistics.median(every)),
+        "p95_ms": percentile(every),
+        "worst_ms": round(every[-1]),
+        "p95_ms_by_path": {path: percentile(sorted(t)) for path, t in tally.times.items()},
+        "images": {
+            "asked": tally.begun,
+            "made": len(tally.images),
+            "median_s": round(statistics.median(tally.images), 1) if tally.images else None,
+            "worst_s": round(max(tally.images), 1) if tally.images else None,
+        },
+    }
+
+
+def percentile(ordered: list[float]) -> int:
+    """The 95th of values in order."""
+    return round(ordered[int(0.95 * len(ordered))])
 
 
 async def poll(
-    client: httpx.AsyncClient, until: float, times: list[float], errors: list[str], number: int
+    client: httpx.AsyncClient, training: str, until: float, tally: Tally, number: int
 ) -> None:
-    """A page that looks again every 1.5 seconds, as ours does."""
-    await asyncio.sleep(1.5 * number / 50)
+    """A page that looks again every 1.5 seconds at list and run, and is loaded anew at times."""
+    paths = {
+        "list": "api/jobs?group=all&q=&page=1&per_page=24",
+        "run": f"api/jobs/{training}",
+        "images": "api/jobs?kind=generate&per_page=6&page=1",
+        "curves": f"api/jobs/{training}/curves",
+        "page": "",
+    }
+    names = list(paths)
+    await asyncio.sleep(PACE * number / 50)
     turn = number
     while time.monotonic() < until:
         begun = time.monotonic()
-        path = POLLED[turn % len(POLLED)]
+        name = names[turn % len(names)]
         turn += 1
         try:
-            (await client.get(path)).raise_for_status()
-            times.append(1000 * (time.monotonic() - begun))
+            (await client.get(paths[name])).raise_for_status()
+            tally.times[name].append(1000 * (time.monotonic() - begun))
         except httpx.HTTPError as error:
-            errors.append(f"{path}: {error!r}")
-        await asyncio.sleep(max(0.0, 1.5 - (time.monotonic() - begun)))
+            tally.errors.append(f"{name}: {error!r}")
+        await asyncio.sleep(max(0.0, PACE - (time.monotonic() - begun)))
 
 
-async def make(client: httpx.AsyncClient, until: float, errors: list[str], made: list[int]) -> None:
-    """Somebody who makes one image after the other."""
-    config = {"prompts": ["a photo of a dog on the beach"], "num_images": 1}
+async def make(client: httpx.AsyncClient, until: float, tally: Tally) -> None:
+    """Somebody who makes one image after the other, and waits for each."""
     while time.monotonic() < until:
-        answer = await client.post("api/generate", json={"config": config})
-        if answer.status_code == 422 and "waiting already" in answer.text:
-            await asyncio.sleep(1)
-            continue
+        begun = time.monotonic()
+        answer = await client.post("api/generate", json={"config": IMAGES})
+        tally.times["generate"].append(1000 * (time.monotonic() - begun))
         if answer.status_code != 202:
-            errors.append(f"generate: {answer.status_code} {answer.text[:100]}")
+            tally.errors.append(f"generate: {answer.status_code} {answer.text[:100]}")
             return
-        path = f"api/jobs/{answer.json()['id']}"
-        while time.monotonic() < until:
-            job = (await client.get(path)).json()
-            if job["status"] == "succeeded":
-                made.append(1)
-                break
-            if job["status"] not in ("queued", "running"):
-                errors.append(f"generate: {job['status']} {job['error']}")
-                break
-            await asyncio.sleep(0.7)
+        tally.begun += 1
+        status = await ended(client, answer.json()["id"], until + LAST_IMAGES, tally)
+        if status == "succeeded":
+            tally.images.append(time.monotonic() - begun)
+        else:
+            tally.errors.append(f"images: {status}")
+
+
+async def ended(client: httpx.AsyncClient, job: str, until: float, tally: Tally) -> str:
+    """How a job ended; `late` where it has not in time."""
+    while time.monotonic() < until:
+        begun = time.monotonic()
+        status = str((await client.get(f"api/jobs/{job}")).json()["status"])
+        tally.times["image"].append(1000 * (time.monotonic() - begun))
+        if status not in ("queued", "running"):
+            return status
+        await asyncio.sleep(0.7)
+    return "late"
 
 
 if __name__ == "__main__":

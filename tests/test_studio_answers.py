@@ -159,6 +159,15 @@ def test_the_page_is_packed_and_not_sent_twice() -> None:
     assert b"immutable" in _ask(shelf, "/assets/index-DphvyggB.js")[1][b"cache-control"]
 
 
+def test_the_script_for_a_page_at_rest_stands_before_all_others() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"<head><script src=x></script></head>"})
+
+    body = _ask(Shelf(app))[2]
+    assert body.index(b"/studio/rest.js") < body.index(b"src=x")
+
+
 def test_failures_deep_links_and_all_else_are_passed_on() -> None:
     page = Page()
     shelf = Shelf(page)

@@ -17,6 +17,8 @@ PACKED = ("text/", "application/json", "application/javascript", "image/svg+xml"
 CONDITIONS = (b"if-none-match", b"if-modified-since", b"range", b"accept-encoding")
 """Headers that would make the application answer in part, or packed its own way."""
 ROOM = 64 << 20
+EARLY = b'<head><script src="/studio/rest.js"></script>'
+"""Gradio adds what an application puts into the head only after its own scripts."""
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -103,6 +105,8 @@ def _sheet(scope: Any, headers: Headers, body: bytes) -> Sheet:
     kind = given.get(b"content-type", b"").decode("latin-1")
     accepted = dict(scope["headers"]).get(b"accept-encoding", b"")
     kept = [(name, given[name]) for name in (b"content-type",) if name in given]
+    if scope["path"] == "/":
+        body = body.replace(b"<head>", EARLY, 1)
     if b"gzip" in accepted and kind.startswith(PACKED):
         body = gzip.compress(body, 6, mtime=0)
         kept.append((b"content-encoding", b"gzip"))
