@@ -4,7 +4,7 @@
 
 For every method and subject: a training process, then images of the subject in every context
 (adapted: with the rare token; base: with the class word alone; same seeds), scored by the base's
-own scorer.
+own scorer and by EfficientNet-Lite0, which no training here made, where it is installed.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from orthodiff.evaluation.metrics import (
     real_against_real,
     subject_similarity,
 )
+from orthodiff.evaluation.metrics.efficientnet import offline_judges
 from orthodiff.models import Base, load_base
 from orthodiff.sampling import GenerateRequest, generate
 from pocket.painted.grounds import GROUNDS
@@ -84,6 +85,10 @@ def scores(
         "subject_similarity": round(subject_similarity(scorer, images, photos), 4),
         "prompt_similarity": round(prompt_similarity(scorer, images, prompts), 4),
         "context_accuracy": round(context_accuracy(scorer, images), 4),
+        **{
+            f"subject_similarity_{other.name}": round(subject_similarity(other, images, photos), 4)
+            for other in offline_judges()
+        },
     }
 
 
@@ -141,12 +146,16 @@ def _row(
         "base": scores(scorer, before, photos, card["class"]),
         "adapted": scores(scorer, after, photos, card["class"]),
         "real_against_real": round(real_against_real(scorer, photos), 4),
+        **{
+            f"real_against_real_{other.name}": round(real_against_real(other, photos), 4)
+            for other in offline_judges()
+        },
     }  # fmt: skip
 
 
 def _means(rows: list[dict], method: str) -> dict:
     mine = [row for row in rows if row["method"] == method]
-    names = ("subject_similarity", "prompt_similarity", "context_accuracy")
+    names = tuple(mine[0]["adapted"])
     means = {
         model: {name: round(mean(row[model][name] for row in mine), 4) for name in names}
         for model in ("base", "adapted")

@@ -13,7 +13,11 @@ from orthodiff.errors import UserError
 from orthodiff.evaluation.metrics import efficientnet
 from orthodiff.evaluation.metrics.efficientnet import EfficientNetLite0, load_efficientnet
 from orthodiff.evaluation.metrics.subject import real_against_real, subject_similarity
+from orthodiff.io.images import square
+from orthodiff.training.events.log import read_events
+from tests.runs import train
 
+ROOT = Path(__file__).parents[1]
 PHOTOS = Path(os.environ.get("DREAMBOOTH_PHOTOS", Path(__file__).parents[2] / "shared/dreambooth"))
 DOGS = range(151, 269)
 """ImageNet's breeds."""
@@ -92,3 +96,21 @@ def test_distance_grows_with_blur(judge: EfficientNetLite0):
     assert distances[0] == pytest.approx(0, abs=1e-6)
     for less, more in pairwise(distances):
         assert (more > less).all()
+
+
+def test_a_run_tells_what_it_says_beside_the_scores_that_choose(
+    tiny: Path, judge: EfficientNetLite0, tmp_path: Path
+) -> None:
+    scorer, subject = ROOT / "assets" / "pocket" / "scorer", ROOT / "assets/subjects/robot"
+    shown = {"validation_prompt": "sks robot", "validation_steps": 2, "scorer": scorer}
+    assert train(tiny, subject, tmp_path / "run", max_train_steps=2, **shown) == 0
+    scores = [e for e in read_events(tmp_path / "run/events.jsonl") if e["event"] == "Scored"]
+    resolution = _opened(tmp_path / "run/samples/step-000002/00.png").width
+    photos = [square(_opened(path), resolution) for path in sorted(subject.glob("*.png"))]
+    for score in scores:
+        folder = tmp_path / f"run/samples/step-{score['step']:06d}"
+        images = [_opened(path) for path in sorted(folder.glob("*.png"))]
+        expected = subject_similarity(judge, images, photos)
+        assert score["subject_similarities"] == {judge.name: pytest.approx(expected, abs=1e-4)}
+        assert score["subject_similarity"] != pytest.approx(expected, abs=1e-3)
+    assert [score["step"] for score in scores] == [0, 2]

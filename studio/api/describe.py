@@ -45,6 +45,7 @@ def job_out(job: Job, *, place: int | None = None) -> JobOut:
         prompt=str(request.get("prompt") or ""),
         subject_similarity=progress.subject_similarity,
         prompt_similarity=progress.prompt_similarity,
+        subject_similarities=dict(progress.subject_similarities),
         best_step=progress.best_step,
         thumbnail=_thumbnail(job),
         place_in_queue=place,

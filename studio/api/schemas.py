@@ -132,6 +132,7 @@ class JobOut(BaseModel):
     prompt: str = ""
     subject_similarity: float | None = None
     prompt_similarity: float | None = None
+    subject_similarities: dict[str, float] = {}
     best_step: int | None = None
     thumbnail: str | None = None
     place_in_queue: int | None = None

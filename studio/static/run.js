@@ -47,6 +47,7 @@ class Run extends Part {
       job.seconds_per_step ? ["Pace", pace(job.seconds_per_step)] : null,
       job.eta_seconds !== null ? ["Time left", duration(job.eta_seconds)] : job.seconds ? ["Took", duration(job.seconds)] : null,
       job.subject_similarity ? ["Likeness", job.subject_similarity.toFixed(3)] : null,
+      ...Object.entries(job.subject_similarities).map(([scorer, value]) => [`Likeness (${scorer})`, value.toFixed(3)]),
       job.prompt_similarity ? ["Prompt", job.prompt_similarity.toFixed(3)] : null,
     ].filter(Boolean);
     const subtitle = [job.prompt && `“${job.prompt}”`, job.method.toUpperCase(), job.base, when(job.created)].filter(Boolean).join(" · ");

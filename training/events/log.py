@@ -8,8 +8,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,9 @@ class Scored:
     """How good the adapter is after `step` steps; what was not measured is None.
 
     `loss` is the error on fixed samples of `loss_of`. Similarities lie in [-1, 1] and mean
-    something only beside their `scorer`. Scores compare where `measured_on` is the same: a hash of
-    samples, photos, prompts, seeds and maps.
+    something only beside their `scorer`; `subject_similarities` are those by the names of
+    further networks, such as `efficientnet-lite0`. Scores compare where `measured_on` is the same:
+    a hash of samples, photos, prompts, seeds and control images.
     """
 
     step: int
@@ -70,6 +71,7 @@ class Scored:
     subject_similarity: float | None = None
     prompt_similarity: float | None = None
     scorer: str = ""
+    subject_similarities: Mapping[str, float] = field(default_factory=dict)
     measured_on: str = ""
 
 

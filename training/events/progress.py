@@ -88,6 +88,8 @@ def scores_of(event: Scored) -> str:
         said.append(f"loss on {event.loss_of} {event.loss:.4f}")
     if event.subject_similarity is not None:
         said.append(f"subject similarity {event.subject_similarity:.3f}")
+    for name, similarity in event.subject_similarities.items():
+        said.append(f"by {name} {similarity:.3f}")
     if event.prompt_similarity is not None:
         said.append(f"prompt similarity {event.prompt_similarity:.3f}")
     return ", ".join(said)

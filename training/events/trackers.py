@@ -138,5 +138,9 @@ def _measured(event: Scored) -> dict[str, float]:
         "validation_loss": event.loss,
         "subject_similarity": event.subject_similarity,
         "prompt_similarity": event.prompt_similarity,
+        **{
+            f"subject_similarity_{name}": value
+            for name, value in event.subject_similarities.items()
+        },
     }
     return {name: value for name, value in values.items() if value is not None}

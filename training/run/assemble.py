@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from orthodiff.evaluation.metrics.efficientnet import offline_judges
 from orthodiff.io.atomic import replace_file
 from orthodiff.io.images import square
 from orthodiff.models import Objective
@@ -238,7 +239,12 @@ def _validation_scorer(context: RunContext[Config]) -> ValidationScorer | None:
     examples = context.examples[:PHOTOS] if context.task.has_subject else ()
     photos = [square(example.image, context.resolution) for example in examples]
     prompt = context.task.describe(context.config).get("instance_prompt", "")
-    return ValidationScorer(context.scorer, photos, instance_prompt=prompt)
+    return ValidationScorer(
+        context.scorer,
+        photos,
+        instance_prompt=prompt,
+        subject_scorers=offline_judges(context.base.device),
+    )
 
 
 def _optimizer_step(context: RunContext[Config], adapter_set: AdapterSet) -> OptimizerStep:

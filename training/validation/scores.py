@@ -10,6 +10,7 @@ from PIL import Image
 
 from orthodiff.evaluation.metrics import (
     Scorer,
+    SubjectJudge,
     default_scorer,
     load_scorer,
     prompt_similarity,
@@ -24,24 +25,44 @@ PHOTOS = 16
 
 
 class ValidationScorer:
-    """Scores images against photos of the subject, if there is one, and their prompts."""
+    """Scores images against photos of the subject, if there is one, and their prompts.
+
+    `subject_scorers` are further networks that are asked how much the images look like the subject.
+    What they say is recorded beside the scores and chooses nothing, so a run's best checkpoint does
+    not depend on which of them are installed.
+    """
 
     def __init__(
-        self, scorer: Scorer, photos: Sequence[Image.Image], *, instance_prompt: str
+        self,
+        scorer: Scorer,
+        photos: Sequence[Image.Image],
+        *,
+        instance_prompt: str,
+        subject_scorers: Sequence[SubjectJudge] = (),
     ) -> None:
         self.scorer, self.photos = scorer, photos
+        self.subject_scorers = subject_scorers
         self.phrase = phrase_of(instance_prompt)
 
     def similarities(
         self, images: Sequence[Image.Image], prompts: Sequence[str]
     ) -> tuple[float | None, float]:
         """Subject and prompt similarity, each in [-1, 1]; photos are scaled to the images' size."""
-        photos = [square(photo, min(images[0].size)) for photo in self.photos[:PHOTOS]]
+        photos = self._photos_like(images)
         phrases = [self._in_class_words(prompt) for prompt in prompts]
         return (
             subject_similarity(self.scorer, images, photos) if photos else None,
             prompt_similarity(self.scorer, images, phrases),
         )
+
+    def subject_similarities(self, images: Sequence[Image.Image]) -> dict[str, float]:
+        """What each further scorer says, in [-1, 1], by its name; empty without photos."""
+        photos = self._photos_like(images)
+        scorers = self.subject_scorers if photos else ()
+        return {each.name: subject_similarity(each, images, photos) for each in scorers}
+
+    def _photos_like(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        return [square(photo, min(images[0].size)) for photo in self.photos[:PHOTOS]]
 
     def _in_class_words(self, prompt: str) -> str:
         """ "sks dog in the snow" -> "dog in the snow": no scorer knows the rare token."""

@@ -118,6 +118,7 @@ class Validator:
                 subject_similarity=subject,
                 prompt_similarity=prompt,
                 scorer=self.scorer.scorer.name,
+                subject_similarities=self.scorer.subject_similarities(images),
             )
         elif loss is not None:
             yield score

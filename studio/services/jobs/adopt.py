@@ -89,7 +89,7 @@ def _job(folder: Path, owner: str) -> Job:
             "adopted": True,
         },
     )
-    summary = {k: v for k, v in vars(read_progress(folder)).items() if v not in (None, "", 0)}
+    summary = {k: v for k, v in vars(read_progress(folder)).items() if v not in (None, "", 0, {})}
     return replace(job, summary=summary, error=_reason(job, history))
 
 

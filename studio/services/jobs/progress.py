@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Progress:
     best_reason: str = ""
     subject_similarity: float | None = None
     prompt_similarity: float | None = None
+    subject_similarities: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_history(folder: Path) -> History:
@@ -75,6 +76,7 @@ def read_progress(folder: Path, *, since: float | None = None) -> Progress:
         best_reason=str(ending.get("best_reason") or ""),
         subject_similarity=score.get("subject_similarity"),
         prompt_similarity=score.get("prompt_similarity"),
+        subject_similarities=score.get("subject_similarities", {}),
     )
 
 
@@ -90,7 +92,7 @@ def read_batch(folder: Path) -> list[dict[str, Any]]:
 def judge_end(job: Job, code: int | None) -> tuple[Status, str, dict[str, Any]]:
     """The terminal status, a sentence for an unhappy one, and what remains to be shown."""
     progress = read_progress(job.folder)
-    summary = {k: v for k, v in vars(progress).items() if v not in (None, "", 0) and k != "eta"}
+    summary = {k: v for k, v in vars(progress).items() if v not in (None, "", 0, {}) and k != "eta"}
     ending = _ending(job)
     if code == 0 or ending.get("event") == "Finished":
         return "succeeded", "", summary
