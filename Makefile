@@ -6,7 +6,8 @@ PIP    := $(PY) -m pip install --quiet --constraint constraints.txt
 # Pillow 13 closes critical holes in decoders; gradio declares pillow<13 but works with it, and pip
 # has no way to override what a package declares. So Pillow is installed by itself afterwards.
 PILLOW := $(PY) -m pip install --quiet --no-deps --requirement overrides.txt
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q
+# pytest-randomly shuffles the tests and says the seed; chance inside of tests stays what it is.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q --randomly-dont-reset-seed
 DEMO   := runs/demo
 BASE   := assets/pocket
 SUBJECT := assets/subjects/robot

@@ -1,9 +1,10 @@
 """Fixtures shared by all tests."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,6 +31,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem.removeprefix("test_") in HEAVY:
             item.add_marker("heavy")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how to run the tests in this order again; pytest-randomly says it only without `-q`."""
+    seed = getattr(config.option, "randomly_seed", None)
+    if isinstance(seed, int):
+        terminalreporter.write_line(f"The order of the tests: --randomly-seed={seed}")
+
+
+@pytest.fixture(autouse=True)
+def _same_chance() -> None:
+    """What a test draws from torch does not depend on the tests before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
