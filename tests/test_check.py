@@ -1,7 +1,9 @@
 """`training check`: everything there is to say about data, before any training."""
 
 import json
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from orthodiff.training.data.report.advice import BLURRED
 from orthodiff.training.data.report.check import DataReport, check
 from orthodiff.training.data.report.image_stats import difference_hash, sharpness
 from orthodiff.training.data.views import Views
+from orthodiff.training.loop import Trainer
+from orthodiff.training.optim.step import Update
 from pocket.painted.pairs import write_pairs
 from tests.photos import photo, save
 from tests.runs import train
@@ -174,9 +178,19 @@ def test_a_training_refuses_the_same_files(
     assert "note: Left out: " in capsys.readouterr().err
 
 
-def test_a_training_on_a_kohya_tree(tiny: Path, tmp_path: Path) -> None:
+def test_a_training_on_a_kohya_tree_reads_the_folders_name(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_step, prompts = Trainer.step, set()
+
+    def step(self: Trainer, *given: Any) -> Update:
+        prompts.update(chain.from_iterable(batch.prompts for batch in self.batches(given[0])))
+        return one_step(self, *given)
+
+    monkeypatch.setattr(Trainer, "step", step)
     three(tmp_path / "photos" / "3_sks dog")
-    assert train(tiny, tmp_path / "photos", tmp_path / "run") == 0
+    assert train(tiny, tmp_path / "photos", tmp_path / "run", max_train_steps=1) == 0
+    assert prompts == {"sks dog"}
 
 
 def test_maps_are_checked_as_a_training_checks_them(

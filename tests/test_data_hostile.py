@@ -118,7 +118,7 @@ ENTRIES = [
     (".", "there is no such file"),
     ("a" * 5000 + ".png", "its path is not one"),
     ("a\0.png", "its path is not one"),
-    ("loop.png", ""),
+    ("loop.png", "its path is not one"),
     ("words.txt", "not in a"),
     (7, "is not text"),
 ]

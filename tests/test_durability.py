@@ -6,13 +6,14 @@ A killed process loses nothing that it has written, so these tests look at the c
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orthodiff.io.atomic import replace_file
+from orthodiff.io.atomic import appearing, publishing, remove, repair, replace_file
 from orthodiff.training.checkpoints.manager import CheckpointManager
 from orthodiff.training.checkpoints.recipe import Recipe
 from orthodiff.training.checkpoints.sealed import (
@@ -109,6 +110,121 @@ def test_a_file_is_on_the_disk_before_it_replaces_another(
     source = calls[placed - 1][1]
     assert ("sync", source) in calls[:placed]
     assert ("sync", ".") in calls[placed:]
+
+
+def written(folder: Path) -> set[str]:
+    """Fill a folder as an adapter set does; the names."""
+    names = {"adapter_config.json", "adapter_model.safetensors", "text/adapter_config.json"}
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("new")
+    return names
+
+
+def synced_before(calls: list[Call], moment: int) -> set[str]:
+    """The names of files that are on the disk by then."""
+    return {Path(path).name for what, path in calls[:moment] if what == "sync"}
+
+
+def test_a_new_folder_is_on_the_disk_before_it_appears(tmp_path: Path, calls: list[Call]) -> None:
+    with publishing(tmp_path / "adapter") as new:
+        names = written(new)
+        assert not (tmp_path / "adapter").exists()
+    placed = calls.index(("to", "adapter"))
+    assert sum(what == "sync" for what, _ in calls[:placed]) == len(names)
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_in_a_folder_that_is_there_weights_come_first_and_others_stay(
+    tmp_path: Path, calls: list[Call]
+) -> None:
+    place = tmp_path / "adapter"
+    place.mkdir()
+    (place / "mine.txt").write_text("mine")
+    (place / "adapter_config.json").write_text("old")
+    with publishing(place) as new:
+        written(new)
+        assert (place / "adapter_config.json").read_text() == "old"
+    targets = [path for what, path in calls if what == "to"]
+    assert targets == [
+        "adapter/adapter_model.safetensors",
+        "adapter/text/adapter_config.json",
+        "adapter/adapter_config.json",
+    ]
+    first = calls.index(("to", targets[0]))
+    assert {Path(path).name for path in targets} <= synced_before(calls, first)
+    assert (place / "mine.txt").read_text() == "mine"
+    assert (place / "adapter_config.json").read_text() == "new"
+
+
+@pytest.mark.parametrize("way", [publishing, appearing])
+def test_nothing_of_a_block_that_fails_is_seen(tmp_path: Path, way: Any) -> None:
+    place = tmp_path / "adapter"
+    place.mkdir()
+    (place / "mine.txt").write_text("mine")
+    with suppress(InterruptedError), way(place) as new:
+        new.mkdir(exist_ok=True)
+        (new / "half.txt").write_text("half")
+        raise InterruptedError
+    assert [path.name for path in tmp_path.rglob("*")] == ["adapter", "mine.txt"]
+
+
+def test_an_exported_folder_is_on_the_disk_before_it_takes_the_place_of_another(
+    tmp_path: Path, calls: list[Call]
+) -> None:
+    place = tmp_path / "exported"
+    place.mkdir()
+    (place / "old.txt").write_text("old")
+    with appearing(place) as new:
+        new.mkdir()
+        (new / "weights").write_text("new")
+    placed = calls.index(("to", "exported"))
+    assert "weights" in synced_before(calls, placed)
+    assert ("from", "exported") in calls[:placed]  # moved away, and removed afterwards
+    assert not [path for what, path in calls[:placed] if what == "gone"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["exported", "weights"]
+
+
+def test_a_folder_goes_as_a_whole(tmp_path: Path, calls: list[Call]) -> None:
+    place = tmp_path / "checkpoint-1"
+    place.mkdir()
+    for name in "abc":
+        (place / name).write_text("old")
+    remove(place)
+    first = next(number for number, (what, _) in enumerate(calls) if what == "gone")
+    assert ("to", ".aside/checkpoint-1") in calls[:first]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_was_moved_away_comes_back_unless_the_new_one_is_in_place(
+    tmp_path: Path, is_there: bool
+) -> None:
+    """The two moments of a replacement at which a process can be killed."""
+    for name in ("best", "best.before"):
+        (tmp_path / ".aside" / name).mkdir(parents=True)
+        (tmp_path / ".aside" / name / "which.txt").write_text(name)
+    if is_there:
+        (tmp_path / ".aside" / "best").rename(tmp_path / "best")
+    repair(tmp_path)
+    expected = "best" if is_there else "best.before"
+    assert (tmp_path / "best" / "which.txt").read_text() == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_an_earlier_adapter_is_withdrawn_before_the_first_file_of_another_comes(
+    tmp_path: Path, calls: list[Call]
+) -> None:
+    spread_adapter(save(tmp_path, 1), tmp_path)
+    checkpoint = save(tmp_path, 2)
+    calls.clear()
+    spread_adapter(checkpoint, tmp_path)
+    first = calls.index(("to", "adapter_model.safetensors"))
+    assert ("gone", str(tmp_path / "adapter_config.json")) in [
+        (what, str(tmp_path / path)) for what, path in calls[:first]
+    ]
+    assert "'steps'" not in (tmp_path / "adapter_config.json").read_text()
+    assert damage(checkpoint) is None
 
 
 def test_what_announces_an_adapter_comes_last(tmp_path: Path, calls: list[Call]) -> None:

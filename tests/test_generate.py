@@ -37,9 +37,13 @@ def test_the_precision_is_the_base_s_where_its_first_layer_is_adapted(tiny: Path
     base = load_base(str(tiny), dtype=torch.bfloat16)
     adapter = orthodiff.attach(base.unet, orthodiff.HRA(rank=2), targets=["conv_in", "to_q"])
     assert base.dtype == torch.bfloat16
+    inputs: list[torch.dtype] = []
+    hook = base.unet.register_forward_pre_hook(lambda _, given: inputs.append(given[0].dtype))
     (image,) = generate(base, GenerateRequest.repeat("a photo of sks dog", num_images=1, seed=3))
+    hook.remove()
     adapter.detach()
-    assert image.size == (32, 32)
+    assert set(inputs) == {torch.bfloat16}
+    assert len(set(image.tobytes())) > 10
 
 
 def test_batch_size_does_not_matter(base: Base) -> None:

@@ -39,7 +39,7 @@ def told(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list
     return told
 
 
-@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("name", [name for name in SWITCHES if name != "plain"])
 def test_switches_give_the_same_losses(told: dict[str, list[float]], name: str) -> None:
     assert told[name] == pytest.approx(told["plain"], rel=1e-4)
 

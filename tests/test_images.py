@@ -285,7 +285,12 @@ def test_folders_without_images_are_refused(tmp_path: Path) -> None:
 
 
 def test_square_keeps_the_middle() -> None:
-    assert square(smooth(), 16).size == (16, 16)
+    image = Image.new("RGB", (96, 32), "red")
+    image.paste((0, 0, 255), (32, 0, 64, 32))
+    for turned in (image, image.rotate(90, expand=True)):
+        small = square(turned, 32)
+        assert small.size == (32, 32)
+        assert small.getcolors() == [(32 * 32, (0, 0, 255))]
 
 
 def test_masks_beside_photos_are_no_photos_of_the_subject(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def kill_and_go_on(base: Path, tmp_path: Path, kills: int, seed: int) -> None:
     """Kill one run again and again at random moments, then compare it with one left alone."""
     images = make_images(tmp_path / "pictures")
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    flags = {**FLAGS, "max_train_steps": 6 * kills}
+    flags = {**FLAGS, "max_train_steps": 10 * kills}
     words = [*arguments(base, images, out, **flags), "--resume_from_checkpoint=latest"]
     untouched = fork(arguments(base, images, whole, **flags))
     untouched.join()

@@ -66,6 +66,22 @@ def test_every_optimizer_goes_downhill(name: str) -> None:
         assert numbers.values.square().sum().item() < start
 
 
+def test_adamw_is_torchs_with_the_numbers_asked_for() -> None:
+    numbers, same = Numbers(), Numbers()
+    flags = {"adam_beta1": 0.5, "adam_beta2": 0.8, "adam_epsilon": 0.1, "adam_weight_decay": 0.3}
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    optimizer = optimizer_of(read("--learning_rate=0.02", *words), numbers)
+    torchs = torch.optim.AdamW(
+        same.parameters(), lr=0.02, betas=(0.5, 0.8), eps=0.1, weight_decay=0.3
+    )
+    for _ in range(3):
+        for each, by in ((numbers, optimizer), (same, torchs)):
+            by.zero_grad()
+            each.values.square().sum().backward()
+            by.step()
+    torch.testing.assert_close(numbers.values, same.values, rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", ["prodigyopt", "schedulefree", "bitsandbytes"])
 def test_an_absent_optimizer_is_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)

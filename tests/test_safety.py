@@ -1,6 +1,7 @@
 """What happens to machines: full disks, lost processes, signals, locks. No run is lost by it."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from orthodiff.training import loop
 from orthodiff.training.checkpoints.sealed import damage, list_checkpoints
 from orthodiff.training.events.history import read_history
 from orthodiff.training.events.log import read_events
+from orthodiff.training.events.signals import StopSignal
 from tests.runs import ROOT, arguments, make_images, start, train, weights
 
 
@@ -204,37 +207,51 @@ def test_processes_stop_together(tiny: Path, images: Path, tmp_path: Path) -> No
     assert not damage(out / f"checkpoint-{last['step']}")
 
 
-def test_a_signal_leaves_images_off(tiny: Path, images: Path, tmp_path: Path) -> None:
+def ask_to_stop(monkeypatch: pytest.MonkeyPatch, out: Path, *, after_step: int) -> None:
+    """Send SIGTERM to this process while the third image of a validation is on its way."""
+    leave_off, calls = loop._leave_off, []
+
+    def asked(stop: StopSignal | None, done: int, total: int) -> None:
+        if read_history(out).step == after_step:
+            calls.append(done)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        leave_off(stop, done, total)
+
+    monkeypatch.setattr(loop, "_leave_off", asked)
+
+
+def test_a_signal_leaves_images_off(
+    tiny: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """They can be made again; a scheduler's patience ends sooner than many images do."""
-    flags = {"validation_prompt": "a dog", "num_validation_images": 5000, "scorer": "none"}
-    process = start(arguments(tiny, images, tmp_path / "run", **flags))
-    while not read_history(tmp_path / "run").started and process.poll() is None:
-        time.sleep(0.01)
-    time.sleep(2)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "stopped by SIGTERM before the first step" in errors
-    assert not read_history(tmp_path / "run").steps
+    out = tmp_path / "run"
+    ask_to_stop(monkeypatch, out, after_step=0)
+    flags = {"validation_prompt": "a dog", "num_validation_images": 40, "scorer": "none"}
+    assert train(tiny, images, out, **flags) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM before the first step" in capsys.readouterr().err
+    assert not read_history(out).steps
+    assert not read_history(out).samples
 
 
 def test_images_left_off_are_made_when_the_run_goes_on(
-    tiny: Path, images: Path, tmp_path: Path
+    tiny: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where no checkpoint was due with them: one is saved then."""
     out = tmp_path / "run"
     flags = {
-        "validation_prompt": "a dog", "num_validation_images": 40, "scorer": "none",
+        "validation_prompt": "a dog", "num_validation_images": 3, "scorer": "none",
         "validation_steps": 2, "checkpointing_steps": 100, "max_train_steps": 3,
     }  # fmt: skip
-    process = start(arguments(tiny, images, out, **flags))
-    while read_history(out).step < 2 and process.poll() is None:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    assert process.returncode == 143
+    with monkeypatch.context() as patch:
+        ask_to_stop(patch, out, after_step=2)
+        assert train(tiny, images, out, **flags) == 128 + signal.SIGTERM
     assert [score["step"] for score in read_history(out).scores] == [0]
-    assert list_checkpoints(out)
+    assert [path.name for path in list_checkpoints(out)] == ["checkpoint-2"]
     assert train(tiny, images, out, resume_from_checkpoint="latest", **flags) == 0
     assert [score["step"] for score in read_history(out).scores] == [0, 2, 3]
 

@@ -8,9 +8,7 @@ import pytest
 
 from orthodiff.training.cli.main import main
 from orthodiff.training.events.log import read_events
-from tests.runs import ROOT, arguments, make_images, start, train, weights
-
-REAL = ROOT.parent / "shared" / "dreambooth" / "dog6"
+from tests.runs import arguments, make_images, start, train, weights
 
 
 @pytest.fixture
@@ -74,11 +72,6 @@ def test_other_trackers_are_told(
     assert process.returncode == 0, errors
     assert "is told no more" not in errors
     assert list(tmp_path.rglob(trace))
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/dreambooth/dog6")
-def test_real_photos_train(tiny: Path, tmp_path: Path) -> None:
-    assert train(tiny, REAL, tmp_path / "run", max_train_steps=2) == 0
 
 
 @pytest.mark.parametrize(
