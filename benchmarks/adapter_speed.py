@@ -134,13 +134,13 @@ def main() -> None:
 
 def save(path: Path, workload: Workload, settings: dict[str, Any], rows: list[Row]) -> None:
     """Write all figures and what they were taken on."""
-    found = {
+    results = {
         "machine": machine(workload),
         "settings": settings,
         "rows": [{**asdict(row), "median": row.median} for row in rows],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{json.dumps(found, indent=2)}\n", "utf-8")
+    path.write_text(f"{json.dumps(results, indent=2)}\n", "utf-8")
 
 
 if __name__ == "__main__":

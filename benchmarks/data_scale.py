@@ -34,7 +34,7 @@ from orthodiff.training.data.usable import table_path, usable_examples
 from orthodiff.training.data.views import Views
 from orthodiff.training.latents.encode import Marker
 from orthodiff.training.latents.sampler import Stream
-from orthodiff.training.latents.samples import Encoded, StoredPrompts, StoredSamples, Stores
+from orthodiff.training.latents.samples import EncodedSamples, StoredPrompts, StoredSamples, Stores
 
 COUNTS = (100_000, 1_000_000, 5_000_000)
 GOALS = {"private_gib": 1.0, "start_seconds": 60.0, "index_microseconds": 100.0}
@@ -135,7 +135,7 @@ def measure(place: Place) -> dict[str, Any]:
     samples, prompts = _open(place, examples.table)
     marker = Marker(_encoded(place), samples, prompts, autoencoder="vae")
     assert marker.is_valid(samples.stores)
-    stream = Stream("subject", Encoded(samples, CaptionRules(), prompts), 0, unit=UNIT)
+    stream = Stream("subject", EncodedSamples(samples, CaptionRules(), prompts), 0, unit=UNIT)
     stream.index(0)
     started = time.monotonic() - begun
     index = _microseconds(stream.index, range(20_000))

@@ -71,14 +71,14 @@ class Judge:
         image by itself, in the metric that `EACH` names.
         """
         images = self.paint(folder, test.prompts, test.control_images)
-        found = [np.asarray(self.condition.measure(image)) for image in images]
-        wanted = [self.condition.read(given) for given in test.control_images]
+        measurements = [np.asarray(self.condition.measure(image)) for image in images]
+        targets = [self.condition.decode(given) for given in test.control_images]
         measure = METRICS[self.condition.name]
         scores = {
-            **measure(found, wanted),
+            **measure(measurements, targets),
             "prompt_similarity": self.similarity(images, test.prompts),
         }
-        pairs = zip(found, wanted, strict=True)
+        pairs = zip(measurements, targets, strict=True)
         each = [measure([own], [given])[EACH[self.condition.name]].value for own, given in pairs]
         return {"following": _plain(scores), "each": [round(value, 4) for value in each]}
 
@@ -89,14 +89,14 @@ class Judge:
         test = Test(test.control_images[:WITHOUT_CONTROL], test.rows[:WITHOUT_CONTROL])
         adapter_set = AdapterSet.load(self.base, folder) if folder else None
         plain = generate(self.base, _request(test.prompts))
-        found = {"no_map": self.similarity(plain, test.prompts)}
+        similarities = {"no_map": self.similarity(plain, test.prompts)}
         if adapter_set:
             adapter_set.detach()
         if folder:
             empty = [Image.new("RGB", given.size) for given in test.control_images]
             images = self.paint(folder, test.prompts, empty)
-            found["empty_map"] = self.similarity(images, test.prompts)
-        return {"without_control": _plain(found)}
+            similarities["empty_map"] = self.similarity(images, test.prompts)
+        return {"without_control": _plain(similarities)}
 
     def paint(
         self, folder: Path | None, prompts: Sequence[str], control_images: Sequence[Image.Image]
@@ -117,7 +117,7 @@ class Judge:
 
     def similarity(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Score:
         """Cosine of each image with its own prompt, in [-1, 1]."""
-        cosines = (self.scorer.embed_images(images) * self.scorer.read(prompts)).sum(-1)
+        cosines = (self.scorer.embed_images(images) * self.scorer.embed_texts(prompts)).sum(-1)
         return score(cosines.numpy())
 
 

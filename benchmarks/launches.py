@@ -143,12 +143,12 @@ def measure(topology: str, precision: str, rows: tuple[str, ...] = ROWS) -> list
             "topology": topology,
             "precision": precision,
             "row": row,
-            "launches": found.kernels.total(),
-            "added": found.kernels.total() - base,
-            "ratio": round((found.kernels.total() - base) / (yardstick - base), 3),
-            "waits": found.waits.total() - counts[BASE].waits.total(),
+            "launches": row_count.kernels.total(),
+            "added": row_count.kernels.total() - base,
+            "ratio": round((row_count.kernels.total() - base) / (yardstick - base), 3),
+            "waits": row_count.waits.total() - counts[BASE].waits.total(),
         }
-        for row, found in counts.items()
+        for row, row_count in counts.items()
     ]
 
 

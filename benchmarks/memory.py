@@ -25,9 +25,9 @@ def peak_bytes(work: Callable[[], object], device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         work()
         return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as found:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as trace:
         work()
-    events = cast(Any, found.profiler).kineto_results.events()
+    events = cast(Any, trace.profiler).kineto_results.events()
     changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
     held = peak = 0
     for _, change in sorted(changes, key=lambda change: change[0]):

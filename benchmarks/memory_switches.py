@@ -61,13 +61,13 @@ def main() -> None:
         gib = [each / 2**30 for each in peaks[name]]
         print(f"{name:<24} {gib[0]:6.2f} -> {gib[1]:6.2f} GiB", flush=True)
     if options.json:
-        found = {
+        results = {
             "torch": torch.__version__,
             "plain": asdict(plain),
             "peak_bytes": peaks,
             "saves": saves,
         }
-        options.json.write_text(f"{json.dumps(found, indent=2)}\n", "utf-8")
+        options.json.write_text(f"{json.dumps(results, indent=2)}\n", "utf-8")
 
 
 def switched(plain: Setup) -> dict[str, tuple[Setup, Setup]]:

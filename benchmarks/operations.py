@@ -128,11 +128,11 @@ def main() -> None:
     keep_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     workload = sd15_unet(device, batch=1, checkpointing=False)
-    found = operations(workload) | generation(workload, sd15_autoencoder(workload))
-    print("\n".join(f"{name}: {value:.3g}" for name, value in found.items()))
+    timings = operations(workload) | generation(workload, sd15_autoencoder(workload))
+    print("\n".join(f"{name}: {value:.3g}" for name, value in timings.items()))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"machine": machine(workload), "seconds": found}, indent=2)
+        text = json.dumps({"machine": machine(workload), "seconds": timings}, indent=2)
         options.json.write_text(f"{text}\n", "utf-8")
 
 

@@ -138,7 +138,7 @@ def _describe(folder: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train a ControlNet; the exit code."""
-    from orthodiff.training.cli.main import run
+    from orthodiff.training.cli.main import run_task
     from orthodiff.training.events.signals import StopSignal
 
     if NAME not in COMPONENTS:  # where several are trained in one process
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     task = RivalTask(our_start=OUR_START in words)
     with StopSignal() as stop:
-        return run(task, [word for word in words if word != OUR_START], stop)
+        return run_task(task, [word for word in words if word != OUR_START], stop)
 
 
 if __name__ == "__main__":

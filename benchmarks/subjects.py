@@ -69,7 +69,7 @@ def in_every_context(base: Base, phrase: str, seed: int) -> list[Image.Image]:
 
 def context_accuracy(scorer: Scorer, images: Sequence[Image.Image]) -> float:
     """Share of images whose nearest context prompt is the one that was asked for."""
-    named = scorer.read([f"a photo of something {context}" for context in GROUNDS])
+    named = scorer.embed_texts([f"a photo of something {context}" for context in GROUNDS])
     guesses = (scorer.embed_images(images) @ named.T).argmax(-1)
     return (guesses == torch.arange(len(images), device=guesses.device)).float().mean().item()
 

@@ -99,9 +99,9 @@ def race(name: str, options: argparse.Namespace) -> Run:
         images.mkdir()
         for path in sorted(SUBJECT.glob("*.png"))[: options.batch]:
             shutil.copy(path, images)
-        found = len(list(images.iterdir()))
-        if found < options.batch:
-            raise SystemExit(f"There are {found} images; --batch can be no larger.")
+        count = len(list(images.iterdir()))
+        if count < options.batch:
+            raise SystemExit(f"There are {count} images; --batch can be no larger.")
         run = watch(command(name, options, folder), environment(name, options, folder))
         return replace(run, first_step=run.first_step or told(folder / "run") - run.begun)
 
@@ -184,7 +184,7 @@ def ratio(own: list[Run], others: list[Run]) -> float:
 def save(options: argparse.Namespace, runs: dict[str, list[Run]]) -> None:
     """Write all figures, what they were taken on and what is aimed for."""
     settings = {k: v for k, v in vars(options).items() if k not in ("json", "peer_packages")}
-    found = {
+    results = {
         "machine": {"torch": torch.__version__, "cores": os.cpu_count()},
         "settings": {**settings, "peer": options.peer.name if options.peer else None},
         "goals": {"ratio": GOAL_RATIO, "first_step_seconds": GOAL_FIRST_STEP},
@@ -192,7 +192,7 @@ def save(options: argparse.Namespace, runs: dict[str, list[Run]]) -> None:
         "runs": {name: [asdict(run) for run in own] for name, own in runs.items()},
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(f"{json.dumps(found, indent=2)}\n", "utf-8")
+    options.json.write_text(f"{json.dumps(results, indent=2)}\n", "utf-8")
 
 
 if __name__ == "__main__":

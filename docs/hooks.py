@@ -69,7 +69,7 @@ def commands() -> str:
 def python() -> str:
     """Every public name with its signature and documentation."""
     import orthodiff
-    from orthodiff.io.png_metadata import Recipe
+    from orthodiff.io.png_metadata import ImageRecipe
 
     lines = ["# Python", "", "Generated from the code: `import orthodiff`, then these names.", ""]
     for name in orthodiff.__all__:
@@ -84,7 +84,7 @@ def python() -> str:
         lines += ["```python", f"{name}{_signature(thing)}", "```", "", _documentation(thing), ""]
         if inspect.isclass(thing):
             lines += _methods(thing)
-    lines += ["## Recipe", "", "What every PNG carries.", "", *_fields(Recipe)]
+    lines += ["## Recipe", "", "What every PNG carries.", "", *_fields(ImageRecipe)]
     return "\n".join(lines) + "\n"
 
 

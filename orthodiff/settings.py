@@ -50,7 +50,7 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
         raise UserError(_sentence(model, error.errors()[0])) from error
 
 
-def read_settings(written: Sequence[str]) -> dict[str, Any]:
+def parse_settings(written: Sequence[str]) -> dict[str, Any]:
     """Settings written as NAME=VALUE by name, numbers as numbers.
 
     Raises:

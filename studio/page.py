@@ -6,12 +6,12 @@ import gradio as gr
 
 from .html import elements as html
 from .state import Studio
-from .tabs.batch import Batch
-from .tabs.control import Control
-from .tabs.generate import Generate
-from .tabs.library import Library
+from .tabs.batch import BatchTab
+from .tabs.control import ControlTab
+from .tabs.generate import GenerateTab
+from .tabs.library import LibraryTab
 from .tabs.runs import RunsTab
-from .tabs.train import Train
+from .tabs.train import TrainTab
 from .words import WORDS
 
 TITLE = "orthodiff studio"
@@ -23,17 +23,17 @@ def build(studio: Studio) -> gr.Blocks:
         gr.HTML(html.header(), padding=False)
         with gr.Tabs():
             with _tab("train"):
-                train = Train(studio)
+                train = TrainTab(studio)
             with _tab("runs"):
                 RunsTab()
             with _tab("generate"):
-                Generate(studio)
+                GenerateTab(studio)
             with _tab("control"):
-                Control(studio)
+                ControlTab(studio)
             with _tab("library"):
-                Library()
+                LibraryTab()
             with _tab("batch"):
-                Batch(studio)
+                BatchTab(studio)
         page.load(**train.planning)
     page.queue(max_size=64)
     return page

@@ -29,11 +29,11 @@ from .services.kinds.evaluate import prepare_evaluation
 from .services.kinds.images import base_of, prepare_images
 from .services.kinds.photos import find_photos, photos_of_job
 from .services.kinds.subject import prepare_subject
-from .services.measure import measure
+from .services.measure import measure_training
 from .services.photos import ExampleSubject, check_photos, read_examples
 from .services.sampling.executor import SamplingExecutor
 from .services.settings.base import FieldError, read_settings
-from .services.settings.batch import BatchSettings
+from .services.settings.batch import BatchJobSettings
 from .services.settings.evaluate import EvaluateSettings
 from .services.settings.images import ImageSettings
 from .services.settings.presets import sampling_advice
@@ -150,12 +150,12 @@ class Studio:
             settings = read_settings(EvaluateSettings, config)
             prepared = prepare_evaluation(self.offer, owner, settings)
         elif kind == "batch":
-            prepared = prepare_batch(self.offer, owner, read_settings(BatchSettings, config))
+            prepared = prepare_batch(self.offer, owner, read_settings(BatchJobSettings, config))
         else:
             raise FieldError("kind", "Train a control with `orthodiff train control`.")
         return self.jobs.submit(owner, kind, prepared, name=name)
 
-    def measure(
+    def measure_training(
         self, owner: str, config: Mapping[str, Any], *, subject: str | None
     ) -> list[tuple[str, str]]:
         """What a training would take, measured on its first steps.
@@ -165,7 +165,7 @@ class Studio:
         """
         settings = read_settings(SubjectSettings, config)
         photos = find_photos(self.offer, owner, subject)
-        return measure(prepare_subject(self.offer, settings, photos), self.scratch)
+        return measure_training(prepare_subject(self.offer, settings, photos), self.scratch)
 
     def generate(
         self,
@@ -202,11 +202,11 @@ class Studio:
         prepared = self._prepare(owner, settings, photos_of_job(job.folder))
         return self.jobs.submit(owner, job.kind, prepared, name=name)
 
-    def check_photos(self, found: PhotoSet) -> tuple[dict[str, str], list[str]]:
+    def check_photos(self, photo_set: PhotoSet) -> tuple[dict[str, str], list[str]]:
         """Problems by file, and advice, as `check` gives them for the first base."""
         resolution = sampling_advice(self.bases[0]).resolution
-        names = {photo.file: photo.name for photo in found.photos}
-        return check_photos(found.folder, names, resolution=resolution)
+        names = {photo.file: photo.name for photo in photo_set.photos}
+        return check_photos(photo_set.folder, names, resolution=resolution)
 
     def base_choices(self) -> list[tuple[str, str]]:
         """Titles and names of the bases, for a list to choose from."""

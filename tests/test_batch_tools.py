@@ -61,7 +61,7 @@ def test_values_that_make_the_same_image_share_it(grid, tmp_path: Path) -> None:
 def test_a_sheet_shows_images_in_their_places() -> None:
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), None]
     cells = [Image.new("RGB", (128, 128), c) if c else None for c in colours]
-    x, y = Axis.read("seed=1,2"), Axis.read("prompt=a|b")
+    x, y = Axis.parse("seed=1,2"), Axis.parse("prompt=a|b")
     pixels = np.asarray(draw_grid(cells, x, y, title="Ю"))
     centres = {c: np.argwhere((pixels == c).all(-1)).mean(0) for c in colours if c}
     red, green, blue = (centres[c] for c in colours if c)

@@ -24,7 +24,7 @@ from orthodiff.training.latents.sampler import (
     pack,
     step_batches,
 )
-from orthodiff.training.latents.samples import Encoded, Sample
+from orthodiff.training.latents.samples import EncodedSamples, TrainingSample
 from orthodiff.training.objective import derive
 from orthodiff.training.validation.validator import fixed_batches
 
@@ -35,7 +35,7 @@ OBJECTIVE = Diffusion(torch.linspace(0.999, 0.001, 1000))
 
 def sample(
     number: int, shape: tuple[int, int], *, repeats: int = 1, extras: bool = False
-) -> Sample:
+) -> TrainingSample:
     """A sample that can be told by its latents: mean `number`, no deviation."""
     height, width = shape
     size = (width * 8, height * 8)
@@ -46,10 +46,12 @@ def sample(
     latents[:, 0] = number
     masks = torch.full((2, 1, height, width), 0.5) if extras else None
     conditions = torch.full((2, 3, *size[::-1]), number, dtype=torch.uint8) if extras else None
-    return Sample(views, latents, (f"prompt {number}",), masks, conditions, repeats)
+    return TrainingSample(views, latents, (f"prompt {number}",), masks, conditions, repeats)
 
 
-def stream(samples: list[Sample], name: str = "subject", unit: int = 1, **more: object) -> Stream:
+def stream(
+    samples: list[TrainingSample], name: str = "subject", unit: int = 1, **more: object
+) -> Stream:
     prompts = {prompt: len(prompt) for s in samples for prompt in s.prompts}
     table = {
         prompt: Conditioning(
@@ -57,7 +59,7 @@ def stream(samples: list[Sample], name: str = "subject", unit: int = 1, **more: 
         )
         for n, prompt in enumerate(prompts)
     }
-    encoded = Encoded(tuple(samples), CaptionRules(), table)
+    encoded = EncodedSamples(tuple(samples), CaptionRules(), table)
     return Stream(name, encoded, 0, unit=unit, **more)  # type: ignore[arg-type]
 
 
@@ -272,7 +274,7 @@ def test_validation_reads_every_caption_even_where_training_drops_them() -> None
     samples = [sample(n, (8, 8)) for n in range(4)]
     trained = stream(samples)
     table = {**trained.encoded.conditioning, "": trained.encoded.conditioning["prompt 0"]}
-    dropping = Encoded(samples, CaptionRules(dropout=1.0), table)
+    dropping = EncodedSamples(samples, CaptionRules(dropout=1.0), table)
     trained = replace(trained, encoded=dropping)
     assert set(trained.at(0, objective=OBJECTIVE).prompts) == {""}
     batches = fixed_batches(trained, 8, batch_size=4, objective=OBJECTIVE)

@@ -102,7 +102,7 @@ def test_diffusers_reads_the_words_of_xl(tiny_xl: Path, tmp_path: Path) -> None:
 def test_only_the_new_rows_learn(tiny: Path) -> None:
     base = load_base(str(tiny))
     word = tokens.create(base, WORD, like="dog cat", vectors=3)
-    base.read([PROMPT]).hidden.sum().backward()
+    base.encode_prompts([PROMPT]).hidden.sum().backward()
     (rows,) = word.parameters()
     assert rows.grad is not None
     assert rows.grad.any(dim=1).all()

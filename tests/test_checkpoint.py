@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import orthodiff
 from orthodiff.adapters import Method
 from orthodiff.adapters.peft_format.method_format import CONFIG, WEIGHTS
-from orthodiff.adapters.peft_format.read import read_metadata
+from orthodiff.adapters.peft_format.read import read_adapter_metadata
 from orthodiff.errors import UserError
 from tests.laws import CASES
 from tests.test_adapters import over
@@ -160,7 +160,7 @@ def test_a_butterfly_that_peft_cut_to_one_factor_is_told(tmp_path: Path) -> None
 def test_the_recipe_is_in_the_header(tmp_path: Path) -> None:
     adapter = orthodiff.attach(tiny_unet(), orthodiff.HRA(rank=4, regularization=0.01))
     adapter.save(tmp_path / "a", base="some/base", metadata={"instance_prompt": "a photo of sks"})
-    recipe = read_metadata(tmp_path / "a")
+    recipe = read_adapter_metadata(tmp_path / "a")
     assert recipe["base"] == "some/base"
     assert recipe["instance_prompt"] == "a photo of sks"
     assert recipe["orthodiff.method"] == "hra"

@@ -203,10 +203,10 @@ def test_ade20k_is_complete_and_voc_is_pascals():
 def test_labels_survive_paint_and_read(name):
     segmentation = Segmentation(palette=name)
     labels = np.arange(len(palette(name))).reshape(2, -1)
-    read = segmentation.read(segmentation.paint(labels))
+    read = segmentation.decode(segmentation.paint(labels))
     assert np.array_equal(segmentation.colours[read], segmentation.colours[labels])
     black = Image.new("RGB", (4, 4))
-    assert (segmentation.read(black) == (0 if name == "voc" else UNKNOWN)).all()
+    assert (segmentation.decode(black) == (0 if name == "voc" else UNKNOWN)).all()
 
 
 def test_a_wrong_palette_is_refused():
@@ -263,7 +263,7 @@ def test_segformer_computes_a_map(tmp_path):
     segmentation = Segmentation(palette="voc", model=str(tmp_path))
     computed = segmentation.compute(photo())
     assert computed.size == (64, 64)
-    assert set(np.unique(segmentation.read(computed))) <= set(range(5))
+    assert set(np.unique(segmentation.decode(computed))) <= set(range(5))
     with pytest.raises(UserError, match="knows 5 labels"):
         Segmentation(palette="voc", labels=3, model=str(tmp_path)).compute(photo())
 
@@ -279,7 +279,7 @@ def test_a_depth_model_computes_a_map(tmp_path):
     computed = Depth(model=str(tmp_path)).compute(photo())
     assert computed.mode == "RGB"
     faint = computed.point(lambda level: 40 + level * 0.4)
-    assert np.allclose(Depth().read(faint), nearness, atol=0.03)  # 102 levels, rounded twice
+    assert np.allclose(Depth().decode(faint), nearness, atol=0.03)  # 102 levels, rounded twice
 
 
 def test_a_depth_model_may_lack_what_it_never_uses(tmp_path):

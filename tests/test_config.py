@@ -7,7 +7,7 @@ import pytest
 from orthodiff.adapters.targets import ATTENTION
 from orthodiff.errors import UserError
 from orthodiff.training.cli.main import main
-from orthodiff.training.options.config import read_config
+from orthodiff.training.options.config import parse_config
 from orthodiff.training.tasks.control import ControlConfig
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
 
@@ -31,12 +31,12 @@ DIFFUSERS = """
 
 
 def read(*flags: str) -> DreamBoothConfig:
-    return read_config([*NEEDED, *flags], DreamBoothConfig, prog="test")
+    return parse_config([*NEEDED, *flags], DreamBoothConfig, prog="test")
 
 
 def test_diffusers_flags_are_understood() -> None:
     prompts = ["--instance_prompt", "sks dog", "--class_prompt", "dog", "--validation_prompt", "x"]
-    config = read_config([*DIFFUSERS.split(), *prompts], DreamBoothConfig, prog="test")
+    config = parse_config([*DIFFUSERS.split(), *prompts], DreamBoothConfig, prog="test")
     assert config.adam_weight_decay == 1e-2
     assert config.with_prior_preservation
     assert config.optimizer == "adamw8bit"
@@ -174,7 +174,7 @@ def test_resolved_config_reads_back_equal(tmp_path: Path) -> None:
     config = read("--method=boft", "--block_size=4", "--validation_prompt=a", "--snr_gamma=5")
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml())
-    again = read_config([f"--config={path}"], DreamBoothConfig, prog="test")
+    again = parse_config([f"--config={path}"], DreamBoothConfig, prog="test")
     assert again.to_yaml() == config.to_yaml()
     assert again.adapter() == config.adapter()
 
@@ -183,10 +183,10 @@ def test_resolved_config_reads_back_equal(tmp_path: Path) -> None:
 def test_every_recipe_loads_and_has_its_header(path: Path) -> None:
     header = path.read_text().split("\n\n")[0]
     if "python -m training control" in header:
-        read_config([f"--config={path}", "--train_data_dir=x"], ControlConfig, prog="test")
+        parse_config([f"--config={path}", "--train_data_dir=x"], ControlConfig, prog="test")
     else:
         flags = ["--instance_data_dir=x", "--instance_prompt=sks dog"]
-        read_config([f"--config={path}", *flags], DreamBoothConfig, prog="test")
+        parse_config([f"--config={path}", *flags], DreamBoothConfig, prog="test")
     for word in ("Purpose:", "Command:", "Memory:", "Minutes:", "Expected:"):
         assert word in header
 
@@ -245,7 +245,7 @@ def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
 
 def test_missing_settings_are_asked_for() -> None:
     with pytest.raises(UserError, match="`pretrained_model_name_or_path` is missing"):
-        read_config([], DreamBoothConfig, prog="test")
+        parse_config([], DreamBoothConfig, prog="test")
 
 
 def test_a_saved_run_replaces_nothing_when_it_is_read_again() -> None:

@@ -18,7 +18,7 @@ from orthodiff.models import load_base
 from orthodiff.training.cli.main import main
 from orthodiff.training.events.history import read_history
 from orthodiff.training.events.log import read_events
-from orthodiff.training.options.config import read_config
+from orthodiff.training.options.config import parse_config
 from orthodiff.training.tasks.control import ControlConfig
 from pocket.painted.pairs import write_pairs
 from tests.runs import ROOT
@@ -241,7 +241,7 @@ def test_flags_of_empty_prompts_win_over_a_saved_run(tmp_path: Path) -> None:
     base = ["--pretrained_model_name_or_path=x", "--train_data_dir=y"]
 
     def read(*flags: str) -> ControlConfig:
-        return read_config([*base, *flags], ControlConfig, prog="test")
+        return parse_config([*base, *flags], ControlConfig, prog="test")
 
     path = tmp_path / "config.yaml"
     for name in ("proportion_empty_prompts", "caption_dropout_rate"):
@@ -269,8 +269,8 @@ def test_flags_of_empty_prompts_win_over_a_saved_run(tmp_path: Path) -> None:
 )
 def test_what_is_usual_may_be_spelled_out(flags: list[str], name: str | None) -> None:
     default = ["--pretrained_model_name_or_path=x", "--train_data_dir=y"]
-    saved = read_config(default, ControlConfig, prog="test").resolved()
-    config = read_config([*default, *flags], ControlConfig, prog="test")
+    saved = parse_config(default, ControlConfig, prog="test").resolved()
+    config = parse_config([*default, *flags], ControlConfig, prog="test")
     assert config.difference(json.loads(json.dumps(saved))) == name
 
 

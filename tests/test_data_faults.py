@@ -15,7 +15,7 @@ from orthodiff.errors import UserError
 from orthodiff.evaluation.subject_folder import read_subject
 from orthodiff.training.cli.main import main
 from orthodiff.training.data.captions import CaptionRules, mentions
-from orthodiff.training.data.readers.layouts import LAYOUTS, Layout, find
+from orthodiff.training.data.readers.layouts import LAYOUTS, DataLayout, find
 from orthodiff.training.data.readers.records import Columns, DataRequest, Listing, Record
 from orthodiff.training.data.tokens import cut_captions, open_tokenizers
 from orthodiff.training.data.usable import usable_examples
@@ -240,7 +240,7 @@ def test_a_layout_of_another_package_is_asked_first(tmp_path: Path) -> None:
     def read(folder: Path, request: DataRequest) -> Listing:
         return Listing("mine", [Record("x", folder / "a.png", "a dog")])
 
-    LAYOUTS.register("mine", Layout(lambda folder: (folder / "mine.idx").is_file(), read))
+    LAYOUTS.register("mine", DataLayout(lambda folder: (folder / "mine.idx").is_file(), read))
     try:
         assert find(DataRequest(folder=tmp_path)).layout == "mine"
     finally:

@@ -12,7 +12,7 @@ from orthodiff.models import load_base
 from orthodiff.training.cli.main import main
 from orthodiff.training.events.log import read_events
 from orthodiff.training.options import ModelOptions
-from orthodiff.training.options.config import read_config
+from orthodiff.training.options.config import parse_config
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
 from orthodiff.training.tasks.tokenizers import set_tokenizers
 from tests.runs import ROOT, make_images, start, weights
@@ -227,10 +227,10 @@ def test_flags_win_over_a_saved_run_by_either_name(
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(read(*saved).to_yaml())
-    again = read_config([f"--config={path}", *flags], DreamBoothConfig, prog="test")
+    again = parse_config([f"--config={path}", *flags], DreamBoothConfig, prog="test")
     assert getattr(again, name) == value
     path.write_text(again.to_yaml())
-    assert read_config([f"--config={path}"], DreamBoothConfig, prog="test") == again
+    assert parse_config([f"--config={path}"], DreamBoothConfig, prog="test") == again
 
 
 def test_older_saved_runs_hold_aliases_that_say_nothing(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_the_hub_s_token_is_never_written(tmp_path: Path) -> None:
     assert config.hub_token.get_secret_value() == "hf_secret"
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml())
-    again = read_config([f"--config={path}"], DreamBoothConfig, prog="test")
+    again = parse_config([f"--config={path}"], DreamBoothConfig, prog="test")
     assert again.to_yaml() == config.to_yaml()
 
 

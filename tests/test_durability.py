@@ -15,7 +15,7 @@ import pytest
 
 from orthodiff.io.atomic import appearing, publishing, remove, repair, replace_file
 from orthodiff.training.checkpoints.manager import CheckpointManager
-from orthodiff.training.checkpoints.recipe import Recipe
+from orthodiff.training.checkpoints.recipe import TrainingRecipe
 from orthodiff.training.checkpoints.sealed import (
     ANNOUNCING,
     EVENTS,
@@ -272,7 +272,7 @@ def test_never_fewer_than_two_checkpoints_stay(
 
 
 def manager(folder: Path, report: Any, **options: Any) -> CheckpointManager:
-    recipe = Recipe({}, 0, 1e-3, 1, 32, "sum")
+    recipe = TrainingRecipe({}, 0, 1e-3, 1, 32, "sum")
     given = {"config": {}, "provenance": {}, "last_step": 9, "limit": 2, **options}
     return CheckpointManager(folder, report, base="base", recipe=recipe, **given)
 

@@ -28,8 +28,8 @@ from orthodiff.training.data.captions import CaptionRules
 from orthodiff.training.data.control_images import check_control_image
 from orthodiff.training.data.example import Example
 from orthodiff.training.data.views import Views
-from orthodiff.training.latents.encode import encode, to_tensor
-from orthodiff.training.latents.samples import Encoded
+from orthodiff.training.latents.encode import encode, image_to_tensor
+from orthodiff.training.latents.samples import EncodedSamples
 from orthodiff.training.latents.store import TensorStore, row_key
 from tests.tiny import write_depth_model
 
@@ -58,7 +58,7 @@ def encoded(
     captions: CaptionRules | None = None,
     folder: Path | None = None,
     condition: Condition | None = None,
-) -> Encoded:
+) -> EncodedSamples:
     captions = captions or CaptionRules()
     return encode(base, given, views=views, captions=captions, folder=folder, condition=condition)
 
@@ -68,7 +68,7 @@ def stacked(rows: Sequence[Tensor] | Tensor | None) -> Tensor:
     return torch.stack(list(rows))
 
 
-def same(one: Encoded, other: Encoded) -> bool:
+def same(one: EncodedSamples, other: EncodedSamples) -> bool:
     latents = zip(one.samples, other.samples, strict=True)
     prompts = {prompt for sample in (*one.samples, *other.samples) for prompt in sample.prompts}
     return all(torch.equal(stacked(a.latents), stacked(b.latents)) for a, b in latents) and all(
@@ -178,7 +178,7 @@ def with_other_vocabulary(base: Base) -> Base:
 def test_a_latent_is_the_autoencoders_posterior(base: Base) -> None:
     (sample,) = encoded(base, examples()[:1]).samples
     seen = SQUARE.of("0.png", (48, 40))[0].see(draw_image(0))
-    posterior = base.vae.encode(to_tensor(seen)[None]).latent_dist
+    posterior = base.vae.encode(image_to_tensor(seen)[None]).latent_dist
     scale = base.vae.config.scaling_factor
     assert torch.equal(sample.latents[0][0], posterior.mean[0] * scale)
     assert torch.allclose(sample.latents[0][1], posterior.std[0] * scale)
@@ -212,7 +212,7 @@ def test_condition_and_mask_are_cut_and_mirrored_like_the_image(base: Base) -> N
     assert len(sample.views) == 10
     assert sample.control_images[0].dtype == torch.uint8
     for number, view in enumerate(sample.views):
-        seen = (to_tensor(view.see(example.image)) + 1) / 2
+        seen = (image_to_tensor(view.see(example.image)) + 1) / 2
         condition = sample.control_images[number] / 255
         assert (seen - condition).abs().mean() < 0.02
         # an image is cut at whole pixels: half of one, so an eighth of a latent's, may be off
@@ -237,7 +237,9 @@ def test_conditions_are_made_from_the_image_as_it_is_seen(base: Base) -> None:
     (sample,) = encoded(base, [Example("a", draw_image(0), "sks")], condition=Inverted()).samples
     seen = SQUARE.of("a", (48, 40))[0].see(draw_image(0))
     assert sample.control_images is not None
-    assert torch.equal(sample.control_images[0], ((1 - to_tensor(seen)) * 127.5).round().byte())
+    assert torch.equal(
+        sample.control_images[0], ((1 - image_to_tensor(seen)) * 127.5).round().byte()
+    )
 
 
 def lines(side: int, step: int) -> Image.Image:
@@ -270,7 +272,7 @@ def test_a_segmentation_map_smaller_than_its_image_keeps_its_colours(base: Base)
     (sample,) = encoded(base, [example], condition=condition).samples
     assert sample.control_images is not None
     seen = Image.fromarray(sample.control_images[0].permute(1, 2, 0).numpy())
-    assert (condition.read(seen) >= 0).all()
+    assert (condition.decode(seen) >= 0).all()
 
 
 def test_every_prompt_that_can_come_up_is_embedded(base: Base) -> None:

@@ -72,17 +72,17 @@ def test_a_reader_keeps_up_with_a_growing_file(tmp_path: Path) -> None:
     log, reader = EventLog(path), EventReader(path)
     for number in range(1, 5):
         log(Step(number, 0.5, 1e-3, 0.1, 0.1))
-        assert list(reader.read()) == read_events(path)
+        assert list(reader.load()) == read_events(path)
     with path.open("a") as file:
         file.write('{"event": "St')
-    assert list(reader.read()) == read_events(path)
+    assert list(reader.load()) == read_events(path)
     EventLog(path)(STARTED)  # cuts the torn line off
-    assert list(reader.read()) == read_events(path)
+    assert list(reader.load()) == read_events(path)
     path.unlink()  # another run in its place
     EventLog(path)(STARTED)
-    assert [event["event"] for event in reader.read()] == ["Started"]
+    assert [event["event"] for event in reader.load()] == ["Started"]
     time.sleep(0.01)  # its first line says when it began
     path.unlink()
     for number in range(1, 20):  # a longer one, which may get the same inode
         log(Step(number, 0.5, 1e-3, 0.1, 0.1))
-    assert list(reader.read()) == read_events(path)
+    assert list(reader.load()) == read_events(path)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import orthodiff
 from orthodiff.errors import UserError
-from orthodiff.io.png_metadata import Recipe, read_recipe, save_png
+from orthodiff.io.png_metadata import ImageRecipe, read_recipe, save_png
 from orthodiff.models import Base, load_base
 from orthodiff.sampling import GenerateRequest, generate
 
@@ -128,7 +128,7 @@ def test_bad_requests_are_refused(base: Base, make, words: str) -> None:
 
 
 def test_recipe_comes_back_out_of_the_png(tmp_path: Path) -> None:
-    recipe = Recipe("ein süßer Hund", "", 3, 25, 2.5, 64, 64, "DDIMScheduler", "assets/pocket")
+    recipe = ImageRecipe("ein süßer Hund", "", 3, 25, 2.5, 64, 64, "DDIMScheduler", "assets/pocket")
     path = save_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", recipe)
     assert read_recipe(path) == recipe
     with Image.open(path) as image:
@@ -140,7 +140,7 @@ A1111 = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
 def test_the_parameters_are_read_by_a1111_s_parser() -> None:
-    recipe = Recipe(
+    recipe = ImageRecipe(
         "a dog, 1: x", "blurry", 3, 25, 2.5, 64, 64, "DDIMScheduler", "/srv/models/pocket",
         adapter="/srv/runs/dog + runs/a, b", method="hra", strength=0.5, sampler="DPM++ 2M Karras",
         denoise=0.6, base_sha256="0123456789abcdef",

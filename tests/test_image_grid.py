@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from orthodiff.evaluation import fonts
 from orthodiff.evaluation.fonts import font_for
-from orthodiff.evaluation.image_grid import Row, _wrap, comparison, contact_sheet
+from orthodiff.evaluation.image_grid import GridRow, _wrap, comparison, contact_sheet
 
 LATIN, ACCENTS, CYRILLIC, JAPANESE = "a dog", "café à Malmö", "фото собаки", "犬の写真"
 
@@ -57,7 +57,7 @@ def test_the_grid_shows_the_prompt_in_its_letters() -> None:
     image = Image.new("RGB", (32, 32), "red")
 
     def grid(prompt: str) -> np.ndarray:
-        rows = [Row("base", [image])]
+        rows = [GridRow("base", [image])]
         return np.asarray(
             comparison(title="t", subtitle="s", photos=[], prompts=[prompt], rows=rows)
         )

@@ -50,7 +50,7 @@ def test_vectors_are_those_of_transformers(scorer: Scorer) -> None:
     with torch.no_grad():
         theirs = scorer.model(pixel_values=pixels, **tokens)
     assert torch.allclose(scorer.embed_images(shown), theirs.image_embeds, atol=1e-5)
-    assert torch.allclose(scorer.read(["a dog"] * 3), theirs.text_embeds, atol=1e-5)
+    assert torch.allclose(scorer.embed_texts(["a dog"] * 3), theirs.text_embeds, atol=1e-5)
     wanted = (theirs.image_embeds * theirs.text_embeds).sum(-1).mean().item()
     assert prompt_similarity(scorer, shown, ["a dog"] * 3) == pytest.approx(wanted, abs=1e-5)
 

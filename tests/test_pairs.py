@@ -73,7 +73,7 @@ def test_the_subject_has_its_classs_label():
     assert (pair.labels[inside] == LABELS.index(pair.painting.appearance.name)).all()
     assert (pair.labels[~inside] <= len(REGIONS)).all()
     condition = CONDITIONS["segmentation"]
-    assert np.array_equal(condition.read(control_image_of(pair, "segmentation")), pair.labels)
+    assert np.array_equal(condition.decode(control_image_of(pair, "segmentation")), pair.labels)
 
 
 @needs_font

@@ -69,7 +69,7 @@ def test_images_show_the_prompted_context(base):
     places = ("in the snow", "at night", "on the beach", "in the jungle", "on top of pink fabric")
     prompts = tuple(f"a photo of a cat {place}" for place in places)
     images = generate(base, GenerateRequest(prompts=prompts, seeds=(0,) * len(places)))
-    named = scorer.read([f"a photo of something {place}" for place in places])
+    named = scorer.embed_texts([f"a photo of something {place}" for place in places])
     guesses = (scorer.embed_images(images) @ named.T).argmax(-1)
     assert guesses.tolist() == list(range(len(places)))
 

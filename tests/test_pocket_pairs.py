@@ -43,7 +43,7 @@ def test_pairs_are_a_folder_that_control_learns_from(world: World, kind: str, tm
 def test_a_map_of_labels_reads_back(world: World):
     scene, _ = world.scene(0, 0)
     given = pairs.control_image_of(scene, "segmentation")
-    labels = pairs.CONDITIONS["segmentation"].read(given)
+    labels = pairs.CONDITIONS["segmentation"].decode(given)
     assert (np.asarray(labels) == scene.labels).all()
     assert LABELS.index("ball") in labels
 

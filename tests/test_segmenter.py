@@ -34,7 +34,7 @@ def test_the_shipped_judge_is_right(pairs):
     assert scores["aacc"].value >= 0.95
     assert scores["miou"].value >= 0.7
     painted = judge.compute(Image.fromarray(pairs[0].painting.image))
-    assert np.array_equal(judge.read(painted), found[0])
+    assert np.array_equal(judge.decode(painted), found[0])
 
 
 def test_fresh_pairs_are_of_both_splits_and_repeat(pairs):

@@ -12,7 +12,7 @@ from orthodiff import ADAPTERS
 from orthodiff.errors import UserError
 from orthodiff.studio.html import elements as html
 from orthodiff.studio.security.rate_limit import LoginLimit
-from orthodiff.studio.security.users import add_user, digest_of, read_users
+from orthodiff.studio.security.users import add_user, read_users, token_digest
 from orthodiff.studio.serve import Serving, check_bases, runs_folder
 from orthodiff.studio.services.estimate import estimate
 from orthodiff.studio.services.jobs.job import Job, new_id
@@ -22,7 +22,7 @@ from orthodiff.studio.services.photos import read_examples
 from orthodiff.studio.services.settings.base import FieldError, read_settings
 from orthodiff.studio.services.settings.images import ImageSettings
 from orthodiff.studio.services.settings.methods import settings_of
-from orthodiff.studio.services.settings.presets import advise, family_of
+from orthodiff.studio.services.settings.presets import advise, preset_family
 from orthodiff.studio.services.settings.subject import (
     SubjectSettings,
     sample_prompts,
@@ -30,7 +30,7 @@ from orthodiff.studio.services.settings.subject import (
     training_prompt,
 )
 from orthodiff.studio.widgets.fields import Form
-from orthodiff.studio.widgets.parts import adapters, read_list
+from orthodiff.studio.widgets.parts import adapter_picker, read_list
 from orthodiff.studio.words import ENGLISH, GERMAN
 from tests.runs import ROOT
 
@@ -40,7 +40,7 @@ POCKET = str(ROOT / "assets" / "pocket")
 @pytest.mark.parametrize("method", ADAPTERS)
 def test_every_method_s_form_gives_its_defaults(method: str) -> None:
     settings = settings_of(method)
-    given = {s.name: s.read(s.default) for s in settings if s.default is not None}
+    given = {s.name: s.parse(s.default) for s in settings if s.default is not None}
     assert ADAPTERS[method](**given) == ADAPTERS[method]()
     assert all(setting.help for setting in settings)
 
@@ -60,12 +60,12 @@ def test_an_untouched_form_is_read_as_the_defaults() -> None:
 
     form = asyncio.run(build())
     data = {field: field.value for field in form.fields.values()}
-    assert read_settings(SubjectSettings, form.read(data)) == SubjectSettings()
+    assert read_settings(SubjectSettings, form.values(data)) == SubjectSettings()
     data[form.fields["max_train_steps"]] = " 250 "
-    assert read_settings(SubjectSettings, form.read(data)).max_train_steps == 250
+    assert read_settings(SubjectSettings, form.values(data)).max_train_steps == 250
     data[form.fields["max_train_steps"]] = "many"
     with pytest.raises(FieldError, match="Steps is 'many'") as told:
-        read_settings(SubjectSettings, form.read(data))
+        read_settings(SubjectSettings, form.values(data))
     assert told.value.field == "max_train_steps"
 
 
@@ -102,7 +102,7 @@ def test_settings_become_a_configuration(tmp_path: Path) -> None:
 def test_a_real_base_gets_no_settings_of_the_demo(
     base: str, family: str, rate: float, batch: int
 ) -> None:
-    assert family_of(base) == family
+    assert preset_family(base) == family
     advice = advise(base, "hra", "balanced")
     assert (advice.learning_rate, advice.train_batch_size) == (rate, batch)
     steps = [advise(base, "hra", preset).max_train_steps for preset in ("quick", "faithful")]
@@ -147,7 +147,7 @@ def test_what_others_wrote_is_escaped() -> None:
 def test_text_cannot_leave_its_template() -> None:
     async def build() -> str:
         with gr.Blocks():
-            return adapters(
+            return adapter_picker(
                 elem_id="a", label='`${alert(1)}"><script>', kind="k", most=1, empty=""
             ).html_template
 
@@ -204,7 +204,7 @@ def test_a_short_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="can be guessed"):
         read_users(None)
     monkeypatch.setenv("ORTHODIFF_TOKEN", "x" * 24)
-    assert read_users(None).digests == {"owner": digest_of("x" * 24)}
+    assert read_users(None).digests == {"owner": token_digest("x" * 24)}
 
 
 def test_logins_are_limited_per_address_and_for_all() -> None:

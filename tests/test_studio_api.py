@@ -17,7 +17,7 @@ from orthodiff.errors import UserError
 from orthodiff.io.png_metadata import read_recipe
 from orthodiff.studio.api.app import make_app
 from orthodiff.studio.security.guard import Rules, allowed_hosts
-from orthodiff.studio.security.users import Users, digest_of
+from orthodiff.studio.security.users import Users, token_digest
 from orthodiff.studio.serve import check_bind
 from orthodiff.studio.state import Studio
 from tests.photos import photo
@@ -69,7 +69,7 @@ def studio(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stu
 
 @pytest.fixture(scope="module")
 def ask(studio: Studio) -> Client:
-    users = Users({name: digest_of(token) for name, token in TOKENS.items()})
+    users = Users({name: token_digest(token) for name, token in TOKENS.items()})
     rules = Rules(hosts=allowed_hosts("127.0.0.1", ["studio.example"]), body=1, upload=8)
 
     async def build() -> Any:
@@ -444,7 +444,7 @@ def test_guessing_tokens_is_slowed(ask: Client) -> None:
 def test_a_public_address_needs_a_login(host: str) -> None:
     with pytest.raises(UserError, match="would let everybody"):
         check_bind(host, Users())
-    check_bind(host, Users({"ann": digest_of(TOKENS["ann"])}))
+    check_bind(host, Users({"ann": token_digest(TOKENS["ann"])}))
     check_bind("127.0.0.1", Users())
 
 

@@ -30,7 +30,7 @@ from orthodiff.studio.services.jobs.store import Query
 from orthodiff.studio.services.kinds.images import base_of
 from orthodiff.studio.services.sampling.plan import Album
 from orthodiff.studio.state import Studio
-from orthodiff.studio.tabs.control import Control
+from orthodiff.studio.tabs.control import ControlTab
 from orthodiff.studio.widgets.control_source import CONTROL_IMAGES, DRAWING, IMAGES
 from orthodiff.training.cli.main import main as training
 from pocket.painted.pairs import write_pairs
@@ -72,12 +72,12 @@ def studio(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stu
 
 
 @pytest.fixture(scope="module")
-def tab(studio: Studio) -> Control:
+def tab(studio: Studio) -> ControlTab:
     """The tab, built within an event loop, as Gradio leaves one open that it makes itself."""
 
-    async def build() -> Control:
+    async def build() -> ControlTab:
         with gr.Blocks():
-            return Control(studio)
+            return ControlTab(studio)
 
     return asyncio.run(build())
 
@@ -86,7 +86,7 @@ def chosen(*names: str) -> str:
     return json.dumps([{"id": name} for name in names])
 
 
-def filled(tab: Control, **changes: Any) -> dict[Any, Any]:
+def filled(tab: ControlTab, **changes: Any) -> dict[Any, Any]:
     """What the page sends when nothing was touched but these fields."""
     fields = {
         "control": tab.control, "subjects": tab.subjects, "kind": tab.source.kind,
@@ -264,7 +264,7 @@ def test_the_page_makes_what_the_command_line_makes(
     }  # fmt: skip
     job = follow(studio, studio.generate(OWNER, values, control_images=control_images).id)
     assert job.status == "succeeded", job.error
-    images = Album.read(job.folder).images
+    images = Album.load(job.folder).images
     assert [image.label for image in images] == ["Base"] * 8 + ["With control"] * 8
     recipe = read_recipe(job.folder / images[-1].file)
     assert recipe
@@ -287,7 +287,7 @@ def _pixels(path: Path) -> bytes:
         return image.tobytes()
 
 
-def test_what_was_shown_is_what_is_used(tab: Control, studio: Studio) -> None:
+def test_what_was_shown_is_what_is_used(tab: ControlTab, studio: Studio) -> None:
     assert 'class="used"' in tab.look(filled(tab), ask_of())
     assert tab.start(filled(tab), ask_of()) == ""
     job = follow(studio, newest(studio).id)
@@ -319,7 +319,7 @@ def test_what_was_shown_is_what_is_used(tab: Control, studio: Studio) -> None:
     ],
 )
 def test_a_bad_field_is_told_and_nothing_is_written(
-    tab: Control, studio: Studio, changes: dict[str, Any], told: str
+    tab: ControlTab, studio: Studio, changes: dict[str, Any], told: str
 ) -> None:
     before = studio.jobs.store.count(Query())
     message = tab.start(filled(tab, **changes), ask_of())
@@ -329,7 +329,7 @@ def test_a_bad_field_is_told_and_nothing_is_written(
     assert list(studio.scratch.iterdir()) == []
 
 
-def test_images_that_fail_say_why(tab: Control, studio: Studio) -> None:
+def test_images_that_fail_say_why(tab: ControlTab, studio: Studio) -> None:
     weights = studio.adapters.get(OWNER, "edges").weights() / "hint_encoder.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
@@ -341,14 +341,14 @@ def test_images_that_fail_say_why(tab: Control, studio: Studio) -> None:
     assert str(studio.jobs.runs.root) not in job.error
 
 
-def test_images_are_cancelled_between_two_steps(tab: Control, studio: Studio) -> None:
+def test_images_are_cancelled_between_two_steps(tab: ControlTab, studio: Studio) -> None:
     tab.start(filled(tab, num_inference_steps="200", num_images=8), ask_of())
     job = newest(studio)
     studio.jobs.cancel(OWNER, job.id)
     assert follow(studio, job.id).status == "cancelled"
 
 
-def test_an_adapter_brings_its_thresholds(tab: Control) -> None:
+def test_an_adapter_brings_its_thresholds(tab: ControlTab) -> None:
     low, high, row = tab._thresholds(chosen("edges"), ask_of())
     assert (low.value, high.value, row.visible) == (100, 200, True)
     low, high, _ = tab.source.settings_of(control.Canny(low=400, high=1000))

@@ -45,8 +45,8 @@ class TinyFlow(StableDiffusion):
             recommended=Recommended(2.0, 3, 32),
         )
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
-        features = self.texts[0].read(prompts)
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        features = self.texts[0].encode_prompts(prompts)
         return Conditioning(features.penultimate, pooled=features.pooled)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:

@@ -137,7 +137,7 @@ class Trainer:
             return True
         leave_off = partial(_leave_off, stop)
         with self.optimizer_step.averaged_weights.shown(), suppress(_LeftOffError):
-            for event in self.validator.measure(step, on_step=leave_off, stop=_LeftOffError):
+            for event in self.validator.validate(step, on_step=leave_off, stop=_LeftOffError):
                 if not self.accelerator.is_main_process:
                     continue
                 if isinstance(event, Scored):

@@ -70,7 +70,7 @@ def snr_weights(objective: Objective, timesteps: Tensor, gamma: float | None) ->
 
 
 def sample_errors(
-    output: Tensor, wanted: Tensor, mask: Tensor | None = None, *, unmasked_weight: float = 0.0
+    output: Tensor, target: Tensor, mask: Tensor | None = None, *, unmasked_weight: float = 0.0
 ) -> Tensor:
     """Mean squared error of each sample `(B,)`, in float32.
 
@@ -78,7 +78,7 @@ def sample_errors(
     `unmasked_weight` outside, divided by their sum, so that a small subject counts as much as a
     large one. A sample without any weight has no error.
     """
-    error = (output.float() - wanted.float()).square()
+    error = (output.float() - target.float()).square()
     if mask is None:
         return error.flatten(1).mean(1)
     weights = (unmasked_weight + (1 - unmasked_weight) * mask.float()).expand_as(error).flatten(1)

@@ -20,7 +20,7 @@ from orthodiff.adapters.method import Method
 from orthodiff.adapters.peft_format.save import save
 from orthodiff.adapters.placement import base_layer_of, places_of, put
 from orthodiff.adapters.rotation import Rotation
-from orthodiff.adapters.targets import adaptable_layers, canonical
+from orthodiff.adapters.targets import adaptable_layers, canonical_name
 from orthodiff.errors import UserError
 
 
@@ -52,7 +52,7 @@ class Adapter:
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by `layer.parameter` name."""
         return {
-            f"{canonical(layer_name)}.{name}": parameter
+            f"{canonical_name(layer_name)}.{name}": parameter
             for layer_name, layer in self.layers.items()
             for name, parameter in layer.adapter_parameters().items()
         }

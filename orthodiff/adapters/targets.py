@@ -137,7 +137,7 @@ RENAMED = "text_model."
 """transformers' CLIP text encoders once had all layers in a part of this name."""
 
 
-def canonical(name: str) -> str:
+def canonical_name(name: str) -> str:
     """Return a layer's name without what wrappers put into it."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
@@ -163,5 +163,5 @@ class LayerNames:
 
     @staticmethod
     def _forms(name: str) -> tuple[str, ...]:
-        plain = canonical(name).removeprefix("module.")
+        plain = canonical_name(name).removeprefix("module.")
         return plain, plain.removeprefix(RENAMED)

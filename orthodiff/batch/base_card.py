@@ -41,7 +41,7 @@ class BaseCard:
             sampler=sampler_title(None, base.scheduler),
             dtype=str(base.dtype).removeprefix("torch."),
             device=device_name(base.device),
-            versions=versions(),
+            versions=image_versions(),
         )
 
     def written(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def versions() -> dict[str, str]:
+def image_versions() -> dict[str, str]:
     """The versions of what images depend on."""
     known = {"python": platform.python_version()}
     for name in PACKAGES:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from orthodiff.io.png_metadata import Recipe, exif_of, png_bytes
+from orthodiff.io.png_metadata import ImageRecipe, exif_of, png_bytes
 
 Format = Literal["png", "webp", "jpeg"]
 Metadata = Literal["embed", "sidecar", "none"]
@@ -23,7 +23,7 @@ class Made:
 
     id: str
     image: Image.Image
-    recipe: Recipe
+    recipe: ImageRecipe
     seconds: float
     extras: Mapping[str, Image.Image] = field(default_factory=dict)
 
@@ -37,7 +37,7 @@ class Missed:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedImage:
     """An image's files by what follows its name, the image first; `facts` go into the manifest."""
 
     id: str
@@ -56,7 +56,7 @@ class Encoder:
     def ending(self) -> str:
         return ENDINGS[self.format]
 
-    def encode(self, made: Made) -> Encoded:
+    def encode(self, made: Made) -> EncodedImage:
         """The files of an image."""
         recipe = made.recipe if self.metadata == "embed" else None
         files = {self.ending: self._bytes(made.image, recipe)}
@@ -65,9 +65,9 @@ class Encoder:
             files[".json"] = f"{text}\n".encode("utf-8", "backslashreplace")
         for suffix, image in made.extras.items():
             files[f"{suffix}.png"] = png_bytes(image)
-        return Encoded(made.id, files, {"seconds": round(made.seconds, 4)})
+        return EncodedImage(made.id, files, {"seconds": round(made.seconds, 4)})
 
-    def _bytes(self, image: Image.Image, recipe: Recipe | None) -> bytes:
+    def _bytes(self, image: Image.Image, recipe: ImageRecipe | None) -> bytes:
         if self.format == "png":
             return png_bytes(image, recipe)
         options: dict[str, Any] = {"exif": exif_of(recipe)} if recipe else {}

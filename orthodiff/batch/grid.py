@@ -38,7 +38,7 @@ class Axis:
     values: tuple[str, ...]
 
     @classmethod
-    def read(cls, written: str) -> Axis:
+    def parse(cls, written: str) -> Axis:
         """`seed=1,2,3`; prompts are separated by `|`.
 
         Raises:

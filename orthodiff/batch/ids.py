@@ -97,10 +97,10 @@ def image_id(row: Row, card: BaseCard, hashes: Hashes, settings: Mapping[str, An
         content[name] = hashes.file(path) if path else None
     content["base"], content["dtype"] = card.sha256, card.dtype
     content["settings"] = dict(settings)
-    return digest_of(content)[:16]
+    return json_digest(content)[:16]
 
 
-def digest_of(content: Any) -> str:
+def json_digest(content: Any) -> str:
     """The SHA-256 of JSON, keys in order."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

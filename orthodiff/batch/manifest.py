@@ -51,7 +51,7 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
 
-    def read(self) -> Log:
+    def load(self) -> Log:
         """What it says; nothing if there is none.
 
         Raises:

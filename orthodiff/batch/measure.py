@@ -53,7 +53,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TimedImages:
     """A step of which kind is timed: images of `size` (height, width), in `steps` steps."""
 
     prompt: str
@@ -66,7 +66,9 @@ class Sample:
         return self.size[0] * self.size[1]
 
 
-def best_batch_size(base: Base, sample: Sample, *, most: int) -> tuple[int, dict[int, float], str]:
+def best_batch_size(
+    base: Base, sample: TimedImages, *, most: int
+) -> tuple[int, dict[int, float], str]:
     """The size that makes images fastest, seconds per image and step by size, and why it stopped.
 
     Raises:
@@ -97,7 +99,7 @@ def best_batch_size(base: Base, sample: Sample, *, most: int) -> tuple[int, dict
     return min(times, key=lambda size: times[size]), times, reason
 
 
-def step_seconds(base: Base, sample: Sample, count: int) -> float:
+def step_seconds(base: Base, sample: TimedImages, count: int) -> float:
     """The time of one denoising step of `count` images, the better of two after a first."""
     height, width = (side // base.factor for side in sample.size)
     rows = count * (1 + sample.guided)

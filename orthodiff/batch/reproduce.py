@@ -16,7 +16,7 @@ from orthodiff.batch.plan import Item
 from orthodiff.batch.rows.row import Row
 from orthodiff.batch.worker import Worker
 from orthodiff.errors import UserError
-from orthodiff.io.png_metadata import Recipe, read_recipe
+from orthodiff.io.png_metadata import ImageRecipe, read_recipe
 from orthodiff.schedulers import SAMPLERS, sampler_title
 
 LOSSY = (".jpg", ".jpeg")
@@ -46,11 +46,11 @@ class Reproduction:
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """What is known of an image: its recipe, and the row and base of the manifest beside it."""
 
     path: Path
-    recipe: Recipe
+    recipe: ImageRecipe
     row: dict[str, Any]
     base: str
 
@@ -81,7 +81,7 @@ class Source:
         )
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> ImageSource:
     """What an image says of itself, and the manifest beside it.
 
     Raises:
@@ -99,7 +99,7 @@ def read_source(path: Path) -> Source:
             f"`{path}` does not say how it was made. Only images that orthodiff wrote do, unless "
             "--no_metadata was given or another program saved them again."
         )
-    return Source(path, recipe, record.get("row", {}), base or recipe.base)
+    return ImageSource(path, recipe, record.get("row", {}), base or recipe.base)
 
 
 def _recorded(path: Path) -> tuple[dict[str, Any], str]:
@@ -107,7 +107,7 @@ def _recorded(path: Path) -> tuple[dict[str, Any], str]:
     for folder in list(path.absolute().parents)[:3]:
         manifest = Manifest(folder)
         if manifest.path.is_file():
-            log = manifest.read()
+            log = manifest.load()
             name = path.absolute().relative_to(folder).as_posix()
             for record in log.images.values():
                 if record["file"] == name:
@@ -115,7 +115,9 @@ def _recorded(path: Path) -> tuple[dict[str, Any], str]:
     return {}, ""
 
 
-def reproduce(source: Source, worker: Worker, *, adapter: tuple[str, ...] = ()) -> Reproduction:
+def reproduce(
+    source: ImageSource, worker: Worker, *, adapter: tuple[str, ...] = ()
+) -> Reproduction:
     """Make an image again, in its place in a batch of the same size, which rounding depends on.
 
     `adapter` replaces the folders that were used then.
@@ -152,7 +154,7 @@ def reproduce(source: Source, worker: Worker, *, adapter: tuple[str, ...] = ()) 
     )
 
 
-def _changes(source: Source, made: Made) -> tuple[str, ...]:
+def _changes(source: ImageSource, made: Made) -> tuple[str, ...]:
     """What is not as it was, of all that images depend on."""
     before, after = source.recipe, made.recipe
     names = ("base_sha256", "adapter_sha256", "dtype", "device", "threads", "method", "merged")
@@ -173,7 +175,7 @@ def _brief(value: Any) -> str:
     return f"{value[:12]}..." if isinstance(value, str) and len(value) > 40 else str(value)
 
 
-def _sampler(recipe: Recipe, worker: Worker) -> str | None:
+def _sampler(recipe: ImageRecipe, worker: Worker) -> str | None:
     """The name of the sampler; None for the base's own."""
     own = worker.base.scheduler
     if not recipe.sampler or recipe.sampler == sampler_title(None, own):

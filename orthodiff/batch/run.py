@@ -11,7 +11,7 @@ from typing import Any
 from orthodiff.batch.base_card import BaseCard
 from orthodiff.batch.encode import Encoder, Missed
 from orthodiff.batch.engines.base import Engine, Result
-from orthodiff.batch.ids import digest_of
+from orthodiff.batch.ids import json_digest
 from orthodiff.batch.manifest import Log
 from orthodiff.batch.measure import Measurement
 from orthodiff.batch.plan import Chunk, Item, chunks_of, groups_of, items_of, resolve, share
@@ -67,7 +67,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """A batch that is ready to be made: `header` opens its manifest, `ids` has one for each row."""
 
     items: list[Item]
@@ -87,7 +87,7 @@ OnResult = Callable[[Mapping[str, Any], Summary], None]
 """Called with each record of the manifest as it is written."""
 
 
-def plan_batch(rows: Sequence[Row], engine: Engine, settings: BatchSettings) -> Plan:
+def plan_batch(rows: Sequence[Row], engine: Engine, settings: BatchSettings) -> BatchPlan:
     """Resolve and name rows.
 
     Raises:
@@ -110,18 +110,18 @@ def plan_batch(rows: Sequence[Row], engine: Engine, settings: BatchSettings) -> 
     names = [(item.id, item.name) for item in items]
     encoder = settings.encoder
     header = {
-        "batch": digest_of([names, encoder.format, encoder.metadata])[:16],
+        "batch": json_digest([names, encoder.format, encoder.metadata])[:16],
         "count": len(items),
         "template": settings.template,
         "format": encoder.format,
         "metadata": encoder.metadata,
         "base": card.written(),
     }
-    return Plan(items, ids, skipped, card, header)
+    return BatchPlan(items, ids, skipped, card, header)
 
 
 def run_batch(
-    plan: Plan,
+    plan: BatchPlan,
     engine: Engine,
     settings: BatchSettings,
     *,
@@ -164,12 +164,12 @@ def run_batch(
             ) from error
         finally:
             if log.images or log.failed:
-                write_sheets(settings.output_dir, store.manifest.read())
+                write_sheets(settings.output_dir, store.manifest.load())
     summary.seconds = time.monotonic() - begun
     return summary
 
 
-def _first_rank_s_log(store: Store, plan: Plan) -> Log:
+def _first_rank_s_log(store: Store, plan: BatchPlan) -> Log:
     """The manifest once the first rank has begun the batch: all cut it into the same chunks.
 
     Raises:
@@ -177,7 +177,7 @@ def _first_rank_s_log(store: Store, plan: Plan) -> Log:
     """
     begun = time.monotonic()
     while time.monotonic() - begun < PATIENCE:
-        log = store.manifest.read()
+        log = store.manifest.load()
         if log.batch and log.batch["batch"] == plan.header["batch"]:
             return log
         time.sleep(0.1)
@@ -185,7 +185,7 @@ def _first_rank_s_log(store: Store, plan: Plan) -> Log:
 
 
 def _measured(
-    plan: Plan, engine: Engine, settings: BatchSettings, log: Log, on_note: OnNote
+    plan: BatchPlan, engine: Engine, settings: BatchSettings, log: Log, on_note: OnNote
 ) -> Measurement:
     """What the batch was begun with, so that it ends with the same images; else measured now."""
     if log.batch and log.batch.get("measured"):
@@ -201,7 +201,9 @@ def _measured(
     return measurement
 
 
-def _chunks(plan: Plan, settings: BatchSettings, log: Log, measurement: Measurement) -> list[Chunk]:
+def _chunks(
+    plan: BatchPlan, settings: BatchSettings, log: Log, measurement: Measurement
+) -> list[Chunk]:
     done = set(log.images) if settings.retry_failed else {*log.images, *log.failed}
     missing = frozenset(item.id for item in plan.items) - done
     exact = settings.batch_size is not None

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from orthodiff.batch.encode import Encoded
+from orthodiff.batch.encode import EncodedImage
 from orthodiff.batch.manifest import VERSION, Log, Manifest, fcntl
 from orthodiff.batch.plan import Item
 from orthodiff.errors import UserError
@@ -44,7 +44,7 @@ class Store:
         self.partial.mkdir(exist_ok=True)
         locks.append(_lock(self.partial, shared=False))
         try:
-            yield self.manifest.read()
+            yield self.manifest.load()
         finally:
             self._tidy(made)
             for lock in locks:
@@ -125,7 +125,7 @@ class Store:
                     self._appear(partial, place)
         return place.is_file()
 
-    def save(self, item: Item, encoded: Encoded) -> dict[str, Any]:
+    def save(self, item: Item, encoded: EncodedImage) -> dict[str, Any]:
         """Record an image and let it appear; the record.
 
         Raises:

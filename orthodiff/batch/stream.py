@@ -12,9 +12,9 @@ from PIL import Image
 from orthodiff.batch.encode import Missed
 from orthodiff.batch.ids import Hashes, image_id
 from orthodiff.batch.plan import Item, chunks_of, groups_of, resolve
-from orthodiff.batch.rows.row import Row, canonical, row_of
+from orthodiff.batch.rows.row import Row, canonical_row, row_of
 from orthodiff.batch.worker import Worker
-from orthodiff.io.png_metadata import Recipe
+from orthodiff.io.png_metadata import ImageRecipe
 from orthodiff.models import Base, load_base
 from orthodiff.options.control import ControlOptions
 from orthodiff.options.sampling import SamplingOptions
@@ -28,7 +28,7 @@ class GeneratedImage:
     index: int
     row: Row
     image: Image.Image | None = None
-    recipe: Recipe | None = None
+    recipe: ImageRecipe | None = None
     error: str = ""
 
 
@@ -86,4 +86,4 @@ def _made(
 def _row(given: Row | Mapping[str, Any] | str) -> Row:
     if isinstance(given, Row):
         return given
-    return row_of(canonical({"prompt": given} if isinstance(given, str) else given))
+    return row_of(canonical_row({"prompt": given} if isinstance(given, str) else given))

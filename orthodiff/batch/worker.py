@@ -14,13 +14,13 @@ from PIL import Image
 from orthodiff.batch.base_card import BaseCard, device_name
 from orthodiff.batch.encode import Encoder, Made, Missed
 from orthodiff.batch.ids import Hashes
-from orthodiff.batch.measure import Measurement, Sample, best_batch_size, step_seconds
+from orthodiff.batch.measure import Measurement, TimedImages, best_batch_size, step_seconds
 from orthodiff.batch.plan import Chunk, Item
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Steering, overlay
 from orthodiff.errors import UserError, first_line
 from orthodiff.io.images import open_control_image, open_image
-from orthodiff.io.png_metadata import Recipe
+from orthodiff.io.png_metadata import ImageRecipe
 from orthodiff.logs import quiet_libraries
 from orthodiff.models import Base
 from orthodiff.options.control import ControlOptions
@@ -145,12 +145,12 @@ class Worker:
         if sentence not in self.notes:
             self.notes.append(sentence)
 
-    def _recipe(self, item: Item, position: int, request: GenerateRequest) -> Recipe:
+    def _recipe(self, item: Item, position: int, request: GenerateRequest) -> ImageRecipe:
         row, parts = item.row, self.adapter_set
         control = parts.control if parts else None
         own = type(self.base.scheduler).__name__
         control_images = bool(row.condition or row.condition_from)
-        return Recipe(
+        return ImageRecipe(
             prompt=row.prompt,
             negative_prompt=row.negative_prompt,
             seed=row.seed,
@@ -196,7 +196,7 @@ class Worker:
         row, request = items[0].row, _request(items[:1]).resolved(self.base)
         size = (request.height or 0, request.width or 0)
         steps = request.num_inference_steps or 1
-        sample = Sample(row.prompt, size, steps, request.guided)
+        sample = TimedImages(row.prompt, size, steps, request.guided)
         self._put_on(row.adapter, row.strength, merge=False)
         best, times, reason = best_batch_size(self.base, sample, most=most)
         tried = ", ".join(f"{n} at once {t * steps:.3g} s" for n, t in times.items())

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from orthodiff.adapters.peft_format.read import read_metadata
+from orthodiff.adapters.peft_format.read import read_adapter_metadata
 from orthodiff.cli.evaluate_generated import evaluate_generated_command
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
@@ -60,7 +60,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     options = read_options(EvaluateOptions, arguments, prog="orthodiff evaluate")
     quiet_libraries()
     check_prompts(options.prompt)
-    recipe = read_metadata(options.adapter)
+    recipe = read_adapter_metadata(options.adapter)
     subject = read_subject(
         options.subject,
         instance_prompt=options.instance_prompt or recipe.get("instance_prompt"),

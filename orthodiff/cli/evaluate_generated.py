@@ -103,7 +103,7 @@ def read_generated(folder: Path) -> list[GeneratedFile]:
     Raises:
         UserError: there is no manifest, or no image of it.
     """
-    log = Manifest(folder).read()
+    log = Manifest(folder).load()
     records = sorted(log.images.values(), key=lambda record: record["index"])
     files = [
         GeneratedFile(

@@ -11,12 +11,12 @@ from pydantic import Field
 from orthodiff.cli.flags import read_options
 from orthodiff.devices import DTYPES
 from orthodiff.export import export
-from orthodiff.io.atomic import check_output
+from orthodiff.io.atomic import check_writable
 from orthodiff.logs import quiet_libraries
-from orthodiff.options.adapter import AdapterOptions
+from orthodiff.options.adapter import SavedAdapterOptions
 
 
-class ExportOptions(AdapterOptions):
+class ExportOptions(SavedAdapterOptions):
     """Write an adapter as a LoRA (exact for HRA) or as weight differences for other tools."""
 
     output: Path = Field(description="file to write, ending in .safetensors")
@@ -36,7 +36,7 @@ def export_command(arguments: Sequence[str]) -> None:
         UserError: a bad option, base or adapter; nothing has been written.
     """
     options = read_options(ExportOptions, arguments, prog="orthodiff export")
-    check_output(options.output)
+    check_writable(options.output)
     quiet_libraries()
     written = export(
         options.adapter,

@@ -19,7 +19,7 @@ from orthodiff.batch.engines.choose import local_engine, rank_of_launch
 from orthodiff.batch.rows.axes import cross
 from orthodiff.batch.rows.files import PromptFile, Written, read_prompts
 from orthodiff.batch.rows.row import Row
-from orthodiff.batch.run import TEMPLATE, BatchSettings, Plan, Summary, plan_batch, run_batch
+from orthodiff.batch.run import TEMPLATE, BatchPlan, BatchSettings, Summary, plan_batch, run_batch
 from orthodiff.batch.worker import WorkerSpec
 from orthodiff.cli.batch_options import OutputOptions, RowOptions
 from orthodiff.cli.flags import read_options
@@ -161,7 +161,7 @@ def generate_rows(
     skipped: Sequence[str],
     *,
     template: str | None = None,
-    at_end: Callable[[Plan], None] = lambda plan: None,
+    at_end: Callable[[BatchPlan], None] = lambda plan: None,
 ) -> int:
     """Make an image of each row, and do something `at_end`; the exit code.
 
@@ -192,7 +192,7 @@ def generate_rows(
     return code
 
 
-def make(plan: Plan, engine: Engine, settings: BatchSettings) -> int:
+def make(plan: BatchPlan, engine: Engine, settings: BatchSettings) -> int:
     """Run a batch with a bar of progress and a summary; the exit code."""
     done = Summary(len(plan.items))
     with tqdm(total=done.total, unit="image", disable=not sys.stderr.isatty()) as bar:
@@ -228,7 +228,7 @@ def summary_of(summary: Summary, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def dry_run(plan: Plan, engine: Engine, options: GenerateOptions) -> int:
+def dry_run(plan: BatchPlan, engine: Engine, options: GenerateOptions) -> int:
     """Say what would be made, and in what time; the exit code."""
     group = plan.items[: min(len(plan.items), 32)]
     alike = [item for item in group if item.row.adapter == group[0].row.adapter]

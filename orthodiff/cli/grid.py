@@ -12,7 +12,7 @@ from typing_extensions import Self
 from orthodiff.batch.grid import Axis, draw_grid, grid_rows
 from orthodiff.batch.manifest import Manifest
 from orthodiff.batch.rows.row import Row
-from orthodiff.batch.run import Plan
+from orthodiff.batch.run import BatchPlan
 from orthodiff.cli.flags import read_options
 from orthodiff.cli.generate import GenerateOptions, generate_rows
 from orthodiff.errors import UserError
@@ -52,7 +52,7 @@ class GridOptions(GenerateOptions):
         """
         if self.z and not self.y:
             raise UserError("`z` is given, but not `y`. Call the second axis y.")
-        return [Axis.read(written) for written in (self.x, self.y, self.z) if written]
+        return [Axis.parse(written) for written in (self.x, self.y, self.z) if written]
 
     def rows(self) -> tuple[list[Row], list[str]]:
         defaults = self.axes(self.defaults(), num_images=1).defaults
@@ -70,7 +70,7 @@ def grid_command(arguments: Sequence[str]) -> int:
     axes = options.axes_given
     rows, _ = options.rows()
 
-    def draw(plan: Plan) -> None:
+    def draw(plan: BatchPlan) -> None:
         for name, sheet in _sheets(plan, rows, axes, options.output_dir):
             share_file(options.output_dir / name, png_bytes(sheet))
             print(f"Look at {options.output_dir / name}")
@@ -79,10 +79,10 @@ def grid_command(arguments: Sequence[str]) -> int:
 
 
 def _sheets(
-    plan: Plan, rows: Sequence[Row], axes: Sequence[Axis], folder: Path
+    plan: BatchPlan, rows: Sequence[Row], axes: Sequence[Axis], folder: Path
 ) -> Iterator[tuple[str, Image.Image]]:
     """A sheet for each value of the third axis, with its file's name."""
-    files = {each: record["file"] for each, record in Manifest(folder).read().images.items()}
+    files = {each: record["file"] for each, record in Manifest(folder).load().images.items()}
     images = [_open(folder, files.get(plan.ids[number])) for number in range(len(rows))]
     x, y = axes[0], axes[1] if len(axes) > 1 else None
     size = len(x.values) * (len(y.values) if y else 1)

@@ -10,12 +10,12 @@ from pydantic import Field
 from orthodiff.cli.flags import read_options
 from orthodiff.devices import DTYPES
 from orthodiff.export import export
-from orthodiff.io.atomic import check_output
+from orthodiff.io.atomic import check_writable
 from orthodiff.logs import quiet_libraries
-from orthodiff.options.adapter import AdapterOptions
+from orthodiff.options.adapter import SavedAdapterOptions
 
 
-class MergeOptions(AdapterOptions):
+class MergeOptions(SavedAdapterOptions):
     """Write a whole model with the adapter in its weights."""
 
     output: Path = Field(description="new folder, or with --single_file a .safetensors file")
@@ -29,7 +29,7 @@ def merge_command(arguments: Sequence[str]) -> None:
         UserError: a bad option, base or adapter; nothing has been written.
     """
     options = read_options(MergeOptions, arguments, prog="orthodiff merge")
-    check_output(options.output)
+    check_writable(options.output)
     quiet_libraries()
     written = export(
         options.adapter,

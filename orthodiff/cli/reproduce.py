@@ -14,7 +14,7 @@ from orthodiff.cli.flags import read_options
 from orthodiff.cli.gc import uncollected
 from orthodiff.cli.progress import print_note
 from orthodiff.devices import DTYPES
-from orthodiff.io.png_metadata import Recipe
+from orthodiff.io.png_metadata import ImageRecipe
 from orthodiff.logs import quiet_libraries
 from orthodiff.options.control import ControlOptions
 from orthodiff.options.sampling import SamplingOptions
@@ -72,7 +72,7 @@ def reproduce_command(arguments: Sequence[str]) -> int:
     return 0 if result.identical else 1
 
 
-def _control(recipe: Recipe) -> ControlOptions:
+def _control(recipe: ImageRecipe) -> ControlOptions:
     """How control images were computed then."""
     settings = tuple(recipe.condition_setting.split()) if recipe.condition_from else ()
     model = recipe.condition_model if recipe.condition_from else ""

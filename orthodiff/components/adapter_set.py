@@ -97,7 +97,7 @@ class AdapterSet:
 
         Else it is what was `remembered`, whose sizes hold in any case.
         """
-        return self.base.reread(prompts, remembered) if self.reads else remembered
+        return self.base.reencode(prompts, remembered) if self.reads else remembered
 
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters, component by component."""

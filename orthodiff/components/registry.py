@@ -14,7 +14,7 @@ from orthodiff import control
 from orthodiff.adapters.adapter import Adapter
 from orthodiff.adapters.peft_format.load import load
 from orthodiff.adapters.peft_format.method_format import CONFIG
-from orthodiff.adapters.peft_format.read import read_config, read_metadata
+from orthodiff.adapters.peft_format.read import read_adapter_config, read_adapter_metadata
 from orthodiff.components import textual_inversion as tokens
 from orthodiff.errors import UserError
 from orthodiff.io.modelspec import describe_file
@@ -79,7 +79,7 @@ def components_in(folder: Path) -> list[str]:
         )
     names = [name for name, kind in COMPONENTS.items() if kind.is_in(folder)]
     if not names:
-        read_config(folder)  # says what is missing
+        read_adapter_config(folder)  # says what is missing
     return names
 
 
@@ -108,7 +108,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def _describe_adapter(folder: Path) -> dict[str, Any]:
-    return {"config": read_config(folder), "recipe": read_metadata(folder)}
+    return {"config": read_adapter_config(folder), "recipe": read_adapter_metadata(folder)}
 
 
 def _describe_control(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Condition, Landmarks, Steering, overlay
 from orthodiff.errors import UserError
-from orthodiff.evaluation.image_grid import PAPER, Row, comparison
+from orthodiff.evaluation.image_grid import PAPER, GridRow, comparison
 from orthodiff.evaluation.metrics import METRICS, Scorer, prompt_similarity
 from orthodiff.evaluation.report import Report
 from orthodiff.models import Base
@@ -122,7 +122,7 @@ def _following(
         for image, region in zip(images, regions, strict=True)
     ]
     asked = [
-        measure.read(used.crop(region))
+        measure.decode(used.crop(region))
         for used, region in zip(control_images, regions, strict=True)
     ]
     return {name: asdict(score) for name, score in METRICS[measure.name](measured, asked).items()}
@@ -157,14 +157,14 @@ def _draw(
     prompts: Sequence[str] = values["prompts"]
     each, nothing = len(prompts), Image.new("RGB", (1, 1), PAPER)
     rows = [
-        Row(label, [nothing, *_beside(images, [nothing] * each)])
+        GridRow(label, [nothing, *_beside(images, [nothing] * each)])
         for label, images in unsteered.items()
     ]
     for start in range(0, len(control_images), each):
         images, used = steered[start : start + each], control_images[start]
         overlays = [overlay(image, used) for image in images]
         label = f"control image {start // each + 1}"
-        rows.append(Row(label, [used, *_beside(images, overlays)], is_adapted=True))
+        rows.append(GridRow(label, [used, *_beside(images, overlays)], is_adapted=True))
     base = Path(values["base_model"]).name
     return comparison(
         title=f"Following {values['condition_type']} control images: {values['method']} on {base}",

@@ -112,7 +112,7 @@ class _Features:
         texts = [
             self.files[n].prompt.replace(self.subject.phrase, self.subject.class_word) for n in own
         ]
-        return (self.features[list(own)] * scorer.read(texts)).sum(1)
+        return (self.features[list(own)] * scorer.embed_texts(texts)).sum(1)
 
     def _is_nearest(self, named: Sequence[int]) -> Tensor:
         """Whether the subject's photos are nearer on average than those of any other subject."""

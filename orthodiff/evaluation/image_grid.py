@@ -20,7 +20,7 @@ MARGIN = 24
 
 
 @dataclass(frozen=True)
-class Row:
+class GridRow:
     """One row of a comparison: a label in the left margin and one image per column."""
 
     label: str
@@ -60,7 +60,7 @@ def comparison(
     subtitle: str,
     photos: Sequence[Image.Image],
     prompts: Sequence[str],
-    rows: Sequence[Row],
+    rows: Sequence[GridRow],
     cell: int = 144,
 ) -> Image.Image:
     """The subject's photos on top, if any; below, a column per prompt and a row per model."""

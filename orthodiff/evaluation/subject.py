@@ -11,7 +11,7 @@ from PIL import Image
 
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.errors import UserError
-from orthodiff.evaluation.image_grid import Row, comparison
+from orthodiff.evaluation.image_grid import GridRow, comparison
 from orthodiff.evaluation.metrics import (
     Scorer,
     SubjectJudge,
@@ -162,8 +162,8 @@ def _draw(
     rows = []
     for number, seed in enumerate(values["seeds"]):
         of_seed = slice(number, None, len(values["seeds"]))
-        rows.append(Row(f"base\nseed {seed}", unadapted[of_seed]))
-        rows.append(Row(f"adapted\nseed {seed}", adapted[of_seed], is_adapted=True))
+        rows.append(GridRow(f"base\nseed {seed}", unadapted[of_seed]))
+        rows.append(GridRow(f"adapted\nseed {seed}", adapted[of_seed], is_adapted=True))
     return comparison(
         title=f"{subject.phrase}: {values['method'].upper()} on {Path(values['base_model']).name}",
         subtitle=_subtitle(values),

@@ -15,7 +15,7 @@ from torch import nn
 from orthodiff.adapters.adapter import Adapter
 from orthodiff.adapters.checks import require_positive
 from orthodiff.adapters.peft_format.method_format import WEIGHTS
-from orthodiff.adapters.peft_format.read import read_metadata
+from orthodiff.adapters.peft_format.read import read_adapter_metadata
 from orthodiff.components.registry import COMPONENTS, components_in
 from orthodiff.components.textual_inversion import FILE as WORDS
 from orthodiff.control.adapter import WEIGHTS as HINTS
@@ -151,7 +151,7 @@ def export(
 
 def _is_other(folder: Path, base: Base) -> bool:
     """Whether the adapter says that it was trained on another base."""
-    trained_on = read_metadata(home(folder)).get("base_sha256")
+    trained_on = read_adapter_metadata(home(folder)).get("base_sha256")
     return trained_on is not None and trained_on != base.fingerprint()
 
 
@@ -216,7 +216,7 @@ def _recipe(folder: Path, out: Path, base: Base | None) -> dict[str, str]:
     known = {"date": made.isoformat(timespec="seconds"), "output_name": out.stem}
     if base is not None:
         known["prediction_type"] = base.scheduler.config.get("prediction_type", "epsilon")
-    return known | read_metadata(home(folder))
+    return known | read_adapter_metadata(home(folder))
 
 
 def _write(contents: Contents, path: Path, *, dtype: torch.dtype) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from orthodiff.adapters.adapter import Adapter
 from orthodiff.adapters.peft_format.load import load
 from orthodiff.adapters.peft_format.method_format import CONFIG
-from orthodiff.adapters.peft_format.read import read_config
+from orthodiff.adapters.peft_format.read import read_adapter_config
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.registry import COMPONENTS, components_in
 from orthodiff.errors import UserError
@@ -44,7 +44,7 @@ def open_base(
     Raises:
         UserError: if neither is known, or it cannot be loaded.
     """
-    trained_on = read_config(home(folder)).get("base_model_name_or_path")
+    trained_on = read_adapter_config(home(folder)).get("base_model_name_or_path")
     if not (base or trained_on):
         raise UserError(
             "The adapter does not say its base model, whose weights are needed. Name it as `base`."

@@ -183,7 +183,7 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def check_output(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Refuse early a file or folder that could not be written; nothing stays behind.
 
     Raises:

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ImageRecipe:
     """Everything needed to make one image again; `adapter` is empty for the base alone."""
 
     prompt: str
@@ -87,7 +87,7 @@ class Recipe:
         settings = ", ".join(f"{name}: {_quoted(value)}" for name, value in details.items())
         return "\n".join([*lines, settings])
 
-    def shared(self) -> Recipe:
+    def shared(self) -> ImageRecipe:
         """The recipe as others may see it: of absolute paths the last name alone."""
         names: dict[str, Any] = {
             name: " + ".join(map(_shareable, getattr(self, name).split(" + "))) for name in PATHS
@@ -111,7 +111,7 @@ def _quoted(value: Any) -> str:
     return json.dumps(text, ensure_ascii=False) if set(text) & set(',:\n"') else text
 
 
-def png_text(recipe: Recipe) -> PngInfo:
+def png_text(recipe: ImageRecipe) -> PngInfo:
     """The chunks of a PNG: the recipe under `orthodiff` (JSON) and `parameters` (text)."""
     text = PngInfo()
     shared = recipe.shared()
@@ -120,14 +120,14 @@ def png_text(recipe: Recipe) -> PngInfo:
     return text
 
 
-def png_bytes(image: Image.Image, recipe: Recipe | None = None) -> bytes:
+def png_bytes(image: Image.Image, recipe: ImageRecipe | None = None) -> bytes:
     """A PNG file's content."""
     buffer = io.BytesIO()
     image.save(buffer, "png", pnginfo=png_text(recipe) if recipe else None)
     return buffer.getvalue()
 
 
-def exif_of(recipe: Recipe) -> bytes:
+def exif_of(recipe: ImageRecipe) -> bytes:
     """The same for JPEG and WebP: JSON as `ImageDescription`, the text as `UserComment`."""
     exif, shared = Image.Exif(), recipe.shared()
     exif[ExifTags.Base.ImageDescription] = json.dumps(dataclasses.asdict(shared))
@@ -136,13 +136,13 @@ def exif_of(recipe: Recipe) -> bytes:
     return exif.tobytes()
 
 
-def save_png(image: Image.Image, path: Path, recipe: Recipe) -> Path:
+def save_png(image: Image.Image, path: Path, recipe: ImageRecipe) -> Path:
     """Write `image` with its recipe as `png_text` has it."""
     image.save(path, pnginfo=png_text(recipe))
     return path
 
 
-def read_recipe(path: Path) -> Recipe | None:
+def read_recipe(path: Path) -> ImageRecipe | None:
     """The recipe inside an image file or in `NAME.json` beside it, or None where there is none."""
     with Image.open(path) as image:
         text = getattr(image, "text", {}).get("orthodiff")
@@ -152,7 +152,7 @@ def read_recipe(path: Path) -> Recipe | None:
         text = beside.read_text("utf-8")
     try:
         given = json.loads(text) if text else None
-        known = {field.name for field in dataclasses.fields(Recipe)}
-        return Recipe(**{k: v for k, v in given.items() if k in known}) if given else None
+        known = {field.name for field in dataclasses.fields(ImageRecipe)}
+        return ImageRecipe(**{k: v for k, v in given.items() if k in known}) if given else None
     except (ValueError, TypeError, AttributeError):
         return None

@@ -85,13 +85,13 @@ class Base(ABC):
         """
 
     @abstractmethod
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Prompts -> what steers as many samples, by the text encoders where they are now.
 
         Gradients flow through it to whatever is trained there.
         """
 
-    def layers_read(self, text: TextEncoder) -> int:
+    def layers_used(self, text: TextEncoder) -> int:
         """How many of a text encoder's layers, from the first on, change what is read."""
         return int(text.model.config.num_hidden_layers)
 
@@ -125,12 +125,12 @@ class Base(ABC):
     def factor(self) -> int:
         """Pixels per latent along one side."""
 
-    def reread(self, prompts: Sequence[str], known: Conditioning) -> Conditioning:
+    def reencode(self, prompts: Sequence[str], known: Conditioning) -> Conditioning:
         """`prompts` read anew by text encoders that learn, with the sizes that were `known`.
 
         Samples whose prompt was dropped keep what stands for no prompt.
         """
-        conditioning = replace(self.read(prompts), time_ids=known.time_ids)
+        conditioning = replace(self.encode_prompts(prompts), time_ids=known.time_ids)
         if not self.force_zeros_for_empty_prompt:
             return conditioning
         return conditioning.zeroed([not prompt for prompt in prompts])
@@ -146,7 +146,7 @@ class Base(ABC):
                 self.prompts.pop(next(iter(self.prompts)))
             self.warn_of_cut([prompt])
             with on_device([text.model for text in self.texts], self.device):
-                self.prompts[prompt] = self.read([prompt])
+                self.prompts[prompt] = self.encode_prompts([prompt])
         return self.prompts[prompt].to(self.device)
 
     def new_scheduler(self, steps: int, *, size: tuple[int, int]) -> Any:

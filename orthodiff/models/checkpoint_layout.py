@@ -25,7 +25,7 @@ SCHEDULE = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """One kind of file: its text encoders by name, each with the prefix of its tensors."""
 
     pipeline: str
@@ -39,7 +39,7 @@ class Layout:
 
 
 LAYOUTS = {
-    768: Layout(
+    768: CheckpointLayout(
         "StableDiffusionPipeline",
         "PNDMScheduler",
         512,
@@ -48,7 +48,7 @@ LAYOUTS = {
         unet={"attention_head_dim": 8},
         index={"requires_safety_checker": False},
     ),
-    1024: Layout(
+    1024: CheckpointLayout(
         "StableDiffusionPipeline",
         "DDIMScheduler",
         768,
@@ -57,7 +57,7 @@ LAYOUTS = {
         unet={"upcast_attention": True},
         index={"requires_safety_checker": False},
     ),
-    2048: Layout(
+    2048: CheckpointLayout(
         "StableDiffusionXLPipeline",
         "EulerDiscreteScheduler",
         1024,
@@ -80,7 +80,7 @@ def text_width(shapes: Shapes) -> int | None:
     return shapes[key][1] if key else None
 
 
-def unet_config(layout: Layout, shapes: Shapes, *, resolution: int) -> dict[str, Any]:
+def unet_config(layout: CheckpointLayout, shapes: Shapes, *, resolution: int) -> dict[str, Any]:
     """The configuration of diffusers' UNet2DConditionModel."""
     own = _below(shapes, UNET)
     levels = _levels(own)
@@ -106,7 +106,7 @@ def unet_config(layout: Layout, shapes: Shapes, *, resolution: int) -> dict[str,
     }
 
 
-def vae_config(layout: Layout, shapes: Shapes, *, resolution: int) -> dict[str, Any]:
+def vae_config(layout: CheckpointLayout, shapes: Shapes, *, resolution: int) -> dict[str, Any]:
     """The configuration of diffusers' AutoencoderKL."""
     own, channels = _below(shapes, VAE), _autoencoder_channels(shapes)
     return {
@@ -144,7 +144,7 @@ def text_config(shapes: Shapes, prefix: str) -> dict[str, Any]:
     }
 
 
-def noise_config(layout: Layout, shapes: Shapes, *, prediction: str) -> dict[str, Any]:
+def noise_config(layout: CheckpointLayout, shapes: Shapes, *, prediction: str) -> dict[str, Any]:
     """The configuration of the scheduler; `ztsnr` marks a schedule that ends without signal."""
     config = {**SCHEDULE, **layout.noise, "prediction_type": prediction}
     if f"{UNET}ztsnr" in shapes or "ztsnr" in shapes:

@@ -95,8 +95,8 @@ class StableDiffusion(Base):
             force_zeros_for_empty_prompt=bool(index.get("force_zeros_for_empty_prompt", False)),
         )
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
-        return Conditioning(self.texts[0].read(prompts).last)
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        return Conditioning(self.texts[0].encode_prompts(prompts).last)
 
     @torch.no_grad()
     def encode(self, image: Tensor) -> Tensor:

@@ -27,12 +27,12 @@ class StableDiffusionXL(StableDiffusion):
     def text_encoder_2(self) -> Any:
         return self.texts[1].model
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """The last but one layer of both encoders, and what the second sums up.
 
         The sizes are those of an image of the base's own resolution; `sized` gives others.
         """
-        features = [text.read(prompts) for text in self.texts]
+        features = [text.encode_prompts(prompts) for text in self.texts]
         hidden = torch.cat([each.penultimate for each in features], dim=-1)
         return Conditioning(
             hidden,
@@ -40,9 +40,9 @@ class StableDiffusionXL(StableDiffusion):
             time_ids=torch.zeros(len(prompts), 6, device=hidden.device),
         ).sized((self.recommended.resolution, self.recommended.resolution))
 
-    def layers_read(self, text: TextEncoder) -> int:
+    def layers_used(self, text: TextEncoder) -> int:
         """The last layer of the first encoder is never read; that of the second sums up."""
-        return super().layers_read(text) - (text is self.texts[0])
+        return super().layers_used(text) - (text is self.texts[0])
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}

@@ -20,7 +20,7 @@ from orthodiff.models.checkpoint_layout import (
     LAYOUTS,
     UNET,
     VAE,
-    Layout,
+    CheckpointLayout,
     Shapes,
     noise_config,
     text_config,
@@ -99,7 +99,7 @@ def configuration(path: Path, name: str) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _layout(shapes: Shapes, name: str) -> Layout:
+def _layout(shapes: Shapes, name: str) -> CheckpointLayout:
     """The kind of checkpoint.
 
     Raises:
@@ -125,7 +125,7 @@ def _layout(shapes: Shapes, name: str) -> Layout:
 
 
 def _write(
-    folder: Path, layout: Layout, shapes: Shapes, header: Mapping[str, str], path: Path
+    folder: Path, layout: CheckpointLayout, shapes: Shapes, header: Mapping[str, str], path: Path
 ) -> None:
     """Write the configurations that the file leaves out."""
     prediction = _prediction(layout, shapes, header, path)
@@ -163,7 +163,9 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content), "utf-8")
 
 
-def _prediction(layout: Layout, shapes: Shapes, header: Mapping[str, str], path: Path) -> str:
+def _prediction(
+    layout: CheckpointLayout, shapes: Shapes, header: Mapping[str, str], path: Path
+) -> str:
     """What the UNet predicts: as the header, a marker, or the .yaml beside the file says.
 
     Else noise, or for Stable Diffusion 2 velocity, as in its 768-pixel model.
@@ -188,7 +190,7 @@ def _yaml_prediction(path: Path) -> str:
         return ""
 
 
-def _resolution(layout: Layout, header: Mapping[str, str], prediction: str) -> int:
+def _resolution(layout: CheckpointLayout, header: Mapping[str, str], prediction: str) -> int:
     side = header.get("modelspec.resolution", "").partition("x")[0]
     if side.isdecimal() and int(side) % 8 == 0 and int(side) > 0:
         return int(side)

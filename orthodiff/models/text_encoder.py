@@ -44,7 +44,7 @@ class TextEncoder:
         """Tokens of a prompt that fit in a chunk, between its start and end."""
         return int(self.tokenizer.model_max_length) - 2
 
-    def read(self, prompts: Sequence[str]) -> TextFeatures:
+    def encode_prompts(self, prompts: Sequence[str]) -> TextFeatures:
         """The features of `prompts`, on the encoder's device.
 
         Prompts are padded to the length of all chunks, and cut there. What sums a prompt up is

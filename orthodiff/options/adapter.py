@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class AdapterOptions(BaseModel):
+class SavedAdapterOptions(BaseModel):
     """Which adapter on which base, at which strength and precision."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -21,7 +21,7 @@ from orthodiff.control.image import Fitted, Size
 from orthodiff.errors import FileError, UserError
 from orthodiff.io.images import open_control_image, open_image
 from orthodiff.sampling import GenerateRequest
-from orthodiff.settings import read_settings
+from orthodiff.settings import parse_settings
 
 OnNote = Callable[[str], None]
 
@@ -143,7 +143,7 @@ class ControlOptions(BaseModel):
                 "`condition_setting` is about control images that are computed, and none is. Add "
                 "--condition_from IMAGE, or leave it out."
             )
-        settings = trained.settings() | read_settings(self.condition_setting)
+        settings = trained.settings() | parse_settings(self.condition_setting)
         computing = condition_of(trained.name, settings)
         model = self.condition_model
         return trained, computing.with_model(model) if model else computing

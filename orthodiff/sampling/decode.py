@@ -16,7 +16,7 @@ AT_ONCE = 1024 * 1024
 """Pixels that are decoded together."""
 
 
-def decode(base: Base, latents: Tensor) -> list[Image.Image]:
+def decode_latents(base: Base, latents: Tensor) -> list[Image.Image]:
     """Latents `(B, C, h, w)` -> images.
 
     Raises:

@@ -14,7 +14,7 @@ from orthodiff.control.guidance import Steering, unsteered
 from orthodiff.errors import UserError
 from orthodiff.models import Base, Conditioning
 from orthodiff.ops.held import parameters_held
-from orthodiff.sampling.decode import decode
+from orthodiff.sampling.decode import decode_latents
 from orthodiff.sampling.request import GenerateRequest
 from orthodiff.sampling.start import start_of
 from orthodiff.schedulers import new_scheduler
@@ -50,7 +50,7 @@ def generate(
         with parameters_held():
             for number, batch in enumerate(batches):
                 tick = _counter(on_step, before=number * steps, total=len(batches) * steps)
-                images += decode(base, _denoise(base, request, batch, steering, tick))
+                images += decode_latents(base, _denoise(base, request, batch, steering, tick))
     finally:
         base.denoiser.train(training)
     return images

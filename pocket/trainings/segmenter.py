@@ -111,12 +111,12 @@ def measure(folder: Path, *, count: int, base: str = "assets/pocket") -> dict[st
     """
     judge = Segmentation(palette="voc", labels=len(LABELS), model=str(folder))
     pairs = fresh_pairs(TEST_SEED, 0, count)
-    wanted = [pair.labels.astype(int) for pair in pairs]
+    labels = [pair.labels.astype(int) for pair in pairs]
     real = [Image.fromarray(pair.painting.image) for pair in pairs]
     figures: dict[str, object] = {"pictures": count, "parameters": _parameters(folder)}
     for name, images in (("real", real), ("restored", restored(real, base))):
-        found = [judge.measure(image) for image in images]
-        figures[name] = {k: _plain(v) for k, v in segment_scores(found, wanted).items()}
+        measurements = [judge.measure(image) for image in images]
+        figures[name] = {k: _plain(v) for k, v in segment_scores(measurements, labels).items()}
     return figures
 
 
@@ -134,8 +134,10 @@ def _parameters(folder: Path) -> int:
     return UperNetForSemanticSegmentation.from_pretrained(folder).num_parameters()
 
 
-def _plain(found: Score) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in asdict(found).items() if name != "count"}
+def _plain(measurements: Score) -> dict[str, float]:
+    return {
+        name: round(value, 4) for name, value in asdict(measurements).items() if name != "count"
+    }
 
 
 def main() -> None:

@@ -35,11 +35,11 @@ def find(key: str) -> Individual:
     Raises:
         UserError: there is none.
     """
-    found = [one for one in individuals() if one.key == key]
-    if not found:
+    matches = [one for one in individuals() if one.key == key]
+    if not matches:
         some = ", ".join(one.key for one in held_out()[:5])
         raise UserError(f"No individual is called `{key}`. Use a key of the catalogue: {some}, ...")
-    return found[0]
+    return matches[0]
 
 
 def image_subject(world: World, individual: Individual, count: int) -> list[Scene]:

@@ -47,10 +47,10 @@ class World:
 
     @cached_property
     def by_word(self) -> dict[str, list[Individual]]:
-        found: dict[str, list[Individual]] = defaultdict(list)
+        groups: dict[str, list[Individual]] = defaultdict(list)
         for individual in self.individuals:
-            found[individual.word].append(individual)
-        return dict(found)
+            groups[individual.word].append(individual)
+        return dict(groups)
 
     @cached_property
     def _records(self) -> dict[tuple[str, int], np.ndarray]:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ..services.adapters import BEST
 from ..services.jobs.job import RESUMABLE, TRAININGS, Job
-from ..services.jobs.progress import Progress, read_batch, read_history, read_progress
+from ..services.jobs.progress import Progress, history_of_job, read_batch, read_progress
 from ..services.kinds.batch import OUTPUT
 from ..services.sampling.plan import Album
 from .schemas import Abilities, Image, JobOut
@@ -56,7 +56,7 @@ def job_out(job: Job, *, place: int | None = None) -> JobOut:
 
 def curves(job: Job) -> dict[str, Any]:
     """Loss raw and as validated, scores per checkpoint with the recommended one, samples."""
-    history = read_history(job.folder)
+    history = history_of_job(job.folder)
     ending = history.end or {}
     steps = _thin(history.steps, 600)
     return {
@@ -85,7 +85,7 @@ def album(job: Job) -> list[Image]:
             map=file_url(job, image.map) if image.map else "",
             overlay=file_url(job, image.overlay) if image.overlay else "",
         )
-        for image in Album.read(job.folder).images
+        for image in Album.load(job.folder).images
     ]
 
 
@@ -133,7 +133,7 @@ def _seconds(job: Job) -> float | None:
 def _thumbnail(job: Job) -> str | None:
     """An image that says what the job is about."""
     if job.kind == "generate":
-        images = Album.read(job.folder).images if job.status == "succeeded" else []
+        images = Album.load(job.folder).images if job.status == "succeeded" else []
         return file_url(job, images[-1].file, small=True) if images else None
     name = _first_file(job.folder)
     return file_url(job, name, small=True) if name else None

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from ..services.jobs.progress import read_events
+from ..services.jobs.progress import events_of_job
 from ..state import Studio
 from .context import Owner, TheStudio
 
@@ -46,7 +46,7 @@ async def _stream(
     status, silent = "", 0.0
     while not await request.is_disconnected():
         job = await run_in_threadpool(studio.jobs.get, owner, job_id)
-        events = await run_in_threadpool(read_events, job.folder)
+        events = await run_in_threadpool(events_of_job, job.folder)
         for number in range(place, len(events)):
             event = dict(events[number])
             name = event.pop("event", "event")

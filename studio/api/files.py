@@ -21,13 +21,13 @@ HIDDEN = ("ticket.json",)
 SIZES = (160, 320, 640)
 
 
-def serve(folder: Path, name: str, *, cache: Path, size: int | None = None) -> FileResponse:
+def serve_file(folder: Path, name: str, *, cache: Path, size: int | None = None) -> FileResponse:
     """A file inside a folder, perhaps as a thumbnail.
 
     Raises:
         HTTPException: 404 for whatever is no such file, whether it exists or not.
     """
-    path = inside(folder, name)
+    path = file_within(folder, name)
     suffix = path.suffix.lower() if path else ""
     if path is None or suffix not in KINDS or path.name in HIDDEN:
         raise HTTPException(404, "There is no such file.")
@@ -45,7 +45,7 @@ def serve(folder: Path, name: str, *, cache: Path, size: int | None = None) -> F
     )
 
 
-def inside(folder: Path, name: str) -> Path | None:
+def file_within(folder: Path, name: str) -> Path | None:
     """The file that `name` means within a folder; None for one outside, hidden, or no file."""
     parts = name.split("/")
     if not name or any(part in ("", ".", "..") or part.startswith(".") for part in parts):

@@ -24,7 +24,7 @@ from ..state import Studio
 from .answers import Built
 from .context import Owner, TheAnswers, TheStudio
 from .describe import job_out
-from .files import serve
+from .files import serve_file
 from .schemas import AdapterOut, GenerateIn, JobCreated, Problem, Resources
 
 ROUTER = APIRouter(prefix="/api", responses={422: {"model": Problem}})
@@ -77,7 +77,7 @@ def export(adapter_id: str, body: ExportIn, owner: Owner, studio: TheStudio) -> 
 @ROUTER.get("/exports/{name}", tags=["adapters"], response_class=FileResponse)
 def exported(name: str, owner: Owner, studio: TheStudio) -> FileResponse:
     """An exported file of this user."""
-    return serve(studio.exports / owner, name, cache=studio.thumbnails)
+    return serve_file(studio.exports / owner, name, cache=studio.thumbnails)
 
 
 @ROUTER.get("/examples/{name}/{file}", tags=["subjects"], response_class=FileResponse)
@@ -86,7 +86,7 @@ def example(name: str, file: str, owner: Owner, studio: TheStudio) -> FileRespon
     example = studio.examples.get(name)
     for path in example.images if example else ():
         if path.name == file:
-            return serve(path.parent, file, cache=studio.thumbnails)
+            return serve_file(path.parent, file, cache=studio.thumbnails)
     raise HTTPException(404, "There is no such file.")
 
 
@@ -129,7 +129,7 @@ def _files(job: Job) -> Iterator[str]:
     """The images of a job, and what steered them."""
     for record in read_batch(job.folder):
         yield f"{OUTPUT}/{record['file']}"
-    for image in Album.read(job.folder).images:
+    for image in Album.load(job.folder).images:
         yield from filter(None, (image.file, image.map, image.overlay))
 
 

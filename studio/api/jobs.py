@@ -16,7 +16,7 @@ from ..state import Studio
 from .answers import Built
 from .context import Owner, TheAnswers, TheStudio
 from .describe import album, curves, job_out
-from .files import serve
+from .files import serve_file
 from .schemas import Changes, Image, JobCreated, JobIn, JobList, JobOut, NewName, Problem
 
 ROUTER = APIRouter(
@@ -139,7 +139,7 @@ def file_of(
 ) -> FileResponse:
     """A file of a job; `size` asks for a thumbnail."""
     job = studio.jobs.get(owner, job_id)
-    return serve(job.folder, name, cache=studio.thumbnails, size=size)
+    return serve_file(job.folder, name, cache=studio.thumbnails, size=size)
 
 
 @ROUTER.post("/{job_id}/cancel")

@@ -15,7 +15,7 @@ from orthodiff.errors import UserError
 from ..services.uploads.subjects import MOST_PHOTOS, PhotoSet
 from ..state import Studio
 from .context import Owner, TheStudio
-from .files import serve
+from .files import serve_file
 from .schemas import Captions, PhotoOut, Problem, SubjectOut
 
 ROUTER = APIRouter(prefix="/api/subjects", tags=["subjects"], responses={422: {"model": Problem}})
@@ -70,7 +70,7 @@ def file_of(
 ) -> FileResponse:
     """One clean photo."""
     folder = studio.subjects.get(owner, subject_id).folder
-    return serve(folder, name, cache=studio.thumbnails, size=size)
+    return serve_file(folder, name, cache=studio.thumbnails, size=size)
 
 
 def subject_out(studio: Studio, photo_set: PhotoSet) -> SubjectOut:

@@ -8,7 +8,7 @@ import time
 from sqlalchemy import Engine, select
 
 from ..services.jobs.tables import SESSIONS
-from .users import Users, digest_of
+from .users import Users, token_digest
 
 COOKIE = "orthodiff_session"
 LASTS = 14 * 86400.0
@@ -25,7 +25,7 @@ class Sessions:
     def begin(self, owner: str) -> str:
         """A new session; the value of its cookie."""
         value = secrets.token_urlsafe(32)
-        row = {"digest": digest_of(value), "owner": owner, "expires": time.time() + LASTS}
+        row = {"digest": token_digest(value), "owner": owner, "expires": time.time() + LASTS}
         with self.engine.begin() as connection:
             connection.execute(SESSIONS.delete().where(SESSIONS.c.expires < time.time()))
             connection.execute(SESSIONS.insert().values(**row))
@@ -33,7 +33,7 @@ class Sessions:
 
     def owner_of(self, value: str) -> str | None:
         """Whose session a cookie is."""
-        digest = digest_of(value)
+        digest = token_digest(value)
         if digest not in self._known:
             with self.engine.connect() as connection:
                 query = select(SESSIONS.c.owner, SESSIONS.c.expires)
@@ -48,7 +48,7 @@ class Sessions:
 
     def end(self, value: str) -> None:
         """Log out."""
-        digest = digest_of(value)
+        digest = token_digest(value)
         self._known.pop(digest, None)
         with self.engine.begin() as connection:
             connection.execute(SESSIONS.delete().where(SESSIONS.c.digest == digest))

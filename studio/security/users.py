@@ -42,7 +42,7 @@ class Users:
 
     def owner_of(self, token: str) -> str | None:
         """Whose token this is. All are compared, each in constant time."""
-        given, owner = digest_of(token), None
+        given, owner = token_digest(token), None
         for name, digest in self.digests.items():
             if hmac.compare_digest(given, digest):
                 owner = name
@@ -65,7 +65,7 @@ def read_users(path: Path | None) -> Users:
             f"{VARIABLE} has {len(token)} letters, which can be guessed. Use at least "
             f"{LEAST_LENGTH}, for example {secrets.token_urlsafe(24)}"
         )
-    return Users({TOKEN_USER: digest_of(token)})
+    return Users({TOKEN_USER: token_digest(token)})
 
 
 def add_user(path: Path, name: str) -> str:
@@ -80,7 +80,7 @@ def add_user(path: Path, name: str) -> str:
         )
     known = _read_file(path) if path.exists() else {}
     token = secrets.token_urlsafe(24)
-    known[name] = digest_of(token)
+    known[name] = token_digest(token)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}")
     new.touch(mode=0o600)
@@ -89,7 +89,7 @@ def add_user(path: Path, name: str) -> str:
     return token
 
 
-def digest_of(token: str) -> str:
+def token_digest(token: str) -> str:
     """SHA-256 of a token."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 

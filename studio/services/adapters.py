@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orthodiff import control
-from orthodiff.adapters.peft_format.read import read_metadata
+from orthodiff.adapters.peft_format.read import read_adapter_metadata
 from orthodiff.control import is_control
 from orthodiff.errors import UserError
 from orthodiff.training.checkpoints.sealed import list_checkpoints, step_of
@@ -77,8 +77,8 @@ class AdapterEntry:
         for path in list_checkpoints(self.folder):
             if str(step_of(path)) == checkpoint:
                 return path
-        kept = ", ".join(self.checkpoints)
-        raise UserError(f"`{self.name}` has no checkpoint {checkpoint}. It has {kept}.")
+        available = ", ".join(self.checkpoints)
+        raise UserError(f"`{self.name}` has no checkpoint {checkpoint}. It has {available}.")
 
 
 class Adapters:
@@ -127,7 +127,7 @@ def _recipe(folder: Path, changed: int) -> dict[str, Any]:
     try:
         if is_control(folder):
             return dict(control.read_metadata(folder))
-        return dict(read_metadata(folder))
+        return dict(read_adapter_metadata(folder))
     except UserError:
         return {}
 

@@ -119,13 +119,13 @@ def _points(strokes: Any) -> list[np.ndarray]:
         UserError: the page sent something else, or far too much.
     """
     try:
-        found = [np.asarray(points, np.float64).reshape(-1, 2) for points in strokes]
+        polylines = [np.asarray(points, np.float64).reshape(-1, 2) for points in strokes]
     except (TypeError, ValueError):
-        found = []
-    every = np.concatenate(found) if found else np.empty((0, 2))
+        polylines = []
+    every = np.concatenate(polylines) if polylines else np.empty((0, 2))
     if not 0 < len(every) <= MOST_POINTS or not ((every >= 0) & (every <= 1)).all():
         raise UserError("The drawing cannot be read. Clear it, and draw again.")
-    return found
+    return polylines
 
 
 def _from_files(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .jobs.store import JobStore, Query
 from .kinds.base import base_title
-from .settings.presets import advise, family_of
+from .settings.presets import advise, preset_family
 from .settings.subject import SubjectSettings
 
 LOOKED_AT = 200
@@ -50,7 +50,7 @@ def estimate(store: JobStore, settings: SubjectSettings, base: str) -> Estimate:
         batch=batch,
         resolution=settings.resolution or advice.resolution,
         seconds=None if pace is None else pace * batch * steps,
-        memory=_measured_memory(store, base_title(base)) or MEMORY[family_of(base)],
+        memory=_measured_memory(store, base_title(base)) or MEMORY[preset_family(base)],
     )
 
 

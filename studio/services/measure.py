@@ -18,7 +18,7 @@ PATIENCE = 600.0
 SHOWN = {"time": "Time", "peak memory": "Memory", "disk": "Disk", "steps": "Steps"}
 
 
-def measure(prepared: Prepared, scratch: Path) -> list[tuple[str, str]]:
+def measure_training(prepared: Prepared, scratch: Path) -> list[tuple[str, str]]:
     """Names and values of what a training would take; nothing of the trial stays.
 
     Raises:

@@ -11,10 +11,10 @@ from orthodiff.errors import UserError
 from orthodiff.schedulers import SAMPLERS
 
 from ..html import elements as html
-from ..services.settings.batch import BatchSettings
+from ..services.settings.batch import BatchJobSettings
 from ..state import Studio
 from ..widgets.fields import Form
-from ..widgets.parts import adapters, part, read_list
+from ..widgets.parts import adapter_picker, part, read_list
 from ..words import WORDS
 from .train import OPEN_JOB
 
@@ -25,12 +25,12 @@ PROMPTS = (
 Data = Mapping[Any, Any]
 
 
-class Batch:
+class BatchTab:
     """The components of the tab, and what happens when one of them is used."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        self.form = Form(BatchSettings, PREFIX)
+        self.form = Form(BatchJobSettings, PREFIX)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self._form()
@@ -40,7 +40,7 @@ class Batch:
         self._connect()
 
     def _form(self) -> None:
-        self.adapters = adapters(
+        self.adapters = adapter_picker(
             elem_id=f"{PREFIX}-adapters", label="Adapters, each by itself", kind="subject", most=8,
             empty="There is no adapter yet. Until you train one, the base makes the images.",
         )  # fmt: skip
@@ -74,7 +74,7 @@ class Batch:
     def start(self, data: Data, request: gr.Request) -> tuple[str, str]:
         """Check and queue a batch; a message, and the job's id."""
         try:
-            values = {**self.form.read(data), "adapters": read_list(data[self.adapters])}
+            values = {**self.form.values(data), "adapters": read_list(data[self.adapters])}
             name = data[self.name] or ""
             owner = str(request.username)
             job = self.studio.submit(owner, "batch", values, subject=None, name=name)

@@ -21,9 +21,9 @@ from ..services.settings.base import FieldError
 from ..services.settings.images import ImageSettings
 from ..services.settings.presets import sampling_advice
 from ..state import Studio
-from ..widgets.control_source import Source
+from ..widgets.control_source import ControlSource
 from ..widgets.fields import Form
-from ..widgets.parts import adapters, part, read_list
+from ..widgets.parts import adapter_picker, part, read_list
 from ..words import WORDS
 from .generate import CHANGED
 
@@ -35,7 +35,7 @@ NONE_YET = (
 Data = Mapping[Any, Any]
 
 
-class Control:
+class ControlTab:
     """The components of the tab, and what happens when one of them is used."""
 
     def __init__(self, studio: Studio) -> None:
@@ -52,11 +52,11 @@ class Control:
 
     def _source(self) -> None:
         gr.HTML(html.heading(1, "Control image", "what the images follow"), padding=False)
-        self.control = adapters(
+        self.control = adapter_picker(
             elem_id="control-adapter", label="Adapter that follows control images", kind="control",
             most=1, empty=NONE_YET,
         )  # fmt: skip
-        self.source = Source(self.studio.examples)
+        self.source = ControlSource(self.studio.examples)
 
     def _images(self) -> None:
         gr.HTML(html.heading(2, "The images", "what they show"), padding=False)
@@ -65,7 +65,7 @@ class Control:
         self.form.add_all(("num_images", "seed"))
         self.form.add_all(("control_strength", "num_inference_steps"))
         with gr.Accordion("Subject and timing", open=False):
-            self.subjects = adapters(
+            self.subjects = adapter_picker(
                 elem_id="control-subject", label="A subject of yours, placed by the control image",
                 kind="subject", most=1, optional=True,
                 empty="Your finished trainings on a subject can be placed here.",
@@ -110,7 +110,7 @@ class Control:
         try:
             entry = self._adapter(owner, data[self.control])
             used = self._control_images(data, entry, owner)
-            values = self.form.read(data)
+            values = self.form.values(data)
             chosen = read_list(data[self.control])[:1] + read_list(data[self.subjects])[:1]
             with tempfile.TemporaryDirectory(dir=self.studio.scratch) as scratch:
                 paths = _write(used, Path(scratch))

@@ -17,7 +17,7 @@ from ..services.settings.base import FieldError
 from ..services.settings.images import ImageSettings
 from ..state import Studio
 from ..widgets.fields import Form
-from ..widgets.parts import adapters, bridge, part, read_list, read_object, upload
+from ..widgets.parts import adapter_picker, bridge, part, read_list, read_object, upload_field
 from ..words import WORDS
 
 PREFIX = "generate"
@@ -30,7 +30,7 @@ RECIPE = (
 Data = Mapping[Any, Any]
 
 
-class Generate:
+class GenerateTab:
     """The components of the tab, and what happens when one of them is used."""
 
     def __init__(self, studio: Studio) -> None:
@@ -44,7 +44,7 @@ class Generate:
         self._connect()
 
     def _form(self) -> None:
-        self.adapters = adapters(
+        self.adapters = adapter_picker(
             elem_id=f"{PREFIX}-adapters", label="Adapters", kind="subject", most=4,
             empty="There is no adapter yet. Train one under Train; until then the base model makes "
             "images by itself.",
@@ -74,7 +74,7 @@ class Generate:
                 elem_id=f"{PREFIX}-strengths",
             )  # fmt: skip
         with gr.Accordion("Make an image again", open=False):
-            self.again = upload(
+            self.again = upload_field(
                 elem_id="recipe-upload", label="Drop a PNG of ours here",
                 hint="The form takes over the prompt, seed and settings inside it.", most=1,
                 quiet=True,
@@ -129,7 +129,7 @@ class Generate:
     def start(self, data: Data, request: gr.Request) -> str:
         """Check and queue images; the message beside the button."""
         try:
-            values = self.form.read(data)
+            values = self.form.values(data)
             values["adapters"] = read_list(data[self.adapters])
             values["strengths"] = _numbers(data[self.strengths])
             if data[self.base]:

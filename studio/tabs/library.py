@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..widgets.parts import part
 
 
-class Library:
+class LibraryTab:
     """One part that looks after itself."""
 
     def __init__(self) -> None:

@@ -15,11 +15,11 @@ from ..services.estimate import estimate
 from ..services.photos import ExampleSubject
 from ..services.settings.base import read_settings
 from ..services.settings.limits import check_base
-from ..services.settings.presets import family_of
+from ..services.settings.presets import preset_family
 from ..services.settings.subject import MEMORY, PRIOR, SAMPLES, STEPS, SubjectSettings
 from ..state import Studio
 from ..widgets.fields import Form, method_fields
-from ..widgets.parts import part, upload
+from ..widgets.parts import part, upload_field
 from ..words import WORDS
 
 EXAMPLE, OWN = "An example", "My own photos"
@@ -40,7 +40,7 @@ SECTIONS = {
 Data = Mapping[Any, Any]
 
 
-class Train:
+class TrainTab:
     """The components of the tab, and what happens when one of them is used."""
 
     def __init__(self, studio: Studio) -> None:
@@ -71,7 +71,7 @@ class Train:
             self.strip = gr.HTML(_strip(first), padding=False, elem_id="example-pictures")
         with gr.Column(visible=first is None) as self.own_group:
             self.demo_note = gr.HTML(self._demo_note(None), padding=False, elem_id="demo-note")
-            self.photos = upload(
+            self.photos = upload_field(
                 elem_id=f"{PREFIX}-subject", label="Drop photos here, or choose files", hint=HINT,
                 captions=True,
             )  # fmt: skip
@@ -179,7 +179,7 @@ class Train:
         """What `--plan` says about this training."""
         try:
             owner, subject = str(request.username), self._subject_of(data)
-            lines = self.studio.measure(owner, self._values(data), subject=subject)
+            lines = self.studio.measure_training(owner, self._values(data), subject=subject)
         except UserError as error:
             return html.problem(error, prefix=PREFIX)
         return html.facts(lines, title="Measured on its first steps")
@@ -189,7 +189,7 @@ class Train:
 
     def _values(self, data: Data) -> dict[str, Any]:
         """What is filled in, with the settings of the chosen method alone."""
-        values = self.form.read(data)
+        values = self.form.values(data)
         fields = self.settings.get(data[self.method] or "", {})
         return {**values, "method_settings": {name: data[one] for name, one in fields.items()}}
 
@@ -198,14 +198,16 @@ class Train:
         try:
             settings = read_settings(SubjectSettings, self._values(data))
             base = check_base(settings.base, self.studio.bases)
-            found = estimate(self.studio.jobs.store, settings, base)
+            forecast = estimate(self.studio.jobs.store, settings, base)
         except UserError as error:
             return html.problem(error, prefix=PREFIX)
-        time = "not measured here yet" if found.seconds is None else html.duration(found.seconds)
-        return html.facts([("Time", time), *found.lines], title="What Start will do")
+        time = (
+            "not measured here yet" if forecast.seconds is None else html.duration(forecast.seconds)
+        )
+        return html.facts([("Time", time), *forecast.lines], title="What Start will do")
 
     def _demo_note(self, base: str | None) -> str:
-        is_demo = family_of(base or self.studio.bases[0]) == "demo"
+        is_demo = preset_family(base or self.studio.bases[0]) == "demo"
         return html.warning(DEMO) if is_demo else ""
 
     def _choose_source(self, source: str) -> list[Any]:

@@ -22,7 +22,7 @@ from ..services.control_images import (
 )
 from ..services.photos import ExampleSubject
 from ..services.uploads.subjects import Subjects
-from .parts import upload
+from .parts import upload_field
 from .sketchpad import sketchpad
 
 EXAMPLE, IMAGES, CONTROL_IMAGES, DRAWING = (
@@ -41,7 +41,7 @@ HIGHEST = 600
 """The largest threshold of the sliders; few edges of an image are stronger."""
 
 
-class Source:
+class ControlSource:
     """The components, and the control images they lead to."""
 
     def __init__(self, examples: Mapping[str, ExampleSubject]) -> None:
@@ -139,7 +139,9 @@ class Source:
 
 
 def _upload(kind: str, elem_id: str) -> gr.HTML:
-    return upload(elem_id=elem_id, label="Drop images here", hint=HINTS[kind], most=4, quiet=True)
+    return upload_field(
+        elem_id=elem_id, label="Drop images here", hint=HINTS[kind], most=4, quiet=True
+    )
 
 
 def _threshold(label: str, value: int, *, info: str) -> gr.Slider:

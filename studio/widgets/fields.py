@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import gradio as gr
 from pydantic.fields import FieldInfo
 
-from ..services.settings.base import Settings
+from ..services.settings.base import JobSettings
 from ..services.settings.methods import MethodSetting, settings_of
 
 Field = gr.Textbox | gr.Number | gr.Checkbox | gr.Radio
@@ -19,7 +19,7 @@ TITLES = {"no": "full", "auto": "automatic"}
 class Form:
     """The fields of some settings; `prefix` begins their ids on the page."""
 
-    def __init__(self, model: type[Settings], prefix: str) -> None:
+    def __init__(self, model: type[JobSettings], prefix: str) -> None:
         self.model, self.prefix = model, prefix
         self.fields: dict[str, Any] = {}
 
@@ -35,7 +35,7 @@ class Form:
             for name in names:
                 self.add(name, min_width=150)
 
-    def read(self, data: Mapping[Any, Any]) -> dict[str, Any]:
+    def values(self, data: Mapping[Any, Any]) -> dict[str, Any]:
         """What is filled in; empty fields are left to their defaults."""
         values = {name: _read(data[field]) for name, field in self.fields.items()}
         lists = {n for n in values if _kind(self.model.model_fields[n].annotation) is tuple}

@@ -29,7 +29,9 @@ BRIDGE = """window.addEventListener("%s", (event) => {
 });"""
 
 
-def upload(*, elem_id: str, label: str, hint: str = "", most: int = 50, **flags: bool) -> gr.HTML:
+def upload_field(
+    *, elem_id: str, label: str, hint: str = "", most: int = 50, **flags: bool
+) -> gr.HTML:
     """Photos people bring; the value is the id of their upload, or empty."""
     words = {"label": label, "hint": hint, "most": str(most)}
     words |= {name: "" for name, is_on in flags.items() if is_on}
@@ -44,7 +46,7 @@ def upload(*, elem_id: str, label: str, hint: str = "", most: int = 50, **flags:
     )
 
 
-def adapters(
+def adapter_picker(
     *, elem_id: str, label: str, kind: str, most: int, empty: str, optional: bool = False
 ) -> gr.HTML:
     """Which adapters at which strengths; the value is a JSON list of `AdapterUse`."""
@@ -87,7 +89,7 @@ def _attribute(text: str) -> str:
 
 
 def read_list(value: Any) -> list[dict[str, Any]]:
-    """The value of `adapters`; nothing else gets through."""
+    """The value of `adapter_picker`; nothing else gets through."""
     try:
         entries = json.loads(value or "[]")
     except (TypeError, ValueError):

@@ -17,7 +17,7 @@ from ..events.log import (
     Scored,
 )
 from .best import Best, Score, choose_best
-from .recipe import Recipe
+from .recipe import TrainingRecipe
 from .sealed import (
     copy_adapter,
     list_checkpoints,
@@ -46,7 +46,7 @@ class CheckpointManager:
         report: Report,
         *,
         base: str,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         config: Mapping[str, Any],
         provenance: Mapping[str, Any],
         last_step: int,

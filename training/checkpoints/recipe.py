@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """The settings of a run that its adapter's metadata and its model card repeat.
 
     `task` is what the task says of itself, such as the instance prompt.

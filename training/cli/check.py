@@ -14,7 +14,7 @@ from pydantic import Field
 from orthodiff.cli.flags import Flag, flags_of, parse_flags
 from orthodiff.errors import UserError
 from orthodiff.evaluation.subject_folder import phrase_of
-from orthodiff.settings import read_settings, validate
+from orthodiff.settings import parse_settings, validate
 
 from ..data.control_images import ControlImageCheck, stated_condition
 from ..data.readers.records import DataRequest
@@ -88,7 +88,7 @@ def examine(options: CheckOptions) -> DataReport:
     report = check(
         request,
         views=views,
-        trigger=trigger_of(options),
+        trigger=caption_trigger(options),
         inspect=control_images,
         tokenizers=open_tokenizers(base) if base else (),
     )
@@ -99,7 +99,7 @@ def examine(options: CheckOptions) -> DataReport:
     )
 
 
-def trigger_of(options: CheckOptions) -> str | None:
+def caption_trigger(options: CheckOptions) -> str | None:
     """What captions should mention: the trigger phrase, else the rare word of the prompt."""
     if options.trigger_phrase or not options.instance_prompt:
         return options.trigger_phrase
@@ -113,7 +113,7 @@ def _control_images(options: CheckOptions) -> ControlImageCheck | None:
     Raises:
         UserError: there is no such kind or setting, or the data say otherwise.
     """
-    settings = read_settings(options.condition_setting)
+    settings = parse_settings(options.condition_setting)
     condition = stated_condition(options.train_data_dir, options.condition_type, settings)
     return ControlImageCheck(condition, trigger=options.trigger_phrase) if condition else None
 

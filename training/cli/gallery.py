@@ -67,8 +67,8 @@ def _column(run: Path, sample: Mapping[str, Any], score: Mapping[str, Any]) -> C
         with Image.open(run / path) as image:
             images.append(image.convert("RGB"))
     names = ("subject", "prompt")
-    told = [(name, score.get(f"{name}_similarity")) for name in names]
-    caption = "\n".join(f"{name} {value:.3f}" for name, value in told if value is not None)
+    similarities = [(name, score.get(f"{name}_similarity")) for name in names]
+    caption = "\n".join(f"{name} {value:.3f}" for name, value in similarities if value is not None)
     return Column(f"step {sample['step']}", images, caption)
 
 

@@ -59,7 +59,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         if words[0].startswith("-"):  # a command line of diffusers' DreamBooth script
             words.insert(0, DEFAULT)
         with StopSignal() as stop:
-            return run(_task(words[0]), words[1:], stop)
+            return run_task(_task(words[0]), words[1:], stop)
     except Interrupted as interrupted:
         print(str(interrupted), file=sys.stderr)
         return 128 + interrupted.number
@@ -74,15 +74,15 @@ def _main(arguments: Sequence[str] | None) -> int:
         return 1
 
 
-def run(task: Task[Config], arguments: Sequence[str], stop: StopSignal) -> int:
+def run_task(task: Task[Config], arguments: Sequence[str], stop: StopSignal) -> int:
     """Train as the flags say, or only say what that would take.
 
     Raises:
         UserError: the request cannot be carried out; nothing has been written.
     """
-    from ..options.config import read_config
+    from ..options.config import parse_config
 
-    config = read_config(arguments, task.config, prog=f"python -m training {task.name}")
+    config = parse_config(arguments, task.config, prog=f"python -m training {task.name}")
     from orthodiff.logs import quiet_libraries
 
     quiet_libraries()
@@ -203,7 +203,7 @@ def _run(context: RunContext[Config], tell: _Narrator, stop: StopSignal) -> int:
 def _publish(context: RunContext[Config], repository: str) -> int:
     """Upload to the hub; the run is whole whether that works or not."""
     from ..hub.model_card import write_card
-    from ..hub.upload import upload
+    from ..hub.upload import upload_run
     from ..run.assemble import recipe
 
     config = context.config
@@ -216,7 +216,7 @@ def _publish(context: RunContext[Config], repository: str) -> int:
             recipe=recipe(context),
             steps=config.max_train_steps,
         )
-        upload(config, config.output_dir, repository)
+        upload_run(config, config.output_dir, repository)
     except Exception as error:  # of the hub, of its http library, of the system
         reason = explain(error, context.config)
         print(f"failed: the adapter is whole, but not uploaded: {reason}", file=sys.stderr)

@@ -52,7 +52,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a run would take, by name, in words; `seconds` on the clock in all."""
 
     seconds: float
@@ -63,7 +63,7 @@ class Plan:
         return "\n".join(f"{name:<{width}}  {text}" for name, text in self.lines.items())
 
 
-def make_plan(context: RunContext[Config]) -> Plan:
+def make_plan(context: RunContext[Config]) -> TrainingPlan:
     """Take a few steps of the run as it is configured, in a folder that vanishes."""
     config, trial, steps = context.config, _try(context), _steps(context)
     seconds = _seconds(context, trial)
@@ -77,7 +77,7 @@ def make_plan(context: RunContext[Config]) -> Plan:
         "disk": _disk(context, trial),
         "peak memory": _peak(context.base.device),
     }
-    return Plan(whole, lines | _not_counted(context))
+    return TrainingPlan(whole, lines | _not_counted(context))
 
 
 def _try(context: RunContext[Config]) -> Trial:
@@ -145,9 +145,10 @@ def _seconds(context: RunContext[Config], trial: Trial) -> dict[str, float]:
 
 
 def _disk(context: RunContext[Config], trial: Trial) -> str:
-    kept = min(_saves(context), max(context.config.checkpoints_total_limit or math.inf, LEAST_KEPT))
+    limit = context.config.checkpoints_total_limit or math.inf
+    count = min(_saves(context), max(limit, LEAST_KEPT))
     return (
-        f"{_size(kept * trial.saved)}: {kept} checkpoints of {_size(trial.saved)}, "
+        f"{_size(count * trial.saved)}: {count} checkpoints of {_size(trial.saved)}, "
         "and adapters and images beside them"
     )
 

@@ -148,7 +148,7 @@ class EventReader:
         self._first, self._end = b"", 0
         self._events: list[dict[str, Any]] = []
 
-    def read(self) -> Sequence[dict[str, Any]]:
+    def load(self) -> Sequence[dict[str, Any]]:
         """All events that are whole by now; those of another file, if one was put in its place."""
         with self._lock, self.path.open("rb") as file:
             first = file.readline()  # it says when the run began

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orthodiff.components.registry import components_in
 
-from ..checkpoints.recipe import Recipe
+from ..checkpoints.recipe import TrainingRecipe
 from ..events.history import History, read_history
 
 CARD = "README.md"
@@ -34,7 +34,7 @@ The whole of it is in `config.yaml`.
 
 
 def write_card(
-    folder: Path, repository: str, *, base: str, method: str, recipe: Recipe, steps: int
+    folder: Path, repository: str, *, base: str, method: str, recipe: TrainingRecipe, steps: int
 ) -> None:
     """Write `README.md` into the finished run's `folder`, with what the hub sorts pages by."""
     from huggingface_hub import ModelCard, ModelCardData

@@ -36,7 +36,7 @@ def open_repository(options: HubOptions, output_dir: Path) -> str | None:
         ) from error
 
 
-def upload(options: HubOptions, folder: Path, repository: str) -> None:
+def upload_run(options: HubOptions, folder: Path, repository: str) -> None:
     """Upload a finished run's `folder`, its checkpoints left out."""
     from huggingface_hub import upload_folder
 

@@ -35,9 +35,9 @@ from ..data.readers.records import DataRequest
 from ..data.table import CONTROL_IMAGE, MASK, NOTHING, PRIOR, ImageFacts, ImageTable
 from ..data.usable import refusal
 from ..data.views import View, Views
-from .samples import Encoded, Sample, StoredPrompts, StoredSamples, Stores
+from .samples import EncodedSamples, StoredPrompts, StoredSamples, Stores
 
-__all__ = ["Encoded", "Sample", "encode", "to_tensor"]
+__all__ = ["EncodedSamples", "encode", "image_to_tensor"]
 
 
 def encode(
@@ -49,7 +49,7 @@ def encode(
     folder: Path | None,
     condition: Condition | None = None,
     skip_bad_files: bool = False,
-) -> Encoded:
+) -> EncodedSamples:
     """Every view of every image, and every prompt, read from `folder` or encoded into it.
 
     One example is held at a time. Control images are those of a `condition`: an example's own as
@@ -86,10 +86,10 @@ def encode(
         stores.flush()
         if not bad:
             marker.set(stores)
-    return Encoded(samples, captions, prompts)
+    return EncodedSamples(samples, captions, prompts)
 
 
-def to_tensor(image: Image.Image) -> Tensor:
+def image_to_tensor(image: Image.Image) -> Tensor:
     """An RGB image as `(3, H, W)` in [-1, 1]."""
     return _bytes(image).float() / 127.5 - 1
 
@@ -129,7 +129,7 @@ def _encode_image(base: Base, example: Example, facts: ImageFacts, samples: Stor
             continue
         image = view.see(example.image)
         if latent not in stores.latents:
-            stores.latents.add(latent, {"latent": base.encode(to_tensor(image)).float()})
+            stores.latents.add(latent, {"latent": base.encode(image_to_tensor(image)).float()})
         if control is not None and condition is not None and control not in stores.control_images:
             stores.control_images.add(control, _control_row(example, view, image, condition))
 

@@ -21,7 +21,7 @@ from orthodiff.models import Conditioning, Objective
 
 from ..data.views import View
 from ..objective import derive, draw
-from .samples import Encoded
+from .samples import EncodedSamples
 
 MAX_ORDERS = 3
 """Orders of epochs that are kept: a step may straddle two, and the first is asked for twice."""
@@ -116,7 +116,7 @@ class Stream:
     """
 
     name: str
-    encoded: Encoded
+    encoded: EncodedSamples
     seed: int
     unit: int = 1
     weight: float = 1.0

@@ -28,7 +28,7 @@ from .store import TensorStore, row_key
 
 
 @dataclass(frozen=True)
-class Rows(Sequence[Tensor]):
+class StoredRows(Sequence[Tensor]):
     """The rows of some keys in a store, each read when it is asked for."""
 
     store: TensorStore
@@ -41,15 +41,15 @@ class Rows(Sequence[Tensor]):
     @overload
     def __getitem__(self, index: int) -> Tensor: ...
     @overload
-    def __getitem__(self, index: slice) -> Rows: ...
-    def __getitem__(self, index: int | slice) -> Tensor | Rows:
+    def __getitem__(self, index: slice) -> StoredRows: ...
+    def __getitem__(self, index: int | slice) -> Tensor | StoredRows:
         if isinstance(index, slice):
-            return Rows(self.store, self.keys[index], self.name)
+            return StoredRows(self.store, self.keys[index], self.name)
         return self.store[self.keys[index]][self.name]
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """One example in all its `views`, on the CPU.
 
     `latents` has one `(2, C, h, w)` for each view, mean and standard deviation; `masks` one
@@ -71,10 +71,10 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedSamples:
     """Training samples, the rules their prompts are chosen by, and every prompt's conditioning."""
 
-    samples: Sequence[Sample]
+    samples: Sequence[TrainingSample]
     captions: CaptionRules
     conditioning: Mapping[str, Conditioning]
 
@@ -137,7 +137,7 @@ class SampleKeys:
     control_images: tuple[bytes, ...] | None
 
 
-class StoredSamples(Sequence[Sample]):
+class StoredSamples(Sequence[TrainingSample]):
     """The samples of a table of images: what is known of each image decides its keys."""
 
     def __init__(
@@ -153,16 +153,16 @@ class StoredSamples(Sequence[Sample]):
     ) -> None:
         self.table, self.request, self.stores = table, request, stores
         self.views, self.captions, self.factor, self.condition = views, captions, factor, condition
-        self._cached: dict[int, Sample] = {}
+        self._cached: dict[int, TrainingSample] = {}
 
     def __len__(self) -> int:
         return len(self.table)
 
     @overload
-    def __getitem__(self, index: int) -> Sample: ...
+    def __getitem__(self, index: int) -> TrainingSample: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+    def __getitem__(self, index: slice) -> list[TrainingSample]: ...
+    def __getitem__(self, index: int | slice) -> TrainingSample | list[TrainingSample]:
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
         if index not in self._cached:
@@ -228,20 +228,22 @@ class StoredSamples(Sequence[Sample]):
         visible = [n for n, row in enumerate(rows) if "mask" not in row or row["mask"].any()]
         return visible or list(range(count))
 
-    def _sample(self, facts: ImageFacts) -> Sample:
+    def _sample(self, facts: ImageFacts) -> TrainingSample:
         views = self.views.of(facts.name, facts.size)
         keys = self.keys(facts, views)
         shown = self.shown(keys.masks, len(views))
 
-        def rows(store: TensorStore, every: tuple[bytes, ...] | None, name: str) -> Rows | None:
-            return Rows(store, tuple(every[n] for n in shown), name) if every else None
+        def rows(
+            store: TensorStore, every: tuple[bytes, ...] | None, name: str
+        ) -> StoredRows | None:
+            return StoredRows(store, tuple(every[n] for n in shown), name) if every else None
 
         masks = keys.masks
         if masks and "mask" not in self.stores.masks[masks[0]]:
             masks = None  # looked for, and there is none
         latents = rows(self.stores.latents, keys.latents, "latent")
         assert latents is not None
-        return Sample(
+        return TrainingSample(
             tuple(views[number] for number in shown),
             latents,
             self.prompts(facts),

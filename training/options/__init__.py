@@ -9,7 +9,7 @@ from .adapter import AdapterOptions
 from .alias import merged, spelled_out_file
 from .base import Harmless, Options, harmful_fields
 from .compatible import CompatibleOptions
-from .control import ControlOptions
+from .control import ControlTrainingOptions
 from .data import DataOptions
 from .memory import MemoryOptions
 from .model import ModelOptions
@@ -24,7 +24,7 @@ __all__ = [
     "AdapterOptions",
     "CheckpointOptions",
     "CompatibleOptions",
-    "ControlOptions",
+    "ControlTrainingOptions",
     "DataOptions",
     "Harmless",
     "HubOptions",

@@ -25,7 +25,7 @@ class Alias:
     on: str | None = None
     off: str | None = None
 
-    def read(self, value: Any) -> bool | float | None:
+    def parse(self, value: Any) -> bool | float | None:
         """What was written, perhaps as text; None where nothing was, or what cannot be read."""
         kind: TypeAdapter[Any] = TypeAdapter(float if self.on is None else bool)
         try:
@@ -35,14 +35,14 @@ class Alias:
 
     def agrees(self, value: Any, other: Any) -> bool:
         """Whether the target may be `other` where this is `value`."""
-        own = self.read(value)
-        return self.read(other) == own if self.on is None else (other == self.on) is own
+        own = self.parse(value)
+        return self.parse(other) == own if self.on is None else (other == self.on) is own
 
     def meaning(self, value: Any) -> Any:
         """The target's value; None where any will do that `agrees`."""
         if self.on is None:
             return value
-        return self.on if self.read(value) else self.off
+        return self.on if self.parse(value) else self.off
 
 
 def aliases_of(options: type[BaseModel]) -> dict[str, Alias]:
@@ -63,7 +63,7 @@ def spelled_out(options: type[BaseModel], values: Mapping[str, Any]) -> dict[str
     """
     spelled = dict(values)
     for name, alias in aliases_of(options).items():
-        if alias.read(spelled.get(name)) is None:
+        if alias.parse(spelled.get(name)) is None:
             continue
         value, other = spelled.pop(name), spelled.get(alias.target)
         if other is None:

@@ -122,7 +122,7 @@ class RunConfig(
 Config = TypeVar("Config", bound=RunConfig)
 
 
-def read_config(arguments: Sequence[str], kind: type[Config], *, prog: str) -> Config:
+def parse_config(arguments: Sequence[str], kind: type[Config], *, prog: str) -> Config:
     """A configuration of this `kind`: flags over YAML over defaults.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from orthodiff.settings import read_settings
+from orthodiff.settings import parse_settings
 
 from .alias import Alias
 from .base import Harmless, Options
@@ -17,7 +17,7 @@ from .base import Harmless, Options
 DEFAULT_HINT_LEARNING_RATE = 1e-3
 
 
-class ControlOptions(Options):
+class ControlTrainingOptions(Options):
     condition_type: str | None = Field(
         None, description="kind of the control images [what the data say, else canny]"
     )
@@ -59,4 +59,4 @@ class ControlOptions(Options):
 
     def condition_settings(self) -> dict[str, Any]:
         """The given settings of the control images by name."""
-        return read_settings(self.condition_setting)
+        return parse_settings(self.condition_setting)

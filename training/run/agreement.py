@@ -69,7 +69,7 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Python and the packages that compute."""
     return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
@@ -83,7 +83,7 @@ def check_same(accelerator: Accelerator, settings: Mapping[str, Any]) -> None:
     """
     if accelerator.num_processes == 1:
         return
-    everyone = gather({**versions(), **settings})
+    everyone = gather({**package_versions(), **settings})
     for rank, other in enumerate(everyone):
         for name, value in everyone[0].items():
             if other.get(name) != value:

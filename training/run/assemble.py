@@ -16,7 +16,7 @@ from orthodiff.models import Objective
 
 from ..checkpoints.intervals import Intervals
 from ..checkpoints.manager import CheckpointManager
-from ..checkpoints.recipe import Recipe
+from ..checkpoints.recipe import TrainingRecipe
 from ..checkpoints.sealed import passed_over
 from ..engine import EagerEngine, choose_engine
 from ..events.log import Report, Started
@@ -156,10 +156,10 @@ def intervals(config: Config) -> Intervals:
     return Intervals(config.checkpointing_steps, config.validation_steps, config.max_train_steps)
 
 
-def recipe(context: RunContext[Config]) -> Recipe:
+def recipe(context: RunContext[Config]) -> TrainingRecipe:
     """What the adapter's file will say of this run."""
     config = context.config
-    return Recipe(
+    return TrainingRecipe(
         task=context.task.describe(config),
         seed=config.seed,
         learning_rate=config.peak_lr,

@@ -37,7 +37,7 @@ FAMILY_DEFAULTS = {
 """By `Base.family`; another family, of a package of its own, has the options' plain defaults."""
 
 
-def family_of(base: Base) -> str:
+def base_family(base: Base) -> str:
     """The name in `FAMILY_DEFAULTS`, if the family has one there."""
     is_small = base.recommended.resolution < SMALL_RESOLUTION
     return SMALL if is_small else base.family
@@ -45,7 +45,7 @@ def family_of(base: Base) -> str:
 
 def for_base(config: Config, base: Base, *, precision: str) -> tuple[Config, str]:
     """The configuration with the base's defaults where nothing was given, and a line on these."""
-    family = family_of(base)
+    family = base_family(base)
     defaults = FAMILY_DEFAULTS.get(family, FamilyDefaults({}))
     chosen = {n: v for n, v in defaults.settings.items() if n not in config.model_fields_set}
     if config.num_train_epochs is not None:

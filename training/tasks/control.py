@@ -29,7 +29,7 @@ from ..data.dataset import Examples
 from ..data.usable import usable_examples
 from ..latents.cache import default_cache
 from ..options import (
-    ControlOptions,
+    ControlTrainingOptions,
     Harmless,
     ModelOptions,
     SourceOptions,
@@ -47,7 +47,7 @@ NONE = "none"
 """The method of a hint encoder alone."""
 
 
-class ControlConfig(RunConfig, ControlOptions, SourceOptions, ModelOptions):
+class ControlConfig(RunConfig, ControlTrainingOptions, SourceOptions, ModelOptions):
     """Teach a base model to follow control images: edges, scribbles, segmentation, depth."""
 
     usual_targets: ClassVar[tuple[str, ...]] = orthodiff.ATTENTION_AND_GEGLU

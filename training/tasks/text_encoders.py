@@ -42,6 +42,6 @@ def _targets(base: Base, text: TextEncoder) -> list[str]:
     """The attention of the layers that are read: what is not would never get a gradient."""
     return [
         f"layers.{layer}.self_attn.{name}"
-        for layer in range(base.layers_read(text))
+        for layer in range(base.layers_used(text))
         for name in orthodiff.TEXT_ATTENTION
     ]

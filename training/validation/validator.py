@@ -93,7 +93,7 @@ class Validator:
         self.batches, self.loss_of, self.errors = batches, loss_of, errors
         self.steer, self.scorer, self.shares = steer, scorer, shares or Shares()
 
-    def measure(
+    def validate(
         self, step: int, *, on_step: OnStep | None = None, stop: type[Exception] | None = None
     ) -> Iterator[Sample | Scored]:
         """Make the images and the scores of `step`; `on_step` hears of each denoising step.

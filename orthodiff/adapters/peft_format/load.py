@@ -17,7 +17,7 @@ from orthodiff.adapters.checks import check_tensors, naming
 from orthodiff.adapters.layers.adaptable import Adaptable, device_of, dimensions
 from orthodiff.adapters.method import Method
 from orthodiff.adapters.peft_format.method_format import OURS, PREFIX, WEIGHTS, refuse_variants
-from orthodiff.adapters.peft_format.read import read_config, read_weights, readable
+from orthodiff.adapters.peft_format.read import read_adapter_config, read_weights, readable
 from orthodiff.adapters.rotation import Parameters
 from orthodiff.adapters.targets import LayerNames, adaptable_layers, refuse_fused
 from orthodiff.errors import UserError
@@ -32,7 +32,7 @@ def load(model: nn.Module, folder: str | Path, *, allow_missing: bool = False) -
     Raises:
         UserError: if the folder is no adapter we know or does not fit `model`, which is left as is.
     """
-    config = read_config(folder)
+    config = read_adapter_config(folder)
     tensors, metadata = read_weights(Path(folder))
     adaptable = adaptable_layers(model)
     names = LayerNames(adaptable)

@@ -17,7 +17,7 @@ from orthodiff.errors import UserError
 from orthodiff.io.safetensors import read_tensors
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
+def read_adapter_config(folder: str | Path) -> dict[str, Any]:
     """Return the `adapter_config.json` of an adapter folder.
 
     Raises:
@@ -45,7 +45,7 @@ def readable() -> dict[str, type[Method]]:
     return {**by_peft_type(), Chain.own_type(): Chain}
 
 
-def read_metadata(folder: str | Path) -> dict[str, str]:
+def read_adapter_metadata(folder: str | Path) -> dict[str, str]:
     """Return the recipe in an adapter folder: `base`, `orthodiff.method` and `save`'s metadata.
 
     Raises:

@@ -14,7 +14,7 @@ from orthodiff.adapters.checks import naming, require_finite
 from orthodiff.adapters.layers.adapted import AdaptedLayer
 from orthodiff.adapters.method import Method
 from orthodiff.adapters.peft_format.method_format import CONFIG, PREFIX, WEIGHTS
-from orthodiff.adapters.targets import canonical
+from orthodiff.adapters.targets import canonical_name
 from orthodiff.io.atomic import publishing
 from orthodiff.io.modelspec import modelspec, seal_header
 
@@ -54,7 +54,7 @@ def _pack(method: Method, layers: Mapping[str, AdaptedLayer]) -> dict[str, Tenso
         with naming(layer_name):
             require_finite(parameters, "The adapter")
         for name, tensor in method.pack(parameters, layer.base_layer).items():
-            tensors[f"{PREFIX}{canonical(layer_name)}.{name}"] = tensor.contiguous()
+            tensors[f"{PREFIX}{canonical_name(layer_name)}.{name}"] = tensor.contiguous()
     return tensors
 
 
@@ -73,7 +73,7 @@ def _config(method: Method, layers: Mapping[str, AdaptedLayer], base: str | None
     return {
         "peft_type": method.peft_type if alike and method.peft_type else method.own_type(),
         "base_model_name_or_path": base,
-        "target_modules": [canonical(name) for name in layers],
+        "target_modules": [canonical_name(name) for name in layers],
         "bias": "none",
         "modules_to_save": None,
         "inference_mode": True,

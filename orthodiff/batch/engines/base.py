@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orthodiff.batch.base_card import BaseCard
-from orthodiff.batch.encode import Encoded, Encoder, Made, Missed
+from orthodiff.batch.encode import EncodedImage, Encoder, Made, Missed
 from orthodiff.batch.measure import Measurement
 from orthodiff.batch.plan import Chunk, Item
 
@@ -21,7 +21,7 @@ class Result:
     """What became of a chunk's missing images, and what the worker remarked."""
 
     chunk: Chunk
-    outcomes: Sequence[Encoded | Missed]
+    outcomes: Sequence[EncodedImage | Missed]
     notes: Sequence[str] = ()
 
 
@@ -42,7 +42,7 @@ class Engine(AbstractContextManager, Protocol):
         """Make chunks, each once, in whatever order they end."""
 
 
-def encoded(encoder: Encoder, outcomes: Sequence[Made | Missed]) -> list[Encoded | Missed]:
+def encoded(encoder: Encoder, outcomes: Sequence[Made | Missed]) -> list[EncodedImage | Missed]:
     """Images as the bytes of their files."""
     return [o if isinstance(o, Missed) else encoder.encode(o) for o in outcomes]
 

@@ -111,7 +111,7 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self.spec = spec
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, spec), daemon=True)
+        self.process = context.Process(target=serve_worker, args=(theirs, spec), daemon=True)
         self.process.start()
         theirs.close()
         self.chunks: dict[int, Chunk] = {}
@@ -187,7 +187,7 @@ class _Process:
         self.connection.close()
 
 
-def serve(connection: Connection, spec: WorkerSpec) -> None:
+def serve_worker(connection: Connection, spec: WorkerSpec) -> None:
     """A worker's process: load the base, then make what is sent until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends us
     _end_with_parent()

@@ -103,7 +103,7 @@ def _seeded(
     row = row_of({**given, "prompt": prompt, "negative_prompt": negative})
     if not row.adapter and not own_strength:
         row = row.model_copy(update={"strength": 1.0})
-    row = with_trigger(_at_checkpoint(row))
+    row = expand_trigger(_at_checkpoint(row))
     for number in range(repeated):
         yield row.model_copy(update={"seed": row.seed + number}) if number else row
 
@@ -127,7 +127,7 @@ def _at_checkpoint(row: Row) -> Row:
     return row.model_copy(update={"adapter": (*others, str(folder))})
 
 
-def with_trigger(row: Row) -> Row:
+def expand_trigger(row: Row) -> Row:
     """The row with the adapter's own words in the place of `{trigger}`."""
     if TRIGGER not in row.prompt + row.negative_prompt:
         return row

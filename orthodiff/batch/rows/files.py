@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from orthodiff.batch.rows.row import FIELDS, canonical
+from orthodiff.batch.rows.row import FIELDS, canonical_row
 from orthodiff.errors import UserError, nearest
 
 SUFFIXES = {
@@ -78,7 +78,7 @@ def _checked(given: Any, where: str) -> dict[str, Any]:
     if isinstance(given, UserError):
         raise UserError(f"{where}: {given}")
     try:
-        values = canonical(given)
+        values = canonical_row(given)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     for name in values:

@@ -89,7 +89,7 @@ def row_of(values: Mapping[str, Any]) -> Row:
     return validate(Row, values)
 
 
-def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
+def canonical_row(values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` by the names of `Row`: aliases replaced, `size` split, empty cells left out.
 
     Raises:

@@ -44,7 +44,7 @@ class Condition(ABC):
         """
 
     @abstractmethod
-    def read(self, given: Image.Image) -> np.ndarray:
+    def decode(self, given: Image.Image) -> np.ndarray:
         """What an RGB control image asks for, in the form of `measure` as far as it tells it."""
 
     @abstractmethod
@@ -111,7 +111,7 @@ class Lines(Condition):
     def compute(self, image: Image.Image) -> Image.Image:
         return Image.fromarray(np.asarray(self.measure(image))).convert("RGB")
 
-    def read(self, given: Image.Image) -> np.ndarray:
+    def decode(self, given: Image.Image) -> np.ndarray:
         """Where a control image has lines."""
         return np.asarray(given.convert("L")) > 127
 
@@ -127,7 +127,7 @@ class Lines(Condition):
         """
         if given.width <= size[0] and given.height <= size[1]:
             return given.resize(size, Image.Resampling.NEAREST)
-        down, across = np.nonzero(self.read(given))
+        down, across = np.nonzero(self.decode(given))
         lines = np.zeros(size[::-1], bool)
         lines[
             (2 * down + 1) * size[1] // (2 * given.height),

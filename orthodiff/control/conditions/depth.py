@@ -51,7 +51,7 @@ class Depth(Condition):
     def computed_by(self) -> str | None:
         return fingerprint(self.model, self.task, self.name) if self.model else None
 
-    def read(self, given: Image.Image) -> np.ndarray:
+    def decode(self, given: Image.Image) -> np.ndarray:
         """Nearness `(H, W)` of a control image, stretched to [0, 1] as `measure` does."""
         return _stretched(np.asarray(given.convert("L"), np.float32))
 

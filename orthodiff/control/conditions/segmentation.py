@@ -52,7 +52,7 @@ class Segmentation(Condition):
         colours = np.concatenate([self.colours, np.zeros((1, 3), "u1")])
         return Image.fromarray(colours[labels])
 
-    def read(self, given: Image.Image) -> np.ndarray:
+    def decode(self, given: Image.Image) -> np.ndarray:
         """Control image -> labels `(H, W)`, `UNKNOWN` where a colour is not in the palette.
 
         Where two labels share a colour, the first is read.
@@ -92,7 +92,7 @@ class Segmentation(Condition):
     def check(self, given: Image.Image) -> None:
         refuse_blank(given, self.name)
         pixels = np.asarray(given.convert("RGB"))
-        foreign = (self.read(given) == UNKNOWN) & pixels.any(-1)
+        foreign = (self.decode(given) == UNKNOWN) & pixels.any(-1)
         if foreign.mean() > 0.01:
             red, green, blue = pixels[foreign][0]
             raise UserError(

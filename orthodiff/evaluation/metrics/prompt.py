@@ -16,4 +16,4 @@ def prompt_similarity(
 
     Write prompts with the class word alone: the scorer has never seen the rare token.
     """
-    return (scorer.embed_images(images) * scorer.read(prompts)).sum(-1).mean().item()
+    return (scorer.embed_images(images) * scorer.embed_texts(prompts)).sum(-1).mean().item()

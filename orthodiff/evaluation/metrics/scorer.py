@@ -38,7 +38,7 @@ class Scorer:
         return _unit(torch.cat(directions))
 
     @torch.no_grad()
-    def read(self, sentences: Sequence[str]) -> Tensor:
+    def embed_texts(self, sentences: Sequence[str]) -> Tensor:
         """Unit vectors `(N, width)` of sentences; what is too long is cut."""
         tokens = self.tokenizer(
             list(sentences), padding="max_length", truncation=True, return_tensors="pt"

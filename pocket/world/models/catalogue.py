@@ -148,8 +148,8 @@ def _entries(models: Path, archive: str) -> list[dict[str, str]]:
             sums[folder] = zlib.crc32(f"{info.filename}:{info.CRC}".encode(), sums[folder])
     entries: dict[int, dict[str, str]] = defaultdict(lambda: {"archive": archive})
     for line in text.splitlines():
-        if found := _ENTRY.match(line.strip()):
-            entries[int(found[2])][found[1]] = found[3]
+        if match := _ENTRY.match(line.strip()):
+            entries[int(match[2])][match[1]] = match[3]
     for entry in entries.values():
         entry["files"] = f"{sums[PurePosixPath(entry['model'].lstrip('/')).parent]:08x}"
     return list(entries.values())

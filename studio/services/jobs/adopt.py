@@ -16,7 +16,7 @@ from orthodiff.training.events.history import History
 
 from .folders import RunFolders
 from .job import RESUMABLE, TRAININGS, Job, Status, new_id
-from .progress import EVENTS, can_continue, read_history, read_progress
+from .progress import EVENTS, can_continue, history_of_job, read_progress
 from .store import JobStore
 
 QUIET = 60.0
@@ -37,20 +37,20 @@ def adopt(store: JobStore, runs: RunFolders, *, owner: str) -> list[Job]:
 
 def _rejoined(store: JobStore) -> list[Job]:
     """Jobs that somebody has gone on with on the command line since they ended."""
-    found = []
+    rejoined = []
     for job in store.in_status(*RESUMABLE):
         if job.kind not in TRAININGS or _changed(job.folder) <= (job.ended or 0) + LEEWAY:
             continue
-        started = read_history(job.folder).started
+        started = history_of_job(job.folder).started
         is_newer = float(started.get("time", 0)) > (job.ended or 0)
         if is_newer and _is_settled(job.folder) and store.rejoin(job, _process(started)):
-            found.append(job)
-    return found
+            rejoined.append(job)
+    return rejoined
 
 
 def _is_settled(folder: Path) -> bool:
     """Whether it can be said what becomes of a run: ended, alive, or long quiet."""
-    history = read_history(folder)
+    history = history_of_job(folder)
     quiet = time.time() - _changed(folder) > QUIET
     return bool(history.end) or quiet or bool(_process(history.started))
 
@@ -63,7 +63,7 @@ def _changed(folder: Path) -> float:
 
 
 def _job(folder: Path, owner: str) -> Job:
-    history = read_history(folder)
+    history = history_of_job(folder)
     handle = _process(history.started)
     status = _status(history, alive=bool(handle))
     begun = float(history.started.get("time", 0.0)) or _changed(folder)

@@ -61,7 +61,7 @@ class Ticket:
         (folder / TICKET).write_text(json.dumps(content), "utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> Ticket:
+    def load(cls, folder: Path) -> Ticket:
         """The ticket in a job's folder."""
         content = json.loads((folder / TICKET).read_text("utf-8"))
         return cls(tuple(content["words"]), content["working_dir"], content["folder"])

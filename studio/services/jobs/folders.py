@@ -27,7 +27,7 @@ class RunFolders:
         """The folders of runs, however they were started, without those `known`; oldest first."""
         entries = self.root.iterdir() if self.root.is_dir() else []
         new = (path for path in entries if str(path) not in known)
-        runs = [path for path in new if NAME.fullmatch(path.name) and is_run(path)]
+        runs = [path for path in new if NAME.fullmatch(path.name) and has_events(path)]
         return sorted(runs, key=lambda path: (path / EVENTS).stat().st_mtime)
 
     def free_name(self, proposal: str) -> str:
@@ -74,7 +74,7 @@ class RunFolders:
             ) from error
 
 
-def is_run(folder: Path) -> bool:
+def has_events(folder: Path) -> bool:
     """Whether a folder holds a run."""
     return (folder / EVENTS).is_file()
 

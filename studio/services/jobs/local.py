@@ -92,7 +92,7 @@ class LocalExecutor:
 
     def _environment(self, slot: int) -> dict[str, str]:
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        found = {
+        environment = {
             **os.environ,
             PLACE: str(self.tickets),
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
@@ -100,5 +100,5 @@ class LocalExecutor:
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         for secret in ("ORTHODIFF_TOKEN", "ORTHODIFF_DATABASE"):
-            found.pop(secret, None)
-        return {**found, "CUDA_VISIBLE_DEVICES": str(slot)} if self.gpus else found
+            environment.pop(secret, None)
+        return {**environment, "CUDA_VISIBLE_DEVICES": str(slot)} if self.gpus else environment

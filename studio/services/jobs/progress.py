@@ -44,7 +44,7 @@ class Progress:
     subject_similarities: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_history(folder: Path) -> History:
+def history_of_job(folder: Path) -> History:
     """The events of a job, read anew only where they have grown; none where they are damaged."""
     path = folder / EVENTS
     try:
@@ -58,7 +58,7 @@ def read_progress(folder: Path, *, since: float | None = None) -> Progress:
     """The progress that events tell; `since` is when the present process was started."""
     if (folder / MANIFEST).is_file():
         return Progress(step=len(read_batch(folder)))
-    history = read_history(folder)
+    history = history_of_job(folder)
     started, last = history.started, history.steps[-1] if history.steps else None
     if since and started and started["time"] < since - 1:
         last = None  # the present process has said nothing yet
@@ -83,7 +83,7 @@ def read_progress(folder: Path, *, since: float | None = None) -> Progress:
 def read_batch(folder: Path) -> list[dict[str, Any]]:
     """The images of a batch that are there by now, in their order."""
     try:
-        images = Manifest((folder / MANIFEST).parent).read().images.values()
+        images = Manifest((folder / MANIFEST).parent).load().images.values()
     except (UserError, OSError):
         return []
     return sorted(images, key=lambda record: int(record.get("index", 0)))
@@ -108,7 +108,7 @@ def judge_end(job: Job, code: int | None) -> tuple[Status, str, dict[str, Any]]:
 
 def _ending(job: Job) -> Mapping[str, Any]:
     """How the present process says it ended; what an earlier one said does not count."""
-    ending = read_history(job.folder).end
+    ending = history_of_job(job.folder).end
     return ending if ending and ending["time"] >= (job.started or 0) - 1 else {}
 
 
@@ -160,7 +160,7 @@ def _time_left(last: Mapping[str, Any]) -> float | None:
 @lru_cache(maxsize=REMEMBERED)
 def _history(path: Path, changed: int, size: int) -> History:
     try:
-        return History.of(_reader(path).read())
+        return History.of(_reader(path).load())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # written by others
         return NOTHING
 
@@ -170,10 +170,10 @@ def _reader(path: Path) -> EventReader:
     return EventReader(path)
 
 
-def read_events(folder: Path) -> Sequence[Mapping[str, Any]]:
+def events_of_job(folder: Path) -> Sequence[Mapping[str, Any]]:
     """All events of a job in their order; none where there are none or they are damaged."""
     try:
-        return _reader(folder / EVENTS).read()
+        return _reader(folder / EVENTS).load()
     except (OSError, ValueError):
         return []
 

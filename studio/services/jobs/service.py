@@ -244,6 +244,6 @@ class JobService:
 
 def _working_dir(job: Job) -> str:
     try:
-        return Ticket.read(job.folder).working_dir
+        return Ticket.load(job.folder).working_dir
     except (OSError, ValueError, KeyError):
         return os.getcwd()

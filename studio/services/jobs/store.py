@@ -51,8 +51,8 @@ class JobStore:
 
     def get(self, job_id: str) -> Job | None:
         """The job with this id, also one in the trash."""
-        found = self._select(JOBS.c.id == job_id)
-        return found[0] if found else None
+        rows = self._select(JOBS.c.id == job_id)
+        return rows[0] if rows else None
 
     def list(self, query: Query, *, limit: int = 1000, offset: int = 0) -> list[Job]:
         """Waiting jobs in their order, then all others, the newest first."""

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not JOB_ID.fullmatch(job_id):
         print("error: give the id of a job", file=sys.stderr)
         return 2
-    ticket = Ticket.read(Path(os.environ[PLACE]) / job_id)
+    ticket = Ticket.load(Path(os.environ[PLACE]) / job_id)
     folder = Path(ticket.folder)
     os.umask(0o077)
     if is_spare:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.chdir(ticket.working_dir)
     code = CRASHED
     try:
-        code = run(ticket.words)
+        code = run_command(ticket.words)
     finally:
         write_exit_code(folder, code)
     return code
@@ -77,7 +77,7 @@ def redirect(log: Path) -> None:
         os.dup2(file, number)
 
 
-def run(words: Sequence[str]) -> int:
+def run_command(words: Sequence[str]) -> int:
     """Run an `orthodiff` command in this process."""
     from orthodiff.cli.main import main as command
 

@@ -13,14 +13,14 @@ from orthodiff.schedulers import sampler_name
 
 from ..adapters import AdapterEntry
 from ..settings.base import FieldError
-from ..settings.batch import MOST_IMAGES, BatchSettings
+from ..settings.batch import MOST_IMAGES, BatchJobSettings
 from .base import Offer, Prepared, base_title
 from .images import base_for, with_trigger
 
 ROWS, OUTPUT = "rows.jsonl", "out"
 
 
-def prepare_batch(offer: Offer, owner: str, settings: BatchSettings) -> Prepared:
+def prepare_batch(offer: Offer, owner: str, settings: BatchJobSettings) -> Prepared:
     """Check everything there is to check before a batch is queued.
 
     Raises:
@@ -58,7 +58,7 @@ def prepare_batch(offer: Offer, owner: str, settings: BatchSettings) -> Prepared
 
 
 def _rows(
-    settings: BatchSettings, entries: Sequence[AdapterEntry], lines: Sequence[str]
+    settings: BatchJobSettings, entries: Sequence[AdapterEntry], lines: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """One row for each image; alternatives are spelled out here, so that all are counted."""
     shared = {

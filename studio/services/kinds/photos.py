@@ -25,10 +25,12 @@ def find_photos(offer: Offer, owner: str, subject: str | None) -> Photos:
         )
     if SUBJECT_ID.fullmatch(subject):
         try:
-            found = offer.subjects.get(owner, subject)
+            photo_set = offer.subjects.get(owner, subject)
         except UserError as error:
             raise FieldError("subject", str(error)) from error
-        return Photos(found.paths, [photo.caption for photo in found.photos], source=subject)
+        return Photos(
+            photo_set.paths, [photo.caption for photo in photo_set.photos], source=subject
+        )
     example = offer.examples.get(subject)
     if example is None:
         names = ", ".join(offer.examples)

@@ -15,7 +15,7 @@ from orthodiff.components.compose import load_all
 from orthodiff.control import Steering, overlay
 from orthodiff.errors import UserError
 from orthodiff.io.images import open_control_image
-from orthodiff.io.png_metadata import Recipe, save_png
+from orthodiff.io.png_metadata import ImageRecipe, save_png
 from orthodiff.models import Base
 from orthodiff.sampling import GenerateRequest, generate
 from orthodiff.schedulers import sampler_title
@@ -151,10 +151,10 @@ def _recipe(
     request: GenerateRequest,
     adapter_set: AdapterSet | None,
     base: Base,
-) -> Recipe:
+) -> ImageRecipe:
     """How an image was made, in names that mean something elsewhere: no path of this computer."""
     control = adapter_set.control if adapter_set and one.steered else None
-    return Recipe(
+    return ImageRecipe(
         prompt=request.prompts[place],
         negative_prompt=request.negative_prompt,
         seed=request.seeds[place],

@@ -52,7 +52,7 @@ class ImagePlan:
         (folder / FILE).write_text(json.dumps(asdict(self)), "utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> ImagePlan:
+    def load(cls, folder: Path) -> ImagePlan:
         """The plan in a job's folder."""
         content = json.loads((folder / FILE).read_text("utf-8"))
         passes = [
@@ -89,7 +89,7 @@ class Album:
         new.replace(folder / self.FILE)
 
     @classmethod
-    def read(cls, folder: Path) -> Album:
+    def load(cls, folder: Path) -> Album:
         """The album of a job; an empty one before its first pass has ended."""
         try:
             entries = json.loads((folder / cls.FILE).read_text("utf-8"))

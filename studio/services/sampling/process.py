@@ -58,7 +58,7 @@ class Ticker:
         self.log(Step(done, 0.0, 0.0, pace, pace * (total - done)))
 
 
-class Sampler:
+class JobSampler:
     """Makes the images of one job after the other."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Sampler:
 
     def do(self, folder: Path) -> int:
         """Make the images of a job; its exit code. What becomes of it is said in its events."""
-        plan = ImagePlan.read(folder)
+        plan = ImagePlan.load(folder)
         tick = Ticker(folder, plan.base_title)
         try:
             make_images(self._open(plan.base), plan, folder, tick)
@@ -96,7 +96,7 @@ def main() -> int:
     """Serve until the page closes the input."""
     os.umask(0o077)
     read_libraries()
-    sampler = Sampler()
+    sampler = JobSampler()
     print(READY, flush=True)
     for line in sys.stdin:
         folder = Path(line.rstrip("\n"))

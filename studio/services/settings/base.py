@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orthodiff.errors import UserError
 
-Model = TypeVar("Model", bound="Settings")
+Model = TypeVar("Model", bound="JobSettings")
 
 
-class Settings(BaseModel):
+class JobSettings(BaseModel):
     """Settings of a job. A field that is None is chosen when the job is made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -26,7 +26,7 @@ class FieldError(UserError):
         self.field = field
 
 
-def setting(
+def job_setting(
     default: Any,
     label: str,
     help: str = "",
@@ -59,7 +59,7 @@ def label_of(model: type[BaseModel], name: str) -> str:
     return (field.title if field else None) or name.replace("_", " ")
 
 
-def _sentence(model: type[Settings], problem: Any) -> FieldError:
+def _sentence(model: type[JobSettings], problem: Any) -> FieldError:
     name = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "value_error":
         return FieldError(name, str(problem["ctx"]["error"]))

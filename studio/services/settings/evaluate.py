@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from .base import Settings, setting
+from .base import JobSettings, job_setting
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(JobSettings):
     """Compare base and adapted over many prompts, with scores."""
 
-    adapter: str = setting(..., "Adapter", "A training on a subject", max_length=120)
-    checkpoint: str = setting("recommended", "Checkpoint", pattern=r"recommended|last|[0-9]{1,7}")
-    num_images: int = setting(2, "Images each", "Per prompt and model", ge=1, le=8)
+    adapter: str = job_setting(..., "Adapter", "A training on a subject", max_length=120)
+    checkpoint: str = job_setting(
+        "recommended", "Checkpoint", pattern=r"recommended|last|[0-9]{1,7}"
+    )
+    num_images: int = job_setting(2, "Images each", "Per prompt and model", ge=1, le=8)

@@ -8,7 +8,7 @@ from typing_extensions import Self
 from orthodiff.errors import UserError
 from orthodiff.schedulers import sampler_name
 
-from .base import FieldError, Settings, setting
+from .base import FieldError, JobSettings, job_setting
 
 MOST_IMAGES, MOST_PROMPTS, MOST_ADAPTERS = 64, 16, 4
 MOST_BATCH = 10_000
@@ -20,45 +20,49 @@ class AdapterUse(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    id: str = setting(..., "Adapter", max_length=120)
-    strength: float = setting(1.0, "Strength", ge=-2, le=2)
-    checkpoint: str = setting("recommended", "Checkpoint", pattern=r"recommended|last|[0-9]{1,7}")
+    id: str = job_setting(..., "Adapter", max_length=120)
+    strength: float = job_setting(1.0, "Strength", ge=-2, le=2)
+    checkpoint: str = job_setting(
+        "recommended", "Checkpoint", pattern=r"recommended|last|[0-9]{1,7}"
+    )
 
 
-class ImageSettings(Settings):
+class ImageSettings(JobSettings):
     """Make images with a base model and adapters."""
 
-    base: str | None = setting(None, "Base model", "Must be the one of the adapters")
-    adapters: tuple[AdapterUse, ...] = setting((), "Adapters", max_length=MOST_ADAPTERS)
-    prompts: tuple[str, ...] = setting(
+    base: str | None = job_setting(None, "Base model", "Must be the one of the adapters")
+    adapters: tuple[AdapterUse, ...] = job_setting((), "Adapters", max_length=MOST_ADAPTERS)
+    prompts: tuple[str, ...] = job_setting(
         ..., "Prompts", "One per line; {trigger} stands for the trigger word", min_length=1,
         max_length=1000,
     )  # fmt: skip
-    negative_prompt: str = setting(
+    negative_prompt: str = job_setting(
         "", "Negative prompt", "What should not be seen", max_length=1000
     )
-    num_images: int = setting(4, "Images each", "Per prompt", ge=1, le=MOST_IMAGES)
-    seed: int = setting(0, "First seed", "The next image has the next one", ge=0, lt=2**32)
-    num_inference_steps: int | None = setting(
+    num_images: int = job_setting(4, "Images each", "Per prompt", ge=1, le=MOST_IMAGES)
+    seed: int = job_setting(0, "First seed", "The next image has the next one", ge=0, lt=2**32)
+    num_inference_steps: int | None = job_setting(
         None, "Steps", "More take longer", ge=1, le=200, automatic="by the base"
     )
-    guidance_scale: float | None = setting(
+    guidance_scale: float | None = job_setting(
         None, "Guidance", "Higher: closer to the words", ge=0, le=30, automatic="by the base"
     )
-    sampler: str = setting("", "Sampler", "Empty: the base's own", max_length=40)
-    width: int | None = setting(
+    sampler: str = job_setting("", "Sampler", "Empty: the base's own", max_length=40)
+    width: int | None = job_setting(
         None, "Width", ge=32, le=2048, unit="pixels", automatic="the base's own"
     )
-    height: int | None = setting(
+    height: int | None = job_setting(
         None, "Height", ge=32, le=2048, unit="pixels", automatic="the base's own"
     )
-    compare: bool = setting(False, "Compare with the base", "The same seeds without the adapters")
-    strengths: tuple[float, ...] = setting(
+    compare: bool = job_setting(
+        False, "Compare with the base", "The same seeds without the adapters"
+    )
+    strengths: tuple[float, ...] = job_setting(
         (), "Grid over strengths", "A column for each", max_length=8
     )
-    control_strength: float = setting(1.0, "Control", "0: it does not count", ge=0, le=2)
-    control_start: float = setting(0.0, "From", "Share of the steps", ge=0, le=1)
-    control_end: float = setting(1.0, "To", "Share of the steps", ge=0, le=1)
+    control_strength: float = job_setting(1.0, "Control", "0: it does not count", ge=0, le=2)
+    control_start: float = job_setting(0.0, "From", "Share of the steps", ge=0, le=1)
+    control_end: float = job_setting(1.0, "To", "Share of the steps", ge=0, le=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

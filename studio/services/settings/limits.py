@@ -60,7 +60,7 @@ def check_method(name: str, values: Mapping[str, Any], base: str) -> dict[str, A
             sentence = f"`{key}` is not a setting of {name}. It has {', '.join(known)}."
             raise FieldError("method_settings", sentence)
     given = {key: value for key, value in values.items() if value is not None and value != ""}
-    read = {key: known[key].read(value) for key, value in given.items()}
+    read = {key: known[key].parse(value) for key, value in given.items()}
     narrowest = _narrowest(base)
     rank = read.get("rank")
     if rank is not None and narrowest and rank > narrowest:

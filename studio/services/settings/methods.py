@@ -30,7 +30,7 @@ class MethodSetting:
         """Whether it is off unless somebody asks for it."""
         return not self.default
 
-    def read(self, value: Any) -> Any:
+    def parse(self, value: Any) -> Any:
         """The value as its kind.
 
         Raises:

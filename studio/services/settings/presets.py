@@ -30,7 +30,7 @@ DEMO_SIDE, SD_SIDE = 256, 768
 
 
 @dataclass(frozen=True)
-class Advice:
+class PresetValues:
     """What a preset sets on a base; `mixed_precision` None means full precision."""
 
     max_train_steps: int
@@ -41,7 +41,7 @@ class Advice:
     mixed_precision: str | None
 
 
-def family_of(base: str) -> Family:
+def preset_family(base: str) -> Family:
     """Which recipe suits a base, by the side it was made for; a hub id is taken for SD or SDXL."""
     side = native_resolution(shipped(base))
     if side is None:
@@ -49,11 +49,11 @@ def family_of(base: str) -> Family:
     return "demo" if side <= DEMO_SIDE else "sd" if side <= SD_SIDE else "sdxl"
 
 
-def advise(base: str, method: str, preset: Preset) -> Advice:
+def advise(base: str, method: str, preset: Preset) -> PresetValues:
     """The settings of a preset for a method on a base, on this computer."""
-    family = family_of(base)
+    family = preset_family(base)
     is_demo, gpu = family == "demo", torch.cuda.is_available()
-    return Advice(
+    return PresetValues(
         max_train_steps=STEPS[family][preset],
         learning_rate=LEARNING_RATES.get(family) or default_learning_rate(method),
         train_batch_size=4 if is_demo else 1,
@@ -66,5 +66,5 @@ def advise(base: str, method: str, preset: Preset) -> Advice:
 def sampling_advice(base: str) -> Recommended:
     """What the makers of a base advise for sampling, without loading it."""
     folder = shipped(base)
-    default = 1024 if family_of(base) == "sdxl" else Recommended.resolution
+    default = 1024 if preset_family(base) == "sdxl" else Recommended.resolution
     return read_recommended(folder, native_resolution=native_resolution(folder) or default)

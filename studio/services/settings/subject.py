@@ -11,7 +11,7 @@ from orthodiff.settings import validate
 from orthodiff.training.tasks.dreambooth import DreamBoothConfig
 
 from ..jobs.folders import PHOTOS
-from .base import FieldError, Settings, setting
+from .base import FieldError, JobSettings, job_setting
 from .limits import check_method, check_text
 from .presets import Preset, advise
 
@@ -23,61 +23,61 @@ BASE, STEPS, MEMORY, SAMPLES = "Base model", "Steps and rate", "Memory", "Sample
 PRIOR = "Keep the class"
 
 
-class SubjectSettings(Settings):
+class SubjectSettings(JobSettings):
     """Teach a base model one subject or one style."""
 
-    base: str | None = setting(None, "Base model", "What is taught", section=BASE)
-    preset: Preset = setting("balanced", "Preset", "How long to train")
-    class_word: str | None = setting(
+    base: str | None = job_setting(None, "Base model", "What is taught", section=BASE)
+    preset: Preset = job_setting("balanced", "Preset", "How long to train")
+    class_word: str | None = job_setting(
         None, "What is it?", "One or two plain words, such as dog", max_length=60
     )
-    trigger: str = setting(
+    trigger: str = job_setting(
         TRIGGER, "Trigger word", "A rare word that comes to mean it", min_length=1, max_length=30
     )
-    prompt: str | None = setting(
+    prompt: str | None = job_setting(
         None, "Training prompt", "Left empty it follows from the words", max_length=300
     )
-    style: bool = setting(False, "A style", "Learn how images look instead of what they show")
-    method: str = setting("hra", "Method", "How the model may change")
-    method_settings: dict[str, float | bool | int | str | None] = setting(
+    style: bool = job_setting(False, "A style", "Learn how images look instead of what they show")
+    method: str = job_setting("hra", "Method", "How the model may change")
+    method_settings: dict[str, float | bool | int | str | None] = job_setting(
         {}, "Settings of the method"
     )
-    max_train_steps: int | None = setting(
+    max_train_steps: int | None = job_setting(
         None, "Steps", "More steps, more likeness", section=STEPS, ge=1, le=MOST_STEPS,
         automatic="by the preset",
     )  # fmt: skip
-    learning_rate: float | None = setting(
+    learning_rate: float | None = job_setting(
         None, "Learning rate", "How far each step goes", section=STEPS, gt=0, le=1,
         automatic="by base and method",
     )  # fmt: skip
-    train_batch_size: int | None = setting(
+    train_batch_size: int | None = job_setting(
         None, "Batch size", "Images per step", section=STEPS, ge=1, le=256,
         automatic="by the base",
     )  # fmt: skip
-    seed: int = setting(0, "Seed", "Same seed, same result", section=STEPS, ge=0, lt=2**32)
-    resolution: int | None = setting(
+    seed: int = job_setting(0, "Seed", "Same seed, same result", section=STEPS, ge=0, lt=2**32)
+    resolution: int | None = job_setting(
         None, "Resolution", "Side of the training images", section=MEMORY, unit="pixels",
         ge=32, le=2048, automatic="the base's own",
     )  # fmt: skip
-    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = setting(
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = job_setting(
         "auto", "Precision", "bf16 halves the memory on recent GPUs", section=MEMORY
     )
-    gradient_checkpointing: bool | None = setting(
+    gradient_checkpointing: bool | None = job_setting(
         None, "Gradient checkpointing", "Less memory, about a quarter slower", section=MEMORY
     )
-    validation_prompts: tuple[str, ...] | None = setting(
+    validation_prompts: tuple[str, ...] | None = job_setting(
         None, "Sample prompts", "One per line; {trigger} stands for the trigger word",
         section=SAMPLES, max_length=MOST_PROMPTS, automatic="the subject in two places",
     )  # fmt: skip
-    validation_steps: int = setting(
+    validation_steps: int = job_setting(
         100, "Sample every", "Samples, scores and checkpoints", section=SAMPLES, unit="steps",
         ge=10, le=MOST_STEPS,
     )  # fmt: skip
-    with_prior_preservation: bool = setting(
+    with_prior_preservation: bool = job_setting(
         False, "Prior preservation", "Also train on images of the class, made by the base",
         section=PRIOR,
     )  # fmt: skip
-    num_class_images: int = setting(
+    num_class_images: int = job_setting(
         100, "Class images", "How many are made", section=PRIOR, ge=1, le=1000
     )
 

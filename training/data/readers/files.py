@@ -13,7 +13,9 @@ MOST_LETTERS = 10_000
 """Of a caption; models read some seventy words."""
 
 
-def inside(folder: Path, name: str | Path, *, what: str = "image", is_folder: bool = False) -> Path:
+def path_within(
+    folder: Path, name: str | Path, *, what: str = "image", is_folder: bool = False
+) -> Path:
     """The file (or folder) `name` of `folder`.
 
     Raises:
@@ -58,7 +60,7 @@ def first_caption(files: Iterable[Path], root: Path) -> str:
     """
     for path in files:
         name = path.relative_to(root).as_posix()
-        if caption := read_caption(inside(root, name, what="caption"), name=name):
+        if caption := read_caption(path_within(root, name, what="caption"), name=name):
             return caption
     return ""
 
@@ -76,7 +78,7 @@ def read_caption(path: Path, *, name: str) -> str:
         raise FileError(name, error.strerror or str(error), what="caption") from error
     if len(content) > 4 * MOST_LETTERS:
         raise _too_long(name)
-    return tidy(decode(content, name=name, what="caption"), name=name)
+    return tidy(decode_text(content, name=name, what="caption"), name=name)
 
 
 def tidy(caption: str, *, name: str) -> str:
@@ -91,7 +93,7 @@ def tidy(caption: str, *, name: str) -> str:
     return line
 
 
-def decode(content: bytes, *, name: str, what: str) -> str:
+def decode_text(content: bytes, *, name: str, what: str) -> str:
     """Text out of UTF-8, or out of UTF-16 that says so in its first bytes.
 
     Raises:

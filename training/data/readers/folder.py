@@ -8,7 +8,7 @@ from pathlib import Path
 from orthodiff.errors import FileError, printable
 from orthodiff.io.images import list_images
 
-from .files import first_caption, inside
+from .files import first_caption, path_within
 from .mask_files import MaskFinder
 from .records import DataRequest, Listing, Record
 from .scan import FolderScan, scan_folder
@@ -29,13 +29,13 @@ def read(folder: Path, request: DataRequest) -> Listing:
     listing = Listing("a flat folder")
     scan = scan_folder(folder)
     masks = MaskFinder(folder, request.mask_dir)
-    gather(listing, scan, root=folder, masks=masks, fallback=request.caption)
+    add_records(listing, scan, root=folder, masks=masks, fallback=request.caption)
     if scan.folders:
         listing.remarks.append(f"{name_list(scan.folders)}: folders in the folder are left out.")
     return listing
 
 
-def gather(
+def add_records(
     listing: Listing,
     scan: FolderScan,
     *,
@@ -47,7 +47,7 @@ def gather(
     """Add the images of one folder to what was found in `root`."""
     if scan.folder != root:
         try:
-            inside(root, scan.folder.relative_to(root), what="folder", is_folder=True)
+            path_within(root, scan.folder.relative_to(root), what="folder", is_folder=True)
         except FileError as problem:
             listing.problems.append(problem)
             return
@@ -77,7 +77,7 @@ def _record(
     scan: FolderScan, file: str, root: Path, masks: MaskFinder, *, fallback: str, repeats: int
 ) -> Record:
     name, stem = _relative(scan, root, file), Path(file).stem
-    image = inside(root, name) if file in scan.links else root / name
+    image = path_within(root, name) if file in scan.links else root / name
     captions = (scan.folder / caption for caption in scan.captions.get(stem, ()))
     caption = first_caption(captions, root)
     return Record(

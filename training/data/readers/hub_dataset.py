@@ -72,7 +72,7 @@ def read_dataset(name: str, request: DataRequest) -> Listing:
     return listing
 
 
-class Rows(Protocol):
+class ImageRows(Protocol):
     """What is asked of a table of images."""
 
     def __len__(self) -> int: ...
@@ -123,7 +123,7 @@ class DatasetRows:
         return self._rows[number][name] or {}
 
 
-def _open(name: str, config: str | None, *, streaming: bool) -> Rows:
+def _open(name: str, config: str | None, *, streaming: bool) -> ImageRows:
     """Parquet files in place where that is all there is, else what `datasets` makes of a name."""
     if streaming:
         return _streamed(name, config)
@@ -212,7 +212,7 @@ def _record(number: int, text: Any, cells: Mapping[str, Source], fallback: str) 
 class _Cell:
     """Gets the bytes of one image when it is called."""
 
-    rows: Rows
+    rows: ImageRows
     number: int
     column: str
     dataset: str

@@ -14,7 +14,7 @@ from typing import Any
 from orthodiff.errors import FileError, UserError
 
 from .columns import FILE_NAME, choose_columns, unread_columns
-from .files import decode, inside, tidy
+from .files import decode_text, path_within, tidy
 from .folder import name_list
 from .mask_files import MaskFinder
 from .records import DataRequest, Listing, Record
@@ -127,7 +127,7 @@ class _Table:
             FileError: it leads out of the folder, or is not there.
         """
         written = _spelled(self.folder, written)
-        inside(self.folder, written, what=what)
+        path_within(self.folder, written, what=what)
         path = Path(os.path.normpath(self.folder / written))
         parent = path.parent.resolve()
         root = self.folder.resolve()
@@ -181,7 +181,7 @@ def _jsonl(path: Path) -> Iterator[Entry]:
 
 def _json_row(line: bytes, where: str) -> Row | FileError:
     try:
-        row = json.loads(decode(line, name=where, what="entry"))
+        row = json.loads(decode_text(line, name=where, what="entry"))
     except FileError as problem:
         return problem
     except (ValueError, RecursionError) as error:
@@ -192,7 +192,7 @@ def _json_row(line: bytes, where: str) -> Row | FileError:
 
 
 def _csv(path: Path) -> Iterator[Entry]:
-    text = decode(_content(path), name=path.name, what="list")
+    text = decode_text(_content(path), name=path.name, what="list")
     file = io.StringIO(text, newline="")
     reader = csv.DictReader(file, strict=True, delimiter=_delimiter(text))
     try:
@@ -211,7 +211,7 @@ def _delimiter(text: str) -> str:
 
 def _content(path: Path) -> bytes:
     try:
-        return inside(path.parent, path.name, what="list").read_bytes()
+        return path_within(path.parent, path.name, what="list").read_bytes()
     except OSError as error:
         raise FileError(path.name, error.strerror or str(error), what="list") from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from orthodiff.errors import FileError, is_unicode
 from orthodiff.io.images import list_images
 
-from .folder import gather, name_list
+from .folder import add_records, name_list
 from .mask_files import MaskFinder
 from .records import DataRequest, Listing
 from .scan import scan_folder
@@ -78,4 +78,4 @@ def _read_leaf(listing: Listing, leaf: Path, name: str, *, root: Path, masks: Ma
         listing.problems.append(FileError(name, reason, "Rename the folder", what="folder"))
         return
     scan = scan_folder(leaf)
-    gather(listing, scan, root=root, masks=masks, fallback=caption, repeats=repeats)
+    add_records(listing, scan, root=root, masks=masks, fallback=caption, repeats=repeats)

@@ -26,7 +26,7 @@ from .records import DataRequest, Listing
 
 
 @dataclass(frozen=True)
-class Layout:
+class DataLayout:
     """`recognises` a folder, and can `read` it then; some list what they hold in columns."""
 
     recognises: Callable[[Path], bool]
@@ -34,15 +34,15 @@ class Layout:
     has_columns: bool = False
 
 
-LAYOUTS: Registry[Layout] = Registry(
+LAYOUTS: Registry[DataLayout] = Registry(
     "data layout",
     group="orthodiff.layouts",
     builtin={
-        "imagefolder": Layout(imagefolder.recognises, imagefolder.read, has_columns=True),
-        "datasets": Layout(hub.recognises, hub.read, has_columns=True),
-        "webdataset": Layout(webdataset.recognises, webdataset.read),
-        "kohya": Layout(kohya.recognises, kohya.read),
-        "folder": Layout(folder.recognises, folder.read),
+        "imagefolder": DataLayout(imagefolder.recognises, imagefolder.read, has_columns=True),
+        "datasets": DataLayout(hub.recognises, hub.read, has_columns=True),
+        "webdataset": DataLayout(webdataset.recognises, webdataset.read),
+        "kohya": DataLayout(kohya.recognises, kohya.read),
+        "folder": DataLayout(folder.recognises, folder.read),
     },
 )
 """The first that recognises a folder reads it: those of other packages, then these in order."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from orthodiff.errors import FileError, UserError
 from orthodiff.io.images import MASK_LABEL
 
-from .files import inside
+from .files import path_within
 from .records import Listing, Record
 from .scan import ENDINGS, FolderScan, scan_folder
 
@@ -32,7 +32,7 @@ class MaskFinder:
             FileError: there is a mask, but it leads out of its folder.
         """
         if beside is not None:
-            return inside(
+            return path_within(
                 self.root, os.path.relpath(image.with_name(beside), self.root), what="mask"
             )
         if self.mask_dir is None:
@@ -42,7 +42,7 @@ class MaskFinder:
             names = self._in(self.mask_dir / folder)
             for stem in (image.stem, f"{image.stem}{MASK_LABEL}"):
                 if stem in names:
-                    return inside(self.mask_dir, folder / names[stem], what="mask")
+                    return path_within(self.mask_dir, folder / names[stem], what="mask")
         return None
 
     def _in(self, folder: Path) -> dict[str, str]:

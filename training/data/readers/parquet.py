@@ -13,7 +13,7 @@ from typing import Any
 
 from orthodiff.errors import FileError, UserError, first_line
 
-from .files import inside
+from .files import path_within
 from .folder import name_list
 
 OTHER_SPLITS = re.compile(
@@ -47,7 +47,7 @@ class ParquetRows:
             )
         try:
             for path in files:
-                inside(folder, path.relative_to(folder), what="file")
+                path_within(folder, path.relative_to(folder), what="file")
             self._files = [parquet.ParquetFile(path, memory_map=True) for path in files]
         except FileError:
             raise

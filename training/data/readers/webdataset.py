@@ -15,7 +15,7 @@ from orthodiff.errors import FileError, UserError
 from orthodiff.io.images import SUFFIXES
 
 from .columns import CAPTION, CONTROL_IMAGE, MASK
-from .files import MOST_LETTERS, decode, inside, tidy
+from .files import MOST_LETTERS, decode_text, path_within, tidy
 from .folder import name_list
 from .records import DataRequest, Listing, Record
 
@@ -65,7 +65,7 @@ def read(folder: Path, request: DataRequest) -> Listing:
     listing, unread = Listing("webdataset tars"), dict[str, None]()
     for tar in sorted(folder.glob("*.tar")):
         try:
-            inside(folder, tar.name, what="tar")
+            path_within(folder, tar.name, what="tar")
             for group in _groups(tar):
                 unread.update(dict.fromkeys(_read_group(listing, tar, group, request)))
         except (tarfile.TarError, OSError) as error:
@@ -149,7 +149,7 @@ def _caption(members: dict[str, TarMember], name: str) -> str:
 def _text(member: TarMember, name: str) -> str:
     if member.size > 64 * MOST_LETTERS:
         raise FileError(name, f"it has {member.size} bytes", "Shorten it", what="caption")
-    return decode(member(), name=name, what="caption")
+    return decode_text(member(), name=name, what="caption")
 
 
 def _layer(members: dict[str, TarMember], names: tuple[str, ...]) -> TarMember | None:

@@ -92,7 +92,7 @@ def report_on(
     )
     survey = Survey(images, request, views.resolution, trigger, tokenizers)
     remarks = [Advice("left_out", (), text) for text in listing.remarks]
-    advice = [*remarks, *(told for rule in RULES for told in rule(survey))]
+    advice = [*remarks, *(item for rule in RULES for item in rule(survey))]
     return DataReport(request.place, listing.layout, views.resolution, images, problems, advice)
 
 
