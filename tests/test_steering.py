@@ -158,7 +158,7 @@ def test_without_a_map_nothing_steers_and_that_is_said(call, folders):
         (["--condition", "blank.png"], "blank.png: The canny control image is blank"),
         (["--condition_from", "blank.png"], "blank.png: The canny control image is blank"),
         (["--condition", "missing.png"], "missing.png"),
-        (["--condition", "edges.png", "--condition_type", "depth"], "by canny control images"),
+        (["--condition", "edges.png", "--condition_type", "depth"], "by canny images"),
         (["--condition", "edges.png", "--control_start", "1"], "start < end"),
         (
             [
@@ -210,7 +210,7 @@ def test_a_map_needs_an_adapter_that_is_steered(call, folders, control_images):
     for words in ((), ("--adapter", folders / "subject")):
         code, told = call("--condition", control_images / "edges.png", *words)
         assert code == 2
-        assert "no adapter that is steered by control images" in told
+        assert "no adapter that is steered by them" in told
 
 
 def test_two_controls_are_refused(call, folders, control_images):
@@ -413,7 +413,7 @@ def test_evaluate_control_leaves_out_what_no_map_covers(tiny, folders, tmp_path,
             ],
             "ready control images were made with other settings",
         ),
-        ("subject", ["--condition", "edges.png"], "no adapter that is steered by control images"),
+        ("subject", ["--condition", "edges.png"], "no adapter that is steered by them"),
         ("control", ["--condition", "photo.png"], "is coloured"),
     ],
 )
