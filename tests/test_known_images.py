@@ -51,6 +51,26 @@ def test_a_training_decodes_each_photo_once_and_the_next_none(
     assert weights(tmp_path / "run") == weights(tmp_path / "whole") == weights(tmp_path / "again")
 
 
+def test_class_images_are_decoded_once_whether_given_or_generated(
+    tiny: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    photos, of_class = make_images(tmp_path / "photos"), tmp_path / "class"
+    for number in range(2):
+        save(of_class / f"dog-{number}.png", number)
+    prior = {
+        "with_prior_preservation": "true", "class_prompt": "a dog", "num_class_images": 3,
+        "class_data_dir": of_class, "max_train_steps": 1,
+    }  # fmt: skip
+    assert train(tiny, photos, tmp_path / "first", **prior) == 0
+    names = ["0.png", "1.png", "2.png", "class-00000.png", "dog-0.png", "dog-1.png"]
+    assert sorted(decoded) == names
+    decoded.clear()
+    prior["cache_dir"] = tmp_path / "other"  # encoded anew, with nothing to generate
+    assert train(tiny, photos, tmp_path / "second", **prior) == 0
+    assert sorted(decoded) == names
+    assert weights(tmp_path / "first") == weights(tmp_path / "second")
+
+
 def test_images_that_do_not_fit_memory_are_decoded_once_too(
     tiny: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,11 @@ class OpenedImages:
         )
         self._examples[example.name] = example
 
+    def add_if_room(self, example: Example) -> None:
+        """Keep an example, unless it would be too many."""
+        if self.has_room(example.image.size):
+            self.add(example)
+
     def get(self, name: str) -> Example | None:
         return self._examples.get(name)
 

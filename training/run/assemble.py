@@ -92,6 +92,7 @@ def build_trainer(
         dtype=dtype,
     )
     context.examples.close()
+    context.prior_given.close()
     # the adapter comes after everything that the base's encoders, as they were, are needed for
     adapter_set = task.attach(config, base)
     task.init_from_data(adapter_set, partial(batches.first_seen, INIT_SAMPLES))
@@ -183,7 +184,11 @@ def _streams(context: RunContext[Config]) -> list[Stream]:
     )
     settings = _stream_settings(context)
     prior = task.prior_examples(
-        config, base, resolution=context.resolution, shares=Shares(accelerator)
+        config,
+        base,
+        given=context.prior_given,
+        resolution=context.resolution,
+        shares=Shares(accelerator),
     )
     for examples in (context.examples, prior) if accelerator.num_processes > 1 else ():
         share = examples[accelerator.process_index :: accelerator.num_processes]

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 class RunContext(Generic[Config]):
     """What `prepare` gathers and `build_trainer` takes apart again; the base is still unadapted.
 
-    Nothing else in the package sees the whole of it. `held_out` examples are only measured on,
-    `scorer` scores validation images, `checkpoint` is the state to resume from. `provenance` is
-    what else than settings decides where the run ends, `chosen` says what was set by default.
+    Nothing else in the package sees the whole of it. `prior_given` are the user's class images,
+    `held_out` examples are only measured on, `scorer` scores validation images, `checkpoint` is
+    the state to resume from. `provenance` is what else than settings decides where the run ends,
+    `chosen` says what was set by default.
     """
 
     task: Task[Config]
@@ -33,6 +34,7 @@ class RunContext(Generic[Config]):
     base: Base
     num_parameters: int
     examples: Examples
+    prior_given: Examples
     held_out: Sequence[Example]
     scorer: Scorer | None
     checkpoint: Mapping[str, Any] | None

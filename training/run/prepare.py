@@ -90,6 +90,7 @@ def _gather(
 ) -> RunContext[Config]:
     """Load and check everything else in this process; `start` finds the others."""
     task.check(config)
+    prior_given = task.prior_given(config)
     examples = task.examples(config).drawn(config.max_train_samples, seed=config.seed)
     held_out = task.held_out(config)
     check_extras(config)
@@ -120,7 +121,7 @@ def _gather(
     samples = task.samples_per_epoch(config, examples)
     config = config.counted(examples=samples, processes=accelerator.num_processes)
     check_lr_schedule(config, config.peak_lr)
-    provenance = provenance_of(config, accelerator, base, examples, task.prior_given(config))
+    provenance = provenance_of(config, accelerator, base, examples, prior_given.records)
     if checkpoint:
         _check_unfinished(config, checkpoint)
         check_provenance(provenance, checkpoint)
@@ -131,6 +132,7 @@ def _gather(
         base,
         num_parameters,
         examples=examples,
+        prior_given=prior_given,
         held_out=held_out,
         scorer=open_scorer(config.scorer, base) if config.validation_prompt else None,
         checkpoint=checkpoint,

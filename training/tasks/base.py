@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic
 from torch import Tensor
 
 from ..data.dataset import Examples
+from ..data.readers.records import DataRequest
 from ..options.config import Config
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from orthodiff.sampling import GenerateRequest
 
     from ..data.example import Example
-    from ..data.readers.records import Record
     from ..latents.sampler import Batch
     from ..run.shares import Shares
 
@@ -68,18 +68,25 @@ class Task(ABC, Generic[Config]):
         return []
 
     def prior_examples(
-        self, config: Config, base: Base, *, resolution: int, shares: Shares
+        self, config: Config, base: Base, *, given: Examples, resolution: int, shares: Shares
     ) -> Sequence[Example]:
-        """What the run must not unlearn, made with the unadapted `base` if need be."""
+        """What the run must not unlearn, made with the unadapted `base` if need be.
+
+        `given` is what `prior_given` returned: what it has open is not opened again.
+        """
         return []
 
     def prior_weight(self, config: Config) -> float:
         """The weight of their loss."""
         return 1.0
 
-    def prior_given(self, config: Config) -> Sequence[Record]:
-        """The images among them that the user gave."""
-        return []
+    def prior_given(self, config: Config) -> Examples:
+        """The images among them that the user gave, opened ahead.
+
+        Raises:
+            UserError: one cannot be used.
+        """
+        return Examples((), DataRequest())
 
     def trial_config(self, config: Config) -> Config:
         """The same with as little of what the run makes first as a dry run can measure."""

@@ -16,7 +16,7 @@ from orthodiff.errors import UserError
 
 from ..data.dataset import Examples
 from ..data.example import Example
-from ..data.readers.records import DataRequest, Record
+from ..data.readers.records import DataRequest
 from ..data.usable import usable_examples
 from ..latents.cache import default_cache
 from ..options import (
@@ -110,17 +110,27 @@ class DreamBooth(Task[DreamBoothConfig]):
         return max(super().samples_per_epoch(config, examples), of_class)
 
     def prior_examples(
-        self, config: DreamBoothConfig, base: Base, *, resolution: int, shares: Shares
+        self,
+        config: DreamBoothConfig,
+        base: Base,
+        *,
+        given: Examples,
+        resolution: int,
+        shares: Shares,
     ) -> Sequence[Example]:
         if not config.with_prior_preservation:
             return []
-        return config.class_images.examples(base, resolution=resolution, shares=shares)
+        return config.class_images.examples(
+            base, resolution=resolution, shares=shares, opened=given.opened
+        )
 
     def prior_weight(self, config: DreamBoothConfig) -> float:
         return config.prior_loss_weight
 
-    def prior_given(self, config: DreamBoothConfig) -> Sequence[Record]:
-        return config.class_images.given() if config.with_prior_preservation else []
+    def prior_given(self, config: DreamBoothConfig) -> Examples:
+        if not config.with_prior_preservation:
+            return super().prior_given(config)
+        return config.class_images.opened()
 
     def trial_config(self, config: DreamBoothConfig) -> DreamBoothConfig:
         if not config.with_prior_preservation:

@@ -20,7 +20,8 @@ from orthodiff.io.images import list_images, open_image
 from orthodiff.models import Base, load_base
 from orthodiff.sampling import GenerateRequest, generate
 
-from ..data.dataset import Examples, open_record
+from ..data.dataset import Examples, OpenedImages, open_record
+from ..data.example import Example
 from ..data.readers import kohya
 from ..data.readers.layouts import find, folders_with_images, layout_of
 from ..data.readers.records import DataRequest, Listing, Record
@@ -59,6 +60,17 @@ class ClassImages:
         plain = {"caption": self.prompt, "has_own_caption": False, "repeats": 1}
         return [replace(record, **plain) for record in own[: self.count]]  # type: ignore[arg-type]
 
+    def opened(self) -> Examples:
+        """Those given, opened to see that they can be used; kept as long as there is room.
+
+        Raises:
+            UserError: see `given`; FileError: an image cannot be used.
+        """
+        records, opened = self.given(), OpenedImages()
+        for record in records:
+            opened.add_if_room(open_record(record, DataRequest(), is_prior=True))
+        return Examples(records, DataRequest(), is_prior=True, opened=opened)
+
     def notes(self) -> list[str]:
         """What lies in the folder, or stands there, and is not read."""
         listing = self._listing()
@@ -88,8 +100,7 @@ class ClassImages:
         """Refuse class images that could not be used; they may still be missing.
 
         Raises:
-            UserError: the folder is a file, or the subject's, holds an image that cannot be used
-                (named), or lacks some and cannot be written.
+            UserError: the folder is a file, or the subject's, or lacks some and cannot be written.
         """
         folder = self.folder
         if folder is None:
@@ -101,20 +112,26 @@ class ClassImages:
                 f"`class_data_dir` is `{folder}`, where the subject's images are. Give the class a "
                 "folder of its own."
             )
-        given = self.given()
-        for record in given:
-            open_record(record, DataRequest(), is_prior=True)
-        missing = [i for i in range(self.count - len(given)) if not (folder / _name(i)).exists()]
+        count = self.count - len(self.given())
+        missing = [i for i in range(count) if not (folder / _name(i)).exists()]
         if missing and _takes_generated(folder) and not can_be_written(folder):
             raise UserError(
                 f"{len(missing)} of {self.count} class images have to be generated, but `{folder}` "
                 "cannot be written. Choose another --class_data_dir, or lower --num_class_images."
             )
 
-    def examples(self, base: Base, *, resolution: int, shares: Shares | None = None) -> Examples:
+    def examples(
+        self,
+        base: Base,
+        *,
+        resolution: int,
+        shares: Shares | None = None,
+        opened: OpenedImages | None = None,
+    ) -> Examples:
         """All class images; the base must not be adapted yet when some must be generated.
 
-        Those that are missing are shared out over the processes, whose folders may be apart.
+        Those that are missing are shared out over the processes, whose folders may be apart. Those
+        already `opened` are not decoded again.
 
         Raises:
             UserError: one cannot be used, or memory ran out.
@@ -125,13 +142,26 @@ class ClassImages:
         if folder is None or not _takes_generated(folder):
             folder = self._kept_at(base, resolution)
         generated = [folder / _name(number) for number in range(count)]
-        shares = shares or Shares()
-        missing = shares.gather([n for n, path in enumerate(generated) if not _is_whole(path)])
+        shares, opened = shares or Shares(), opened or OpenedImages()
+        known = [self._opened(path) for path in generated]
+        for example in filter(None, known):
+            opened.add_if_room(example)
+        missing = shares.gather([n for n, example in enumerate(known) if example is None])
         if any(missing):
             folder.mkdir(parents=True, exist_ok=True)
             self._complete(generated, missing, base, resolution, shares)
         records = [*given, *(Record(path.name, path, self.prompt) for path in generated)]
-        return Examples(records, DataRequest(folder=folder, caption=self.prompt), is_prior=True)
+        request = DataRequest(folder=folder, caption=self.prompt)
+        return Examples(records, request, is_prior=True, opened=opened)
+
+    def _opened(self, path: Path) -> Example | None:
+        """A generated image; None where it is missing or damaged, and so made again."""
+        if not path.is_file():
+            return None
+        try:
+            return open_record(Record(path.name, path, self.prompt), DataRequest(), is_prior=True)
+        except FileError:
+            return None
 
     def _complete(
         self,
