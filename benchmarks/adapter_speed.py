@@ -20,9 +20,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.contestants import CONTESTANTS, Attach
-from benchmarks.memory import keep_memory, peak_bytes
-from benchmarks.workloads import Workload, attention_stack, machine, sd15_unet, synchronize
+from benchmarks.support.compared_adapters import COMPARED_ADAPTERS, Attach
+from benchmarks.support.peak_memory import keep_memory, peak_bytes
+from benchmarks.support.timed_models import (
+    Workload,
+    attention_stack,
+    machine,
+    sd15_unet,
+    synchronize,
+)
 
 YARDSTICK = "PEFT LoRA r8"
 
@@ -47,7 +53,7 @@ class Row:
         return statistics.median(mine / others for mine, others in pairs)
 
 
-class Contestant:
+class ComparedAdapter:
     """A model with an adapter, and one training step of it."""
 
     def __init__(self, name: str, attach: Attach, workload: Workload) -> None:
@@ -81,13 +87,13 @@ class Contestant:
 
 def race(workload: Workload, names: list[str], rounds: int) -> list[Row]:
     """Measure all rows in turns; the first round warms up."""
-    contestants = [Contestant(name, CONTESTANTS[name], workload) for name in names]
-    for contestant in contestants:
-        contestant.measure_memory()
+    rows = [ComparedAdapter(name, COMPARED_ADAPTERS[name], workload) for name in names]
+    for entry in rows:
+        entry.measure_memory()
     for _ in range(rounds):
-        for contestant in contestants:
-            contestant.row.milliseconds.append(contestant.timed())
-    return [contestant.row for contestant in contestants]
+        for entry in rows:
+            entry.row.milliseconds.append(entry.timed())
+    return [entry.row for entry in rows]
 
 
 def table(rows: list[Row]) -> str:
@@ -115,7 +121,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--quick", action="store_true", help="a stack of attention layers")
     parser.add_argument("--rounds", type=int, help="timed steps of every row [5; 3 if quick]")
-    parser.add_argument("--rows", nargs="*", choices=CONTESTANTS, help="rows besides the first two")
+    parser.add_argument(
+        "--rows", nargs="*", choices=COMPARED_ADAPTERS, help="rows besides the first two"
+    )
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--gradient_checkpointing", action="store_true")
     options = parser.parse_args()
@@ -124,7 +132,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     make = attention_stack if options.quick else sd15_unet
     workload = make(device, batch=options.batch_size, checkpointing=options.gradient_checkpointing)
-    names = list(dict.fromkeys(["frozen base", YARDSTICK, *(options.rows or CONTESTANTS)]))
+    names = list(dict.fromkeys(["frozen base", YARDSTICK, *(options.rows or COMPARED_ADAPTERS)]))
     rows = race(workload, names, options.rounds or (3 if options.quick else 5))
     print(table(rows))
     if options.json:

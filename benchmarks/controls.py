@@ -29,15 +29,15 @@ from typing import Any
 import torch
 
 import orthodiff
-from benchmarks import rival
-from benchmarks.following import EACH, Judge, Test, ahead, open_test, sheet
+from benchmarks import controlnet
+from benchmarks.support.control_scores import EACH, Judge, Test, ahead, open_test, sheet
 from orthodiff.adapters import Method
 from orthodiff.adapters.targets import ATTENTION_AND_GEGLU
 from orthodiff.io.atomic import replace_file
 from orthodiff.models import load_base
 from orthodiff.training.events.history import read_history
 from orthodiff.training.events.log import read_events
-from orthodiff.training.options.method import make_method
+from orthodiff.training.options.adapter import make_method
 from pocket.painted.pairs import write_pairs
 
 BASE = "assets/pocket"
@@ -62,17 +62,17 @@ LEARNED = {
     "lora-convs": ["--method", "lora", *CONVS_FLAGS],
     "lora": ["--method", "lora", *USUAL_FLAGS],
     "hint": ["--method", "none"],
-    rival.NAME: ["--method", "none"],
-    f"{rival.NAME}-our-start": ["--method", "none", rival.OUR_START],
+    controlnet.NAME: ["--method", "none"],
+    f"{controlnet.NAME}-our-start": ["--method", "none", controlnet.OUR_START],
 }
 """What they learn; LoRA's ranks are those whose numbers of parameters are nearest to HRA's."""
 MUON = "-muon"
-WITH_MUON = ("hra-finest", "lora-finest", f"{rival.NAME}-our-start")
+WITH_MUON = ("hra-finest", "lora-finest", f"{controlnet.NAME}-our-start")
 SETTINGS = {
     **{name: [*flags, "--optimizer", "adamw"] for name, flags in LEARNED.items()},
     **{f"{name}{MUON}": [*LEARNED[name], "--optimizer", "muon"] for name in WITH_MUON},
 }
-"""All contestants: each with AdamW, and some with Muon as well."""
+"""All that is compared: each with AdamW, and some with Muon as well."""
 LIKE_HRA = {
     "lora": (ATTENTION_AND_GEGLU, 8),
     "lora-convs": (WITH_CONVS, 8),
@@ -81,8 +81,8 @@ LIKE_HRA = {
 """The layers on which a LoRA has as many parameters as HRA, and HRA's rank there."""
 HINT = "hint"
 OURS = tuple(name for name in SETTINGS if name.startswith("hra"))
-RIVALS = tuple(name for name in SETTINGS if name.startswith(rival.NAME))
-ALONE = (HINT, *RIVALS)
+CONTROLNETS = tuple(name for name in SETTINGS if name.startswith(controlnet.NAME))
+ALONE = (HINT, *CONTROLNETS)
 """Those in which the rate is that of everything learned."""
 TRAIN_SEED, TEST_SEED, SWEEP_SEED = 0, 1, 2
 AIM = {"canny": "f1", "scribble": "f1", "segmentation": "miou"}
@@ -138,7 +138,7 @@ class Job:
 
 
 def sweep(options: argparse.Namespace, judge: Judge) -> dict[str, Any]:
-    """By contestant: what every rate reached after `sweep_steps`, and the best one."""
+    """By method: what every rate reached after `sweep_steps`, and the best one."""
     test = open_test(_pairs(options, "held-out", options.sweep_maps, SWEEP_SEED))
     first = _try_rates(options, judge, test, [HINT], None)
     others = [name for name in options.methods if name != HINT]
@@ -229,13 +229,15 @@ def _score(judge: Judge, folder: Path, test: Test, only_following: bool) -> dict
 
 
 def train(options: argparse.Namespace, place: str, job: Job) -> None:
-    """Train a contestant as a user would, from the command line; goes on where it was cut off."""
+    """Train a method as a user would, from the command line; goes on where it was cut off."""
     folder, log = _folder(options, place), options.out / f"{place}.log"
     history = read_history(folder)
     if history.end and history.end["event"] == "Finished" and history.step == job.steps:
         return
     begun = any(folder.glob("checkpoint-*"))
-    program = ["benchmarks.rival"] if job.contestant in RIVALS else ["training", "control"]
+    program = (
+        ["benchmarks.controlnet"] if job.contestant in CONTROLNETS else ["training", "control"]
+    )
     command = [
         *(sys.executable, "-m", *program, *job.flags),
         *("--config", f"configs/pocket/{options.condition}-hra.yaml"),

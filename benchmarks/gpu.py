@@ -25,8 +25,8 @@ from typing import IO, Any
 
 import torch
 
-from benchmarks.gpu_checks import CHECKS, EXPECTED
-from benchmarks.gpu_setting import Setting
+from benchmarks.support.gpu_checks import CHECKS, EXPECTED
+from benchmarks.support.gpu_setting import Setting
 
 ROOT = Path(__file__).parent.parent
 SHARE = 0.4

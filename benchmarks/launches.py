@@ -22,7 +22,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.support.compared_adapters import COMPARED_ADAPTERS
 
 BASE, YARDSTICK = "frozen base", "PEFT LoRA r8"
 ROWS = (BASE, YARDSTICK, "HRA r8", "OFT b32", "BOFT b8 m4")
@@ -126,7 +126,7 @@ def count(topology: str, row: str, precision: str) -> Launches:
     """Return the launches of the second step; the first may do what is done once."""
     torch.manual_seed(0)
     unet = TOPOLOGIES[topology]().train()
-    model = CONTESTANTS[row](unet.to(torch.bfloat16) if precision == "bfloat16" else unet)
+    model = COMPARED_ADAPTERS[row](unet.to(torch.bfloat16) if precision == "bfloat16" else unet)
     step = step_of(model, precision)
     step()
     with Launches() as launches:

@@ -27,7 +27,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.workloads import TEXT
+from benchmarks.support.timed_models import TEXT
 from orthodiff import HRA, attach
 from orthodiff.training.run.hardware import attention_kernel
 

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 import orthodiff
-from benchmarks.memory import keep_memory
-from benchmarks.workloads import (
+from benchmarks.support.peak_memory import keep_memory
+from benchmarks.support.timed_models import (
     Workload,
     image_maker,
     machine,

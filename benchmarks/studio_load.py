@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from .studio_server import RUNS, Server, machine, studio
+from .support.studio_server import RUNS, Server, machine, studio
 
 PACE = 1.5
 """Seconds between two looks of a page."""

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 HEAVY = {
-    "agreement", "batch", "batch_rows", "check", "control_training", "export_images",
+    "agreement", "batch", "batch_rows", "check", "control_training", "controlnet_benchmark", "export_images",
     "export_whole", "gallery", "garbage", "golden", "hardware", "hub", "kill", "loop", "memory",
     "memory_modes", "os_errors", "outside_adapter", "ownership", "pairs", "plan", "pocket",
-    "pocket_model", "prior", "replay", "resume", "rival", "runtimes", "safety", "samples",
+    "pocket_model", "prior", "replay", "resume", "runtimes", "safety", "samples",
     "sd15", "segmenter", "studio", "studio_browser", "studio_control", "studio_jobs",
     "text_training", "training_cli", "training_faults", "world",
 }  # fmt: skip

@@ -10,9 +10,9 @@ import torch
 from diffusers import AutoencoderKL
 
 from benchmarks.adapter_speed import race, save, table
-from benchmarks.contestants import CONTESTANTS
 from benchmarks.operations import generation, operations
-from benchmarks.workloads import Projections, Workload
+from benchmarks.support.compared_adapters import COMPARED_ADAPTERS
+from benchmarks.support.timed_models import Projections, Workload
 from tests.test_inject import tiny_unet
 from tests.tiny import TINY_VAE
 
@@ -28,7 +28,7 @@ class Small(Projections):
 @pytest.mark.filterwarnings("ignore")  # PEFT tells that BOFT's CUDA extension is missing.
 def test_every_contestant_runs_and_is_written(tmp_path: Path) -> None:
     workload = Workload("CPU", "cpu", Small(), Small, (torch.randn(1, 6, 64),))
-    rows = race(workload, list(CONTESTANTS), 1)
+    rows = race(workload, list(COMPARED_ADAPTERS), 1)
     by_name = {row.name: row for row in rows}
     assert by_name["frozen base"].parameters == 0
     assert by_name["HRA r8"].parameters * 2 == by_name["LoRA r8"].parameters == 4 * 64 * 16
@@ -38,7 +38,7 @@ def test_every_contestant_runs_and_is_written(tmp_path: Path) -> None:
     assert done["relative drift after 100 merges"] == 0
     save(tmp_path / "results" / "speed.json", workload, {"rounds": 1}, rows)
     found = json.loads((tmp_path / "results" / "speed.json").read_text())
-    assert len(found["rows"]) == len(CONTESTANTS)
+    assert len(found["rows"]) == len(COMPARED_ADAPTERS)
 
 
 def test_whole_images_are_timed() -> None:

@@ -1,6 +1,6 @@
 """The best checkpoint follows the stated rule, among those that are still there."""
 
-from orthodiff.training.checkpoints.best import choose_best
+from orthodiff.training.checkpoints.manager import choose_best
 
 
 def score(

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.contestants import CONTESTANTS
-from benchmarks.gpu_checks import CHECKS, EXPECTED
-from benchmarks.gpu_setting import ROWS, Setting, step_of, unet
+from benchmarks.support.compared_adapters import COMPARED_ADAPTERS
+from benchmarks.support.gpu_checks import CHECKS, EXPECTED
+from benchmarks.support.gpu_setting import ROWS, Setting, step_of, unet
 
 pytestmark = pytest.mark.heavy
 
@@ -34,7 +34,7 @@ def test_every_check_runs_at_tiny_sizes_on_a_cpu(name: str) -> None:
 def test_a_step_makes_all_its_tensors_on_the_device_of_the_base(row: str) -> None:
     """Whatever is made without naming a device lands on another one here, as it would on a GPU."""
     model, inputs = unet(TINY, "SD 1.5")
-    step = step_of(CONTESTANTS[row](model), inputs, 1)
+    step = step_of(COMPARED_ADAPTERS[row](model), inputs, 1)
     with torch.device("meta"):
         step()
         with pytest.raises(RuntimeError):

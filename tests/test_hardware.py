@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 import orthodiff
 from orthodiff.errors import UserError
 from orthodiff.training.options import MemoryOptions
-from orthodiff.training.options.method import make_method
+from orthodiff.training.options.adapter import make_method
 from orthodiff.training.run.hardware import check_hardware
 from tests.runs import make_images, train
 from tests.test_loop import losses

@@ -35,7 +35,7 @@ from . import (
     merged,
     spelled_out_file,
 )
-from .method import default_learning_rate, setting_flags
+from .adapter import default_learning_rate, setting_flags
 
 OWN_KEYS = ("settings",)
 IN_EPOCHS = {"num_train_epochs": "max_train_steps", "validation_epochs": "validation_steps"}

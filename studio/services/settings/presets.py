@@ -14,7 +14,7 @@ import torch
 from orthodiff.io.assets import shipped
 from orthodiff.models import Recommended
 from orthodiff.models.base import native_resolution, read_recommended
-from orthodiff.training.options.method import default_learning_rate
+from orthodiff.training.options.adapter import default_learning_rate
 
 Preset = Literal["quick", "balanced", "faithful"]
 Family = Literal["demo", "sd", "sdxl"]

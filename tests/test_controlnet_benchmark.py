@@ -6,8 +6,8 @@ import pytest
 from diffusers import ControlNetModel
 from PIL import Image
 
-from benchmarks import rival
-from benchmarks.following import ahead
+from benchmarks import controlnet
+from benchmarks.support.control_scores import ahead
 from orthodiff.components.registry import COMPONENTS
 from orthodiff.models import load_base
 from pocket.painted.pairs import write_pairs
@@ -27,7 +27,7 @@ def run(base: Path, data: Path, out: Path, *flags: str, **more: object) -> int:
         "method": "none", "learning_rate": 1e-3, "hint_learning_rate": 1e-3, **more,
     }  # fmt: skip
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    return rival.main([*words, *flags])
+    return controlnet.main([*words, *flags])
 
 
 def test_a_controlnet_learns_resumes_and_paints(
@@ -40,16 +40,16 @@ def test_a_controlnet_learns_resumes_and_paints(
     assert run(tiny, pairs, tmp_path / "part", max_train_steps=2) == 0
     assert run(tiny, pairs, tmp_path / "part", resume_from_checkpoint="latest") == 0
     assert losses(tmp_path / "part") == losses(tmp_path / "whole")
-    net = ControlNetModel.from_pretrained(tmp_path / "whole" / rival.NAME)
+    net = ControlNetModel.from_pretrained(tmp_path / "whole" / controlnet.NAME)
     assert net.controlnet_mid_block.weight.any()  # it starts at zero
 
     base, given = load_base(str(tiny)), Image.open(pairs / "maps" / "00000.png").convert("RGB")
-    first = rival.paint(base, tmp_path / "whole", ["a cat"] * 2, [given] * 2)
+    first = controlnet.paint(base, tmp_path / "whole", ["a cat"] * 2, [given] * 2)
     assert [image.size for image in first] == [given.size] * 2
     assert first[0].tobytes() != first[1].tobytes()  # another place, another seed
 
-    assert run(tiny, pairs, tmp_path / "ours", rival.OUR_START, max_train_steps=1) == 0
-    own = ControlNetModel.from_pretrained(tmp_path / "ours" / rival.NAME)
+    assert run(tiny, pairs, tmp_path / "ours", controlnet.OUR_START, max_train_steps=1) == 0
+    own = ControlNetModel.from_pretrained(tmp_path / "ours" / controlnet.NAME)
     embedding, default = own.controlnet_cond_embedding, net.controlnet_cond_embedding
     assert embedding.conv_in.weight.std() > 2 * default.conv_in.weight.std()
 

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import httpx
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUNS = 1000
 PATIENCE = 300.0
 

@@ -1,6 +1,6 @@
-"""The rival of control by hints: diffusers' ControlNet (2302.05543), a trained copy of the encoder.
+"""ControlNet of diffusers (arXiv:2302.05543), a trained copy of the encoder, to compare hints with.
 
-    python -m benchmarks.rival --config configs/pocket/canny-hra.yaml --method none ...
+    python -m benchmarks.controlnet --config configs/pocket/canny-hra.yaml --method none ...
 
 trains one by the project's own loop: the same data, batches, noise, optimizer and steps. With
 `--our_start` the convolutions that read its control image start as those of our hint encoder do.

@@ -19,8 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import orthodiff
 from benchmarks import launches
-from benchmarks.contestants import CONTESTANTS
-from benchmarks.gpu_setting import Setting, step_of, unet
+from benchmarks.support.compared_adapters import COMPARED_ADAPTERS
+from benchmarks.support.gpu_setting import Setting, step_of, unet
 from orthodiff.adapters.compiled import compile_model
 from orthodiff.training.optim.share import average
 
@@ -96,7 +96,7 @@ def steps(setting: Setting, *, topology: str, batch: int, checkpointing: bool) -
         model, inputs = unet(setting, topology)
         if checkpointing:
             model.enable_gradient_checkpointing()
-        adapted = CONTESTANTS[row](model)
+        adapted = COMPARED_ADAPTERS[row](model)
         figures[f"{row} ms"] = 1000 * setting.timed(step_of(adapted, inputs, batch))
         figures[f"{row} GiB"] = setting.peak()
         del model, adapted
@@ -110,7 +110,7 @@ def kernels(setting: Setting) -> Figures:
     figures: Figures = {}
     for row in setting.rows:
         model, inputs = unet(setting, "SD 1.5")
-        step = step_of(CONTESTANTS[row](model), inputs, 1)
+        step = step_of(COMPARED_ADAPTERS[row](model), inputs, 1)
         step()
         with launches.Launches() as counted:
             step()
@@ -123,7 +123,7 @@ def synchronisations(setting: Setting) -> Figures:
     figures: Figures = {"is_right": True}
     for row in setting.rows[2:]:
         model, inputs = unet(setting, "SD 1.5")
-        step = step_of(CONTESTANTS[row](model), inputs, 1)
+        step = step_of(COMPARED_ADAPTERS[row](model), inputs, 1)
         step()
         with sync_forbidden(setting.device):
             try:
@@ -154,7 +154,7 @@ def compiled(setting: Setting) -> Figures:
     for row in ("HRA r8", "PEFT LoRA r8"):
         torch.compiler.reset()
         model, inputs = unet(setting, "SD 1.5")
-        step = step_of(CONTESTANTS[row](model), inputs, 1)
+        step = step_of(COMPARED_ADAPTERS[row](model), inputs, 1)
         figures[f"{row} eager ms"] = 1000 * setting.timed(step)
         compile_model(model, repeated_blocks=True, backend=backend)
         begun = time.perf_counter()

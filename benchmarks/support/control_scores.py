@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks import rival
+from benchmarks import controlnet
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Segmentation, Steering, overlay
 from orthodiff.evaluation.metrics import (
@@ -84,7 +84,7 @@ class Judge:
 
     def without_control(self, folder: Path | None, test: Test) -> dict[str, Any]:
         """Prompt similarity without a control image and with a blank one; by default the base's."""
-        if folder is not None and (folder / rival.NAME).is_dir():
+        if folder is not None and (folder / controlnet.NAME).is_dir():
             return {}
         test = Test(test.control_images[:WITHOUT_CONTROL], test.rows[:WITHOUT_CONTROL])
         adapter_set = AdapterSet.load(self.base, folder) if folder else None
@@ -104,8 +104,8 @@ class Judge:
         """An image per prompt and control image; its seed is its place."""
         if folder is None:
             return generate(self.base, _request(prompts))
-        if (folder / rival.NAME).is_dir():
-            return rival.paint(self.base, folder, prompts, control_images, batch_size=BATCH)
+        if (folder / controlnet.NAME).is_dir():
+            return controlnet.paint(self.base, folder, prompts, control_images, batch_size=BATCH)
         adapter_set = AdapterSet.load(self.base, folder)
         try:
             assert adapter_set.control is not None

@@ -40,7 +40,7 @@ def frozen(model: nn.Module) -> nn.Module:
     return model.requires_grad_(False)
 
 
-CONTESTANTS: dict[str, Attach] = {
+COMPARED_ADAPTERS: dict[str, Attach] = {
     "frozen base": frozen,
     "PEFT LoRA r8": pefts("LoraConfig", r=8),
     "PEFT LoRA r32": pefts("LoraConfig", r=32),
