@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 HEAVY = {
-    "agreement", "batch", "batch_rows", "check", "control_training", "controlnet_benchmark", "export_images",
+    "agreement", "batch", "batch_rows", "check", "control_training",
+    "controlnet_benchmark", "export_images",
     "export_whole", "gallery", "garbage", "golden", "hardware", "hub", "kill", "loop", "memory",
     "memory_modes", "os_errors", "outside_adapter", "ownership", "pairs", "plan", "pocket",
     "pocket_model", "prior", "replay", "resume", "runtimes", "safety", "samples",
