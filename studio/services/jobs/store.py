@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +132,7 @@ class JobStore:
 
     def rename(self, job: Job, name: str) -> bool:
         """Another name to show."""
-        words = _words(job).replace(job.name, name, 1)
-        return self._change(job.id, {"name": name, "words": words.lower()})
+        return self._change(job.id, {"name": name, "words": _words(replace(job, name=name))})
 
     def trash(self, job_id: str) -> bool:
         """Into the trash; what waits or runs cannot go there."""
