@@ -19,9 +19,9 @@ from orthodiff.studio.services.jobs.executor import Ending
 from orthodiff.studio.services.jobs.job import RESUMABLE, TERMINAL, Job, Status, new_id
 from orthodiff.studio.services.jobs.progress import (
     can_continue,
+    events_of_job,
     judge_end,
     log_tail,
-    read_events,
     read_progress,
 )
 from orthodiff.studio.services.jobs.scheduler import GRACE, Scheduler, fair_choice
@@ -272,8 +272,8 @@ class TestProgress:
         with (tmp_path / "events.jsonl").open("a") as file:
             file.write(json.dumps({"time": BEGAN, **STEP}) + "\n")
         assert read_progress(tmp_path).step == 4
-        assert [event["event"] for event in read_events(tmp_path)] == ["Started", "Step"]
-        assert read_events(tmp_path / "none") == []
+        assert [event["event"] for event in events_of_job(tmp_path)] == ["Started", "Step"]
+        assert events_of_job(tmp_path / "none") == []
 
     def test_a_log_is_shown_from_its_end(self, tmp_path: Path) -> None:
         lines = [f"line {number}" for number in range(30)]

@@ -14,6 +14,7 @@ import orthodiff
 from orthodiff.evaluation.metrics import load_scorer, subject_similarity
 from orthodiff.models import load_base
 from orthodiff.sampling import GenerateRequest, generate
+from orthodiff.training.cli.main import main
 from tests.test_world import needs_font
 
 ROOT = Path(__file__).parent.parent
@@ -92,16 +93,16 @@ def test_example_subjects_are_held_out():
 
 @pytest.mark.parametrize("method", orthodiff.ADAPTERS)
 def test_every_method_trains_and_merges_on_the_pocket_model(method, tmp_path, base):
-    """Few steps through the real command line; adapted and merged images agree to 2/255."""
+    """Few steps by the real flags; adapted and merged images agree to 2/255."""
     folder = ROOT / "assets" / "subjects" / "robot"
     command = [
-        sys.executable, "-m", "training", "dreambooth",
+        "dreambooth",
         "--pretrained_model_name_or_path", str(POCKET), "--instance_data_dir", str(folder),
         "--instance_prompt", "a photo of sks robot", "--method", method,
         "--max_train_steps", "6", "--output_dir", str(tmp_path / "run"),
         "--cache_dir", str(tmp_path / "cache"),
     ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    assert main(command) == 0
     adapter = orthodiff.load(base.unet, tmp_path / "run")
     request = GenerateRequest.repeat("a photo of sks robot", num_images=2, num_inference_steps=8)
     attached = generate(base, request)

@@ -43,7 +43,13 @@ def losses(out: Path) -> list[float]:
     return [event["loss"] for event in read_history(out).steps]
 
 
-@pytest.mark.parametrize("module", LAUNCHERS)
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param("torch.distributed.run", marks=pytest.mark.slow),
+        "accelerate.commands.launch",
+    ],
+)
 def test_two_processes_see_the_batches_of_one(
     tiny: Path, images: Path, tmp_path: Path, module: str
 ) -> None:

@@ -54,7 +54,7 @@ def test_world_is_as_wide_as_promised():
 
 
 @pytest.mark.parametrize("phrase", GROUNDS)
-@pytest.mark.parametrize("size", [33, 41, 64, 192])
+@pytest.mark.parametrize("size", [33, 192])
 def test_grounds_fill_any_size(phrase, size):
     image = GROUNDS[phrase](np.random.default_rng(0), size)
     assert image.shape == (size, size, 3)
@@ -83,17 +83,12 @@ def test_short_contexts_keep_their_noun():
 
 
 @needs_font
-@pytest.mark.parametrize("name", glyphs.CLASSES)
-def test_every_class_has_its_own_glyph(name):
-    alpha = glyphs.glyph(name)[..., 3]
-    assert alpha.shape == (glyphs.GLYPH_SIDE,) * 2
-    assert 0.08 < (alpha > 128).mean() < 0.95
-
-
-@needs_font
-def test_glyphs_differ():
-    seen = {glyphs.glyph(name).tobytes() for name in glyphs.CLASSES}
-    assert len(seen) == len(glyphs.CLASSES)
+def test_every_class_has_its_own_glyph():
+    drawn = {name: glyphs.glyph(name) for name in glyphs.CLASSES}
+    assert {glyph.shape[:2] for glyph in drawn.values()} == {(glyphs.GLYPH_SIDE,) * 2}
+    shares = {name: (glyph[..., 3] > 128).mean() for name, glyph in drawn.items()}
+    assert {name: share for name, share in shares.items() if not 0.08 < share < 0.95} == {}
+    assert len({glyph.tobytes() for glyph in drawn.values()}) == len(glyphs.CLASSES)
 
 
 @needs_font
