@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from orthodiff.errors import UserError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+HALF = (torch.float16, torch.bfloat16)
 
 
 def default_device() -> str:
@@ -36,3 +38,9 @@ def check_device(device: str) -> None:
         raise UserError(
             f"`device` is {device!r}, which cannot be used here. Leave the flag out, or use cpu."
         ) from error
+
+
+def autocast_like(tensor: Tensor) -> torch.autocast:
+    """Within, products of float32 parameters are computed in the half precision of `tensor`."""
+    is_half = tensor.dtype in HALF
+    return torch.autocast(tensor.device.type, tensor.dtype if is_half else None, enabled=is_half)

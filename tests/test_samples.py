@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from orthodiff.io.images import open_image
@@ -193,5 +194,10 @@ def test_masked_images_teach_what_the_mask_shows(tiny: Path, images: Path, tmp_p
     ],
 )
 def test_prompts_are_scored_by_the_class_in_whole_words(prompt: str, words: str) -> None:
-    scorer = ValidationScorer(None, [], instance_prompt="a photo of sks dog")  # type: ignore[arg-type]
+    scorer = ValidationScorer(
+        None,  # type: ignore[arg-type]
+        [],
+        instance_prompt="a photo of sks dog",
+        device=torch.device("cpu"),
+    )
     assert scorer._in_class_words(prompt) == words

@@ -89,7 +89,8 @@ def load_base(
     )
     if quantize:
         quantize_linear_layers(base.denoiser, quantize, device=device)
-        base.to(device)
+        if offload == "none":
+            base.to(device)
     base.offload_to_cpu(offload, device)
     return base
 

@@ -19,7 +19,7 @@ from orthodiff.errors import UserError
 from orthodiff.io.hashing import sha256_of_files
 from orthodiff.models.conditioning import Conditioning
 from orthodiff.models.objective import Objective, objective_of
-from orthodiff.models.offload import Offload, layers_on_device, on_device
+from orthodiff.models.offload import Lending, Offload, layers_on_device
 from orthodiff.models.prompts import cut_note, set_max_prompt_tokens
 from orthodiff.models.text_encoder import TextEncoder
 
@@ -67,6 +67,7 @@ class Base(ABC):
     offload: Offload = "none"
     tile_above: int = TILE_ABOVE
     execution_device: torch.device | None = None
+    lending: Lending = field(default_factory=Lending)
 
     family: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]]
@@ -145,7 +146,7 @@ class Base(ABC):
             if len(self.prompts) >= REMEMBERED_PROMPTS:
                 self.prompts.pop(next(iter(self.prompts)))
             self.warn_of_cut([prompt])
-            with on_device([text.model for text in self.texts], self.device):
+            with self.lending.lend([text.model for text in self.texts], self.device):
                 self.prompts[prompt] = self.encode_prompts([prompt])
         return self.prompts[prompt].to(self.device)
 
@@ -199,7 +200,7 @@ class Base(ABC):
             with layers_on_device(self.denoiser, self.device):
                 yield
         elif self.offload == "model":
-            with on_device([self.denoiser], self.device):
+            with self.lending.lend([self.denoiser], self.device):
                 yield
         else:
             yield
@@ -253,11 +254,16 @@ class Base(ABC):
         is_file = self.folder.is_file()
         return [self.folder] if is_file else (self.folder / part).glob("*.safetensors")
 
-    def park_encoders(self, *, texts: bool = True) -> None:
-        """Move the autoencoder, and the text encoders with `texts`, to the CPU until needed."""
-        self.vae.to("cpu")
-        for text in self.texts if texts else ():
-            text.model.to("cpu")
+    def keep_denoiser_on_device(self) -> None:
+        """Move the denoiser to `device` for good; the other parts still come by turns."""
+        if self.offload == "model":
+            self.denoiser.to(self.device)
+            self.offload = "none"
+
+    def keep_texts_on_device(self) -> None:
+        """Move the text encoders to `device` for good, as they are trained."""
+        for text in self.texts:
+            text.model.to(self.device)
 
 
 def native_resolution(folder: Path) -> int | None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from orthodiff.errors import UNUSABLE, UserError, first_line
 from orthodiff.models.base import Base, read_recommended
 from orthodiff.models.conditioning import Conditioning
-from orthodiff.models.offload import on_device
 from orthodiff.models.text_encoder import TextEncoder, open_tokenizer
 
 
@@ -100,7 +99,7 @@ class StableDiffusion(Base):
 
     @torch.no_grad()
     def encode(self, image: Tensor) -> Tensor:
-        with on_device([self.vae], self.device):
+        with self.lending.lend([self.vae], self.device):
             posterior = self.vae.encode(image[None].to(self.device, self.vae.dtype)).latent_dist
         mean = (posterior.mean - self._shift) * self.vae.config.scaling_factor
         return torch.stack([mean[0], posterior.std[0] * self.vae.config.scaling_factor])
@@ -111,7 +110,7 @@ class StableDiffusion(Base):
     @torch.no_grad()
     def decode_batch(self, latents: Tensor) -> Tensor:
         latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor + self._shift
-        with on_device([self.vae], self.device):
+        with self.lending.lend([self.vae], self.device):
             return self.vae.decode(latents.to(self.device)).sample.clamp(-1, 1)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:

@@ -68,9 +68,10 @@ def _denoise(
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds[batch]]
     objective, size = base.objective, (request.height or 0, request.width or 0)
     scheduler = new_scheduler(base, request.num_inference_steps or 1, size, request.sampler)
-    start = start_of(base, request, batch, scheduler, generators)
+    with base.lending.stage():
+        start = start_of(base, request, batch, scheduler, generators)
+        conditioning = _conditioning(base, request, batch)
     latents, count = start.latents, len(start.timesteps)
-    conditioning = _conditioning(base, request, batch)
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"generator": generators} if takes_generator else {}
     steered = steering.over(batch) if steering else unsteered

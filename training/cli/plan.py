@@ -22,6 +22,7 @@ from ..events.log import Event
 from ..options.config import Config
 from ..run.assemble import build_trainer, intervals
 from ..run.context import RunContext
+from ..tally.estimate import CARD, Estimate, estimate
 
 WARM_UP, STEPS = 2, 3
 """First steps, which take longer (they are recorded), and those that are timed."""
@@ -65,7 +66,9 @@ class TrainingPlan:
 
 def make_plan(context: RunContext[Config]) -> TrainingPlan:
     """Take a few steps of the run as it is configured, in a folder that vanishes."""
-    config, trial, steps = context.config, _try(context), _steps(context)
+    starting = time.time() - psutil.Process().create_time()
+    counted = estimate(context)  # first, as the trial puts an adapter on the base
+    config, trial, steps = context.config, _try(context, starting), _steps(context)
     seconds = _seconds(context, trial)
     whole = sum(seconds.values())
     spent = ", ".join(f"{took:.1f} s {what}" for what, took in seconds.items())
@@ -76,13 +79,13 @@ def make_plan(context: RunContext[Config]) -> TrainingPlan:
         "time": f"{_clock(whole)} at {trial.pace:.3f} s a step ({spent})",
         "disk": _disk(context, trial),
         "peak memory": _peak(context.base.device),
+        **_on_a_gpu(counted, len(steps)),
     }
     return TrainingPlan(whole, lines | _not_counted(context))
 
 
-def _try(context: RunContext[Config]) -> Trial:
+def _try(context: RunContext[Config], starting: float) -> Trial:
     """The run's own start, its first steps, a measurement and a checkpoint."""
-    starting = time.time() - psutil.Process().create_time()
     first = context.start_step
     with TemporaryDirectory() as scratch:
         small = _small(context, Path(scratch))
@@ -187,6 +190,19 @@ def _peak_of_process() -> int:
         return int(psutil.Process().memory_info().peak_wset)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _on_a_gpu(counted: Estimate, steps: int) -> dict[str, str]:
+    """What was counted without one, so that a plan can be made anywhere."""
+    start, step, most = (
+        f"{each / 2**30:.1f} GiB" for each in (counted.start, counted.step, counted.peak)
+    )
+    return {
+        "memory on a GPU": f"{most}, counted: {start} until the first step, {step} in a step; "
+        "and what CUDA and its kernels take",
+        "time on a GPU": f"{_clock(counted.seconds * steps)} of steps on an {CARD}, an estimate: "
+        f"{counted.flops / 1e12:.1f} TFLOP and {counted.launches:,} kernels a step",
+    }
 
 
 def _not_counted(context: RunContext[Config]) -> dict[str, str]:

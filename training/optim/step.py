@@ -98,8 +98,8 @@ class OptimizerStep:
     def _numbers(self, loss: Tensor, norm: Tensor, flags: Tensor) -> list[float]:
         """Loss, norm and flags as Python's numbers."""
         if self.accelerator.num_processes == 1:
-            return [*torch.stack([loss.float(), norm.float()]).tolist(), *flags.tolist()]
-        return torch.cat([torch.stack([loss.float(), norm.float()]), flags]).tolist()
+            return [*torch.stack([loss.float(), norm.float()]).cpu().tolist(), *flags.tolist()]
+        return torch.cat([torch.stack([loss.float(), norm.float()]), flags]).cpu().tolist()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on to the same bits."""

@@ -15,6 +15,17 @@ class MemoryOptions(Options):
     gradient_checkpointing: Annotated[bool, Harmless] = Field(
         False, description="less memory, about a quarter more time per step"
     )
+    gradient_checkpointing_interval: Annotated[int, Harmless] = Field(
+        1,
+        ge=1,
+        description="compute every n-th block again, and keep what the others need: 2 costs less "
+        "time and saves less memory than 1",
+    )
+    quantize_base: Literal["8bit", "4bit"] | None = Field(
+        None,
+        description="pack the UNet's linear layers into few bits (an extra); the adapter stays "
+        "in float32",
+    )
     mixed_precision: Annotated[Literal["no", "fp16", "bf16"] | None, NO_IS_A_WORD] = Field(
         None,
         description="precision of the base and the activations [accelerate's setting, else on a "
@@ -58,6 +69,11 @@ class MemoryOptions(Options):
                 "Add it, or leave both out."
             )
         return self
+
+    def notes(self) -> list[str]:
+        idle = self.gradient_checkpointing_interval > 1 and not self.gradient_checkpointing
+        note = "`gradient_checkpointing_interval` has no effect; add --gradient_checkpointing."
+        return [*super().notes(), *([note] if idle else [])]
 
     def in_effect(self) -> dict[str, Any]:
         """Of accelerate's setting only the usual one; a run compares what it made of it besides."""

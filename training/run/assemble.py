@@ -78,8 +78,9 @@ def build_trainer(
     )
     device, dtype = base.device, base.dtype  # asking takes diffusers long
     objective = base.objective.to(device)
-    streams = _streams(context)
-    validation_batches = _validation_batches(context, streams[0], objective)
+    with base.lending.stage():
+        streams = _streams(context)
+        validation_batches = _validation_batches(context, streams[0], objective)
     validation_scorer = _validation_scorer(context)
     batches = StepBatches(
         streams,
@@ -94,9 +95,11 @@ def build_trainer(
     context.examples.close()
     context.prior_given.close()
     # the adapter comes after everything that the base's encoders, as they were, are needed for
+    base.keep_denoiser_on_device()
     adapter_set = task.attach(config, base)
     task.init_from_data(adapter_set, partial(batches.first_seen, INIT_SAMPLES))
-    base.park_encoders(texts=not adapter_set.reads)
+    if adapter_set.reads:
+        base.keep_texts_on_device()
     set_up(config, base.denoiser)
 
     def predict(noisy: Tensor, batch: Batch) -> Tensor:
@@ -110,7 +113,6 @@ def build_trainer(
         snr_gamma=config.snr_gamma,
         unmasked_weight=config.unmasked_weight,
         dtype=dtype,
-        autocast=accelerator.autocast,
     )
     eager = EagerEngine(
         loss,
@@ -249,6 +251,7 @@ def _validation_scorer(context: RunContext[Config]) -> ValidationScorer | None:
         photos,
         instance_prompt=prompt,
         subject_scorers=offline_judges(context.base.device),
+        device=context.base.device,
     )
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from orthodiff.adapters.compiled import compile_model
 from orthodiff.errors import UserError
+from orthodiff.models.offload import Offload
 
 from ..options import MemoryOptions
 
@@ -46,13 +48,39 @@ def set_up(options: MemoryOptions, denoiser: Any) -> None:
     torch.backends.cudnn.benchmark = True  # few shapes, each met many times
     denoiser.train()
     if options.gradient_checkpointing:
-        denoiser.enable_gradient_checkpointing()
+        denoiser.enable_gradient_checkpointing(EveryNth(options.gradient_checkpointing_interval))
     if options.attention == "xformers":
         denoiser.enable_xformers_memory_efficient_attention()
     if options.channels_last or records(options, denoiser.device):
         denoiser.to(memory_format=torch.channels_last)
     if options.torch_compile:
         compile_model(denoiser, repeated_blocks=options.compile_repeated_blocks)
+
+
+class EveryNth:
+    """Checkpoints every n-th block, in the order in which they are first called.
+
+    Such a block keeps its inputs alone and is computed again in the backward pass.
+    """
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+        self._numbers: dict[nn.Module, int] = {}
+
+    def __call__(self, block: nn.Module, *inputs: Any) -> Any:
+        """The outputs of `block`."""
+        number = self._numbers.setdefault(block, len(self._numbers))
+        if number % self.interval:
+            return block(*inputs)
+        return checkpoint(block, *inputs, use_reentrant=False)
+
+
+def stages(device: torch.device) -> Offload:
+    """How the parts of a base take turns on `device`, until the denoiser stays to be trained.
+
+    On the CPU all lie in the same memory in any case.
+    """
+    return "none" if device == torch.device("cpu") else "model"
 
 
 def records(options: MemoryOptions, device: torch.device) -> bool:

@@ -30,7 +30,7 @@ from ..validation.scores import open_scorer
 from .agreement import check_same, from_main, in_all
 from .context import RunContext
 from .defaults import for_base
-from .hardware import check_hardware
+from .hardware import check_hardware, stages
 from .processes import start_accelerator
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def _gather(
         variant=config.variant,
         dtype=dtype,
         device=str(accelerator.device),
+        offload=stages(accelerator.device),
+        quantize=config.quantize_base,
     )
     config, chosen = for_base(config, base, precision=accelerator.mixed_precision)
     if checkpoint:

@@ -20,6 +20,7 @@ from orthodiff import control
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.components.registry import Component
 from orthodiff.control import Condition, Control, Steering
+from orthodiff.devices import autocast_like
 from orthodiff.errors import UserError
 from orthodiff.io.images import open_control_image
 from orthodiff.sampling import GenerateRequest
@@ -193,7 +194,8 @@ class ControlTask(Task[ControlConfig]):
         _control(adapter_set).init_from_data(_control_images(first_seen()))
 
     def predict(self, base: Base, adapter_set: AdapterSet, noisy: Tensor, batch: Batch) -> Tensor:
-        hints = _control(adapter_set).encode(_control_images(batch))
+        with autocast_like(noisy):  # the encoder itself is in float32
+            hints = _control(adapter_set).encode(_control_images(batch))
         with _control(adapter_set).guided(hints):
             return base.predict(noisy, batch.timesteps, batch.prompt_embeds)
 

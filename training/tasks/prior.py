@@ -213,6 +213,7 @@ class ClassImages:
             variant=self.variant,
             dtype=dtype,
             device=str(base.device),
+            offload=base.offload,
         )
 
     def _kept_at(self, base: Base, resolution: int) -> Path:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from orthodiff.evaluation.metrics import (
@@ -19,7 +20,9 @@ from orthodiff.evaluation.metrics import (
 from orthodiff.evaluation.subject_folder import class_of, phrase_of, with_class
 from orthodiff.io.images import square
 from orthodiff.models import Base
+from orthodiff.models.offload import Lending
 
+CPU = torch.device("cpu")
 PHOTOS = 16
 """So many photos of the subject are compared with, at most."""
 
@@ -29,7 +32,7 @@ class ValidationScorer:
 
     `subject_scorers` are further networks that are asked how much the images look like the subject.
     What they say is recorded beside the scores and chooses nothing, so a run's best checkpoint does
-    not depend on which of them are installed.
+    not depend on which of them are installed. The `scorer` is on `device` only while it works.
     """
 
     def __init__(
@@ -39,8 +42,9 @@ class ValidationScorer:
         *,
         instance_prompt: str,
         subject_scorers: Sequence[SubjectJudge] = (),
+        device: torch.device = CPU,
     ) -> None:
-        self.scorer, self.photos = scorer, photos
+        self.scorer, self.photos, self.device = scorer, photos, device
         self.subject_scorers = subject_scorers
         self.phrase = phrase_of(instance_prompt)
 
@@ -50,10 +54,11 @@ class ValidationScorer:
         """Subject and prompt similarity, each in [-1, 1]; photos are scaled to the images' size."""
         photos = self._photos_like(images)
         phrases = [self._in_class_words(prompt) for prompt in prompts]
-        return (
-            subject_similarity(self.scorer, images, photos) if photos else None,
-            prompt_similarity(self.scorer, images, phrases),
-        )
+        with Lending().lend([self.scorer.model], self.device):
+            return (
+                subject_similarity(self.scorer, images, photos) if photos else None,
+                prompt_similarity(self.scorer, images, phrases),
+            )
 
     def subject_similarities(self, images: Sequence[Image.Image]) -> dict[str, float]:
         """What each further scorer says, in [-1, 1], by its name; empty without photos."""
@@ -71,7 +76,9 @@ class ValidationScorer:
 
 
 def open_scorer(chosen: str | None, base: Base) -> Scorer | None:
-    """The scorer asked for, else the one that the base brings along; None for "none" of them.
+    """The scorer asked for, else the one that the base brings along, on the CPU.
+
+    It is None for "none" of them.
 
     Raises:
         UserError: it cannot be loaded.
@@ -79,4 +86,4 @@ def open_scorer(chosen: str | None, base: Base) -> Scorer | None:
     if chosen == "none":
         return None
     name: str | Path | None = chosen or default_scorer(base.folder)
-    return load_scorer(name, device=base.device) if name else None
+    return load_scorer(name) if name else None

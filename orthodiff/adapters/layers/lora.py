@@ -20,6 +20,7 @@ from orthodiff.adapters.layers.adaptable import (
 from orthodiff.adapters.layers.merging import Merging, new_parameter
 from orthodiff.adapters.layers.solve import at_least_float32
 from orthodiff.adapters.rotation import Parameters
+from orthodiff.devices import autocast_like
 from orthodiff.errors import UserError
 
 ADAPTER = "default"
@@ -85,7 +86,8 @@ class LoRALayer(Merging):
         if self.merged:
             return base(x)
         if out_of_reach(base) is not None or not runs_its_own_way(base):
-            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
+            with autocast_like(x):
+                return super().forward(x, *args, **kwargs)  # type: ignore[misc]
         if self.training and self.dropout > 0:
             raise UserError(
                 f"A {type(base).__name__} layer has a `forward` or hooks of its own, with which "
