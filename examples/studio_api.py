@@ -1,6 +1,8 @@
 """Drive the studio through its API: photos up, a training followed, images down.
 
-python examples/studio_api.py http://127.0.0.1:7860 assets/subjects/robot robot
+python examples/studio_api.py http://127.0.0.1:7860 assets/subjects/robot robot [STEPS]
+
+With a login it takes the token from ORTHODIFF_TOKEN. Images are written into this folder.
 """
 
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 import httpx
 
 
-def main(url: str, photos: str, class_word: str) -> None:
+def main(url: str, photos: str, class_word: str, steps: str | None = None) -> None:
     token = os.environ.get("ORTHODIFF_TOKEN")
     headers = {"authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
@@ -20,7 +22,7 @@ def main(url: str, photos: str, class_word: str) -> None:
         subject = client.post("/api/subjects", files=files).raise_for_status().json()
         print(*subject["problems"], *subject["advice"], sep="\n")
 
-        config = {"class_word": class_word, "preset": "quick"}
+        config = {"class_word": class_word, "preset": "quick", "max_train_steps": steps}
         body = {"kind": "dreambooth", "subject": subject["id"], "config": config}
         job = client.post("/api/jobs", json=body).raise_for_status().json()
         with client.stream("GET", f"/api/jobs/{job['id']}/events", timeout=None) as events:
@@ -28,6 +30,9 @@ def main(url: str, photos: str, class_word: str) -> None:
                 if line.startswith("data: ") and "loss" in line:
                     step = json.loads(line[6:])
                     print(f"step {step['step']}: loss {step['loss'] or 0:.4f}")
+        ended = client.get(f"/api/jobs/{job['id']}").json()
+        if ended["status"] != "succeeded":
+            sys.exit(f"The training {ended['status']}: {ended['error']}")
 
         config = {"adapters": [{"id": job["id"]}], "prompts": ["a photo of {trigger} at night"]}
         made = client.post("/api/generate", json={"config": config}).raise_for_status().json()

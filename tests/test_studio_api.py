@@ -3,14 +3,19 @@
 import asyncio
 import io
 import json
+import runpy
+import socket
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from PIL import Image
 
 from orthodiff.errors import UserError
@@ -19,9 +24,10 @@ from orthodiff.studio.api.app import make_app
 from orthodiff.studio.security.guard import Rules, allowed_hosts
 from orthodiff.studio.security.users import Users, token_digest
 from orthodiff.studio.serve import check_bind
+from orthodiff.studio.services.uploads.quota import Quota
 from orthodiff.studio.state import Studio
 from tests.photos import photo
-from tests.runs import make_images, train
+from tests.runs import ROOT, make_images, train
 
 TOKENS = {"ann": "a" * 32, "bob": "b" * 32}
 HOST = "127.0.0.1:7860"
@@ -35,14 +41,21 @@ class Client:
         self.app = app
 
     def __call__(
-        self, method: str, path: str, *, user: str | None = "ann", host: str = HOST, **options: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        user: str | None = "ann",
+        host: str = HOST,
+        address: str = "127.0.0.1",
+        **options: Any,
     ) -> httpx.Response:
         headers = dict(options.pop("headers", {}))
         if user:
             headers["authorization"] = f"Bearer {TOKENS.get(user, user)}"
 
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self.app)
+            transport = httpx.ASGITransport(app=self.app, client=(address, 50_000))
             async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
                 return await client.request(method, path, headers=headers, **options)
 
@@ -173,8 +186,10 @@ def test_a_batch_is_a_job(ask: Client) -> None:
 def test_a_recipe_names_no_folder_of_this_computer(
     ask: Client, studio: Studio, tmp_path: Path
 ) -> None:
-    job = ask("GET", "/api/jobs?kind=generate").json()["jobs"][0]
-    images = ask("GET", f"/api/jobs/{job['id']}/images").json()
+    config = {"adapters": [{"id": "vase"}], "prompts": ["a cat"], "num_inference_steps": 1}
+    made = ask("POST", "/api/generate", json={"config": config}).json()
+    assert follow(ask, made["id"])["status"] == "succeeded"
+    images = ask("GET", f"/api/jobs/{made['id']}/images").json()
     content = ask("GET", f"/{images[-1]['url']}").content
     (tmp_path / "x.png").write_bytes(content)
     recipe = read_recipe(tmp_path / "x.png")
@@ -239,6 +254,11 @@ def test_a_decompression_bomb_and_a_huge_image_are_refused(ask: Client) -> None:
     [
         ({"base": "/etc"}, "base", "not offered"),
         ({"base": "http://169.254.169.254/latest"}, "base", "not offered"),
+        ({"base": "file:///etc/passwd"}, "base", "not offered"),
+        ({"base": "gopher://127.0.0.1:6379/_INFO"}, "base", "not offered"),
+        ({"base": "//127.0.0.1/share"}, "base", "not offered"),
+        ({"base": "someone/hub-model"}, "base", "not offered"),
+        ({"base": {"$ref": "/etc"}}, "base", "valid string"),
         ({"method": "hra; rm -rf /"}, "method", "not a method"),
         ({"method_settings": {"rank": 1000}}, "method_settings", "Use at most 16"),
         ({"method_settings": {"rank": 7}}, "method_settings", "even rank"),
@@ -277,6 +297,8 @@ def test_a_bad_setting_is_told_beside_its_field_and_nothing_is_written(
     [
         ({"subject": None}, "no photos yet"),
         ({"subject": "../../etc"}, "no such example"),
+        ({"subject": "http://169.254.169.254/latest"}, "no such example"),
+        ({"subject": "file:///etc/passwd"}, "no such example"),
         ({"subject": "s000000000000"}, "not here any more"),
         ({"name": "../x"}, "cannot be the name"),
         ({"name": "vase"}, "exists already"),
@@ -301,6 +323,9 @@ def test_a_bad_job_is_refused(ask: Client, body: dict[str, Any], told: str) -> N
         ({"prompts": ["a"] * 20, "num_images": 8}, "160 images at once are too many"),
         ({"prompts": ["a {trigger}"]}, "no adapter that has a trigger word"),
         ({"prompts": ["a"], "adapters": [{"id": "/etc/passwd"}]}, "no such adapter"),
+        ({"prompts": ["a"], "adapters": [{"id": "http://[::1]:22/"}]}, "no such adapter"),
+        ({"prompts": ["a"], "adapters": [{"id": "shipped:../../etc"}]}, "no such adapter"),
+        ({"prompts": ["a"], "base": "http://169.254.169.254/"}, "not offered"),
         ({"prompts": ["a"], "adapters": [{"id": "vase", "checkpoint": "../.."}]}, "checkpoint is"),
         ({"prompts": ["a"], "adapters": [{"id": "vase", "checkpoint": "77"}]}, "no checkpoint 77"),
         ({"prompts": ["a"], "adapters": [{"id": "vase", "strength": 1e9}]}, "less than or equal"),
@@ -320,7 +345,13 @@ ATTACKS: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/", {"host": "evil.example"}, 421),
     ("GET", "/api/jobs", {"host": "evil.example:7860"}, 421),
     ("GET", "/api/jobs", {"host": "studio.example"}, 200),
+    ("GET", "/api/jobs", {"host": "127.0.0.1.evil.example"}, 421),
+    ("GET", "/api/jobs", {"host": "localhost.:7860"}, 421),
+    ("GET", "/api/jobs", {"headers": {"host": ""}}, 421),
     ("POST", "/api/jobs", {"headers": {"origin": "https://evil.example"}}, 403),
+    ("POST", "/api/jobs", {"headers": {"origin": "http://127.0.0.1:9999"}}, 403),
+    ("DELETE", "/api/jobs/j000000000000", {"headers": {"sec-fetch-site": "cross-site"}}, 403),
+    ("POST", "/logout", {"headers": {"origin": "https://evil.example"}, "user": None}, 403),
     ("POST", "/api/subjects", {"headers": {"origin": "null"}}, 403),
     ("POST", "/api/subjects", {"headers": {"sec-fetch-site": "cross-site"}}, 403),
     ("POST", "/login", {"headers": {"origin": "https://evil.example"}, "user": None}, 403),
@@ -337,6 +368,12 @@ ATTACKS: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/openapi.json", {"user": None}, 401),
     ("GET", "/studio/app.js", {"user": None}, 401),
     ("GET", "/", {"user": None}, 303),
+    ("GET", "/assets/index.js", {"user": None}, 401),
+    ("GET", "/api/resources", {"user": None}, 401),
+    ("GET", "/api/examples/robot/00.png", {"user": None}, 401),
+    ("GET", "/api/jobs/j000000000000/events", {"user": None}, 401),
+    ("GET", "/gradio_api/call/generate/x", {"user": None}, 401),
+    ("GET", "/gradio_api/heartbeat/x", {"user": None}, 401),
     ("POST", "/gradio_api/upload", {}, 404),
     ("GET", "/gradio_api/file=/etc/passwd", {}, 404),
     ("GET", "/gradio_api/file/etc/passwd", {}, 404),
@@ -344,6 +381,14 @@ ATTACKS: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/gradio_api/runs", {}, 404),
     ("GET", "/gradio_api/deep_link?session_hash=x", {}, 404),
     ("GET", "/monitoring", {}, 404),
+    ("GET", "/monitoring/summary", {}, 404),
+    ("GET", "/gradio_api/upload_progress?upload_id=x", {}, 404),
+    ("POST", "/gradio_api/component_server", {"json": {}}, 404),
+    ("GET", "/gradio_api/stream/a/b/c/playlist.m3u8", {}, 404),
+    ("POST", "/gradio_api/vibe-edit/", {"json": {}}, 404),
+    ("GET", "/gradio_api/mcp/sse", {}, 404),
+    ("GET", "/gradio_api/dev/reload", {}, 404),
+    ("GET", "/pwa_icon", {}, 404),
     ("GET", "/custom_component/x/client/component/index.js", {}, 404),
     ("GET", "/../../etc/passwd", {}, 404),
     ("GET", "/studio/../state.py", {}, 404),
@@ -356,6 +401,9 @@ ATTACKS: list[tuple[str, str, dict[str, Any], int]] = [
     ("POST", "/api/jobs", {"content": b"x" * (2 << 20)}, 413),
     ("POST", "/api/subjects", {"content": b"x" * (9 << 20)}, 413),
     ("POST", "/api/jobs", {"headers": {"content-length": "-5"}, "content": b""}, 413),
+    ("POST", "/api/jobs", {"headers": {"content-length": "1e9"}, "content": b""}, 413),
+    ("POST", "/api/jobs", {"content": b"[" * 100_000}, 422),
+    ("POST", "/login", {"data": {"token": "x" * 300}, "user": None}, 422),
     ("GET", "/api/jobs?page=0", {}, 422),
     ("GET", "/api/jobs?per_page=100000", {}, 422),
     ("GET", "/api/jobs?kind=%27%20or%201=1", {}, 422),
@@ -413,6 +461,86 @@ def test_another_user_gets_nothing(ask: Client) -> None:
     assert ask("POST", "/api/generate", user="bob", json={"config": adapter}).status_code == 422
 
 
+def test_what_is_kept_in_memory_is_kept_for_one_user(ask: Client) -> None:
+    """Answers and pages are handed out again, but never to somebody else or under another name."""
+    mine = ask("GET", "/api/jobs")
+    tag = {"if-none-match": mine.headers["etag"]}
+    assert ask("GET", "/api/jobs", headers=tag).status_code == 304
+    theirs = ask("GET", "/api/jobs", user="bob", headers=tag)
+    assert (theirs.status_code, theirs.json()["total"]) == (200, 0)
+    assert ask("GET", "/api/jobs", user=None, headers=tag).status_code == 401
+    assert [one for one in ask("GET", "/api/adapters", user="bob").json() if one["job"]] == []
+    assert '"username":"ann"' in ask("GET", "/").text
+    page = ask("GET", "/", user="bob").text
+    assert '"username":"bob"' in page
+    assert '"username":"ann"' not in page
+    assert ask("GET", "/", user=None).status_code == 303
+    forged = ask("GET", "/", headers={"x-forwarded-host": "evil.example"})
+    assert "evil.example" not in ask("GET", "/").text
+    assert "username" in forged.text
+
+
+def test_more_than_a_user_may_bring_is_refused(
+    ask: Client, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = upload(ask, *[png()] * 51)
+    assert (many.status_code, "too many" in many.json()["error"]) == (422, True)
+    for quota, told in (
+        (Quota(file=0), "is larger than 0 MB"),
+        (Quota(user=-1), "Your uploads take more"),
+        (Quota(total=-1), "All uploads here take more"),
+    ):
+        monkeypatch.setattr(studio.subjects, "quota", quota)
+        answer = upload(ask, png(), user="bob")
+        assert (answer.status_code, told in answer.json()["error"]) == (422, True), answer.text
+    assert list(studio.scratch.iterdir()) == []
+
+
+def test_the_example_drives_a_training(
+    ask: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over a real socket, as its reader would run it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORTHODIFF_TOKEN", TOKENS["ann"])
+    path = ROOT / "examples" / "studio_api.py"
+    script = runpy.run_path(str(path))
+    with served(ask.app) as url:
+        script["main"](url, str(ROOT / "assets" / "subjects" / "robot"), "robot", "2")
+    said = capsys.readouterr().out
+    assert "step 2: loss" in said
+    assert read_recipe(tmp_path / "seed-0.png").prompt == "a photo of sks robot at night"
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The application on a loopback port, in a thread."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, lifespan="off", log_level="error")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(timeout=30)
+
+
+def test_no_web_socket_is_opened(ask: Client) -> None:
+    sent: list[Any] = []
+
+    async def connect() -> None:
+        async def receive() -> Any:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await ask.app({"type": "websocket", "path": "/", "headers": []}, receive, send)
+
+    asyncio.run(connect())
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
 def test_every_answer_has_its_headers(ask: Client) -> None:
     for path, options in (("/", {}), ("/api/jobs", {}), ("/nothing", {}), ("/", {"host": "x"})):
         headers = ask("GET", path, **options).headers
@@ -434,10 +562,14 @@ def test_a_login_lasts_until_the_logout(ask: Client) -> None:
 
 
 def test_guessing_tokens_is_slowed(ask: Client) -> None:
-    answers = [ask("POST", "/login", user=None, data={"token": f"guess {n}"}) for n in range(6)]
-    assert [answer.status_code for answer in answers] == [403] * 5 + [429]
-    right = ask("POST", "/login", user=None, data={"token": TOKENS["ann"]})
-    assert right.status_code == 429
+    def login(token: str, address: str) -> int:
+        answer = ask("POST", "/login", user=None, address=address, data={"token": token})
+        return answer.status_code
+
+    guesses = [login(f"guess {number}", "203.0.113.9") for number in range(6)]
+    assert guesses == [403] * 5 + [429]
+    assert login(TOKENS["ann"], "203.0.113.9") == 429
+    assert login(TOKENS["ann"], "203.0.113.10") == 303
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
