@@ -1,17 +1,13 @@
-"""The studio in a real browser: Debian's Chromium, driven by Playwright, on a loopback port."""
+"""The studio in a real browser: Debian's Chromium, driven by Playwright, on a loopback port.
 
-import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
+One server and one browser serve all tests. Each test makes what it needs, under names of its own,
+and leaves nothing running: any of them can be run alone and in any order.
+"""
+
 import time
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,101 +17,42 @@ from PIL import Image
 
 from orthodiff.io.png_metadata import read_recipe
 from tests.photos import save
-from tests.runs import ROOT, make_images
+from tests.runs import make_images, train
+from tests.studio_browser import (
+    CHROMIUM,
+    FLAGS,
+    TOKEN,
+    Page,
+    Server,
+    draw,
+    field,
+    images,
+    open_tab,
+    opened,
+    playwright,
+    sees,
+    status,
+    unfold,
+    wait_for,
+)
 from tests.test_studio_control import train_control
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-PATIENCE = 120_000
-"""Milliseconds."""
-TOKEN = "t" * 32
-
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-Page = Any
-
-
-class Server:
-    """The studio as a user starts it, which can be killed and started again."""
-
-    def __init__(self, place: Path, *words: str, **environment: str) -> None:
-        self.place, self.words, self.environment = place, words, environment
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def runs(self) -> Path:
-        return self.place / "runs"
-
-    def start(self) -> None:
-        scratch = self.place / "scratch"
-        scratch.mkdir(exist_ok=True)
-        places = ["--data", str(self.place / "data"), "--runs", str(self.runs)]
-        self.process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(self.port), *places, *self.words],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "XDG_CACHE_HOME": str(self.place / "cache"),
-                "TMPDIR": str(scratch),
-                **self.environment,
-            },
-        )
-        end = time.monotonic() + PATIENCE / 1000
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                urllib.request.urlopen(f"{self.url}/api/health", timeout=2).close()
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError(f"the studio did not open; exit code {self.process.poll()}")
-
-    def kill(self) -> None:
-        assert self.process
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(timeout=60)
-
-    def stop(self) -> None:
-        assert self.process
-        self.process.terminate()
-        self.process.wait(timeout=60)
-
-    def ask(self, path: str, body: object = None, method: str = "") -> Any:
-        """The API's answer."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/{path}", data, method=method or None)
-        request.add_header("content-type", "application/json")
-        request.add_header("authorization", f"Bearer {TOKEN}")
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            content = answer.read()
-            return json.loads(content) if content else None
-
-    def job(self, name: str) -> dict[str, Any]:
-        (found,) = [job for job in self.ask("api/jobs")["jobs"] if job["name"] == name]
-        return found
+FOREVER = {"max_train_steps": 90_000}
+NEWEST = "#gallery .album:first-child"
+COUNT_FRAMES = """const frame = window.requestAnimationFrame.bind(window);
+window.frames_asked = 0;
+window.requestAnimationFrame = (callback) => { window.frames_asked += 1; return frame(callback); };
+"""
 
 
 @pytest.fixture(scope="module")
 def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    opened = Server(tmp_path_factory.mktemp("studio"), "--base", str(tiny))
-    opened.start()
-    yield opened
-    for job in opened.ask("api/jobs?group=active")["jobs"]:
-        opened.ask(f"api/jobs/{job['id']}/cancel", {})
-    opened.stop()
-    left = [path.name for path in (opened.place / "scratch").iterdir()]
+    started = Server(tmp_path_factory.mktemp("studio"), "--base", str(tiny))
+    started.start()
+    yield started
+    started.stop()
+    left = [path.name for path in (started.place / "scratch").iterdir()]
     assert left == [], "uploads are left behind"
 
 
@@ -127,24 +64,12 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@contextmanager
-def opened(browser: Any, address: str, *, width: int = 1280) -> Iterator[Page]:
-    """A page; it must ask nobody else for anything, and log no error."""
-    context = browser.new_context(viewport={"width": width, "height": 1000})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    asked: list[str] = []
-    errors: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("dialog", lambda dialog: dialog.dismiss())
-    page.goto(address)
-    page.wait_for_selector("#start", state="attached")
-    yield page
-    context.close()
-    origin = "/".join(address.split("/")[:3])
-    assert [url for url in asked if not url.startswith((origin, "data:", "blob:"))] == []
-    assert errors == []
+@pytest.fixture(autouse=True)
+def nothing_runs_on(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test finds the work of another in its way, however that one has ended."""
+    yield
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server").cancel_all()
 
 
 @pytest.fixture
@@ -168,7 +93,7 @@ def test_from_photos_to_images(page: Page, browser: Any, server: Server, tmp_pat
     field(page, "hra-rank").fill("1000")
     page.locator("#start").click()
     sees(page, "#start-message", "Use at most 16")
-    assert list(server.runs.glob("*")) == []
+    assert list(server.runs.glob("vase*")) == []
 
     field(page, "hra-rank").fill("4")
     unfold(page, "Steps and rate")
@@ -200,10 +125,10 @@ def test_from_photos_to_images(page: Page, browser: Any, server: Server, tmp_pat
     field(page, "generate-seed").fill("11")
     page.locator("#generate-adapters input[type=range]").fill("0")
     page.locator("#generate-button").click()
-    images(page, "#gallery td img", 4)
-    sees(page, "#gallery", "seed 12")
+    images(page, f"{NEWEST} td img", 4)
+    sees(page, NEWEST, "seed 12")
     with page.expect_download() as download:
-        page.locator("#gallery a[download]").click()
+        page.locator(f"{NEWEST} a[download]").click()
     with zipfile.ZipFile(download.value.path()) as pack:
         pack.extractall(tmp_path / "zip")
     files = sorted((tmp_path / "zip").glob("*.png"))
@@ -213,7 +138,7 @@ def test_from_photos_to_images(page: Page, browser: Any, server: Server, tmp_pat
     assert (base == adapted).all(), "strength 0 is not the base"
     page.reload()
     page.locator("#tab-generate-button").click()
-    images(page, "#gallery td img", 4)
+    images(page, f"{NEWEST} td img", 4)
     unfold(page, "Make an image again")
     page.locator("#recipe-upload input[type=file]").set_input_files(str(files[2]))
     playwright.expect(field(page, "generate-seed")).to_have_value("11")
@@ -253,7 +178,7 @@ def test_cancelled_from_a_second_tab_deleted_and_restored(
 ) -> None:
     job = server.ask(
         "api/jobs",
-        {"kind": "dreambooth", "subject": "teapot", "config": {"max_train_steps": 90_000}},
+        {"kind": "dreambooth", "subject": "teapot", "config": FOREVER},
     )
     with opened(browser, f"{server.url}/?job={job['id']}") as second:
         status(second, "teapot-hra", "running")
@@ -268,15 +193,61 @@ def test_cancelled_from_a_second_tab_deleted_and_restored(
         playwright.expect(second.locator("#runs .job-card[data-name=teapot-hra]")).to_have_count(1)
 
 
+def test_three_wait_the_second_fails_and_the_third_finishes(page: Page, server: Server) -> None:
+    blocker = server.ask(
+        "api/jobs", {"kind": "dreambooth", "subject": "toy_duck", "config": FOREVER}
+    )
+    quick = {"max_train_steps": 1, "train_batch_size": 1, "validation_prompts": []}
+    for name in ("first", "second", "third"):
+        body = {"kind": "dreambooth", "subject": "dog", "config": quick, "name": name}
+        server.ask("api/jobs", body)
+    page.locator("#tab-runs-button").click()
+    sees(page, "#runs .job-card[data-name=third]", "place 3 in the queue")
+    (server.runs / "second" / "request.yaml").write_text("method: nonsense\n")
+    for _ in range(2):
+        server.ask(f"api/jobs/{blocker['id']}/cancel", {})
+    for name, state in (("first", "succeeded"), ("second", "failed"), ("third", "succeeded")):
+        page.wait_for_selector(f"#runs .job-card[data-name={name}][data-status={state}]")
+    page.locator("#runs .job-card[data-name=second]").click()
+    sees(page, "#runs .card.run", "`pretrained_model_name_or_path` is missing")
+
+
+def test_images_are_cancelled_where_they_are_shown(page: Page, server: Server) -> None:
+    config = {"prompts": ["a cat"], "num_images": 16, "num_inference_steps": 500}
+    server.ask("api/generate", {"config": config})
+    page.locator("#tab-generate-button").click()
+    page.locator(f"{NEWEST} [data-action=cancel]").click()
+    wait_for(lambda: server.ask("api/jobs?kind=generate")["jobs"][0]["status"] == "cancelled")
+    playwright.expect(page.locator("#gallery [data-action=cancel]")).to_have_count(0)
+
+
+def test_a_page_at_rest_asks_for_nothing(page: Page) -> None:
+    """Neither the server for news nor the screen for frames."""
+    page.add_init_script(COUNT_FRAMES)
+    page.reload()
+    page.wait_for_selector("#start")
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(5000)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    before = page.evaluate("window.frames_asked")
+    assert before > 0
+    page.wait_for_timeout(4000)
+    assert requests == []
+    assert page.evaluate("window.frames_asked") - before < 10, "60 a second are asked for"
+
+
 def test_an_adapter_is_exported_from_the_library(
-    page: Page, server: Server, tmp_path: Path
+    page: Page, server: Server, tiny: Path, tmp_path: Path
 ) -> None:
+    assert train(tiny, make_images(tmp_path / "photos"), server.runs / "kettle") == 0
+    wait_for(lambda: "kettle" in [one["name"] for one in server.ask("api/adapters")])
     page.locator("#tab-library-button").click()
-    page.locator("article[data-name=cat-hra] select.export").select_option("lora")
+    page.locator("article[data-name=kettle] select.export").select_option("lora")
     with page.expect_download() as download:
         page.locator("#library a.download").click()
     assert Path(download.value.path()).stat().st_size > 1000
-    assert download.value.suggested_filename == "cat-hra-lora.safetensors"
+    assert download.value.suggested_filename == "kettle-lora.safetensors"
 
 
 def test_images_that_follow_a_drawing(page: Page, tiny: Path, server: Server) -> None:
@@ -309,20 +280,22 @@ def test_gradio_s_own_client_makes_images(server: Server) -> None:
 
 
 def test_the_page_is_usable_on_a_phone(browser: Any, server: Server) -> None:
+    server.leave_run("pocket-watch")
     with opened(browser, server.url, width=390) as page:
         for name in ("train", "runs", "generate", "library"):
             open_tab(page, name)
             page.wait_for_function("document.documentElement.scrollWidth <= innerWidth + 1")
         open_tab(page, "runs")
-        page.locator("#runs .job-card").first.click()
+        card = page.locator("#runs .job-card[data-name=pocket-watch]")
+        card.click()
         page.locator("od-run .back").click()
-        playwright.expect(page.locator("#runs .job-card").first).to_be_visible()
+        playwright.expect(card).to_be_visible()
 
 
 def test_a_killed_server_finds_its_training_again(browser: Any, server: Server) -> None:
     job = server.ask(
         "api/jobs",
-        {"kind": "dreambooth", "subject": "robot", "config": {"max_train_steps": 90_000}},
+        {"kind": "dreambooth", "subject": "robot", "config": FOREVER},
     )
     with opened(browser, f"{server.url}/?job={job['id']}") as page:
         page.wait_for_function(
@@ -357,58 +330,3 @@ def test_nobody_gets_in_without_a_token(browser: Any, tiny: Path, tmp_path: Path
         context.close()
     finally:
         server.stop()
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE / 1000
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def field(page: Page, name: str) -> Any:
-    return page.locator(f"#{name} :is(input, textarea)").first
-
-
-def unfold(page: Page, title: str) -> None:
-    page.get_by_role("button", name=title).click()
-
-
-def open_tab(page: Page, name: str) -> None:
-    button = page.locator(f"#tab-{name}-button").first
-    if not button.is_visible():
-        page.locator(".overflow-menu button").first.click()
-        button = page.locator(".overflow-dropdown button").filter(has_text=name.capitalize())
-    button.click()
-
-
-def draw(page: Page, *points: tuple[float, float]) -> None:
-    """One stroke through points, which are shares of the sheet's sides."""
-    sheet = page.locator("#map-drawing canvas")
-    sheet.scroll_into_view_if_needed()
-    box = sheet.bounding_box()
-    assert box
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=3)
-    page.mouse.up()
-
-
-def status(page: Page, name: str, state: str) -> None:
-    page.wait_for_selector(f".card.run[data-name='{name}'][data-status='{state}']")
-
-
-def sees(page: Page, place: str, text: str) -> None:
-    playwright.expect(page.locator(place).first).to_contain_text(text, timeout=PATIENCE)
-
-
-def images(page: Page, selector: str, count: int) -> None:
-    """That many images are there, and have really been loaded."""
-    page.wait_for_function(
-        "([selector, count]) => { const all = [...document.querySelectorAll(selector)];"
-        " all.forEach(one => one.loading = 'eager');"
-        " return all.length == count && all.every(one => one.naturalWidth > 0) }",
-        arg=[selector, count],
-    )
