@@ -213,7 +213,7 @@ def test_three_wait_the_second_fails_and_the_third_finishes(page: Page, server: 
 
 
 def test_images_are_cancelled_where_they_are_shown(page: Page, server: Server) -> None:
-    config = {"prompts": ["a cat"], "num_images": 16, "num_inference_steps": 500}
+    config = {"prompts": ["a cat"], "num_images": 16, "num_inference_steps": 200}
     server.ask("api/generate", {"config": config})
     page.locator("#tab-generate-button").click()
     page.locator(f"{NEWEST} [data-action=cancel]").click()
