@@ -64,8 +64,11 @@ def test_a_waiting_worker_that_died_is_replaced(spare: Spare) -> None:
 def test_a_waiting_worker_ends_with_the_page(spare: Spare) -> None:
     spare.prepare(0)
     process = spare._process
+    assert process
     spare.close()
-    assert said(process) == "nothing"
+    assert process.returncode is not None
+    assert spare.take(0, "j1") is None
+    said(process)
 
 
 def test_a_job_is_done_by_the_worker_that_waited(tmp_path: Path) -> None:

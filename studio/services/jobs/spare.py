@@ -43,9 +43,10 @@ class Spare:
         return process
 
     def close(self) -> None:
-        """Let it end: nobody is there any more."""
+        """End it at once, even while it reads: it has nothing to lose."""
         with self._lock:
             process, self._process = self._process, None
         if process and process.stdin:
             process.stdin.close()
+            process.kill()
             process.wait()
