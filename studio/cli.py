@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -68,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--runs", type=Path, help="where runs live [./runs if there is one, else DATA/runs]")
     add("--users", type=Path, help="file of users, who log in with a token each")
     add("--allow_host", "--allow-host", action="append", help="name to answer to; repeatable")
-    add("--database", help="URL of a PostgreSQL database [SQLite in DATA]")
+    add(
+        "--database",
+        default=os.environ.get("ORTHODIFF_DATABASE"),
+        help="URL of a PostgreSQL database, this studio's own [ORTHODIFF_DATABASE, else SQLite]",
+    )
     add("--make_token", "--make-token", action="store_true", help="print a random token, and end")
     add("--add_user", "--add-user", metavar="NAME", help="add a user to --users, print the token")
     return parser

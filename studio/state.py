@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import torch
 from sqlalchemy import Engine
@@ -23,24 +23,19 @@ from .services.jobs.local import ROOT, LocalExecutor
 from .services.jobs.service import JobService
 from .services.jobs.store import JobStore
 from .services.jobs.tables import open_database, sqlite_url
-from .services.kinds.base import Offer, Photos, Prepared, base_title
-from .services.kinds.batch import prepare_batch
-from .services.kinds.evaluate import prepare_evaluation
+from .services.kinds.base import Offer, base_title
+from .services.kinds.control import preview
 from .services.kinds.images import base_of, prepare_images
-from .services.kinds.photos import find_photos, photos_of_job
-from .services.kinds.subject import prepare_subject
+from .services.kinds.prepare import prepare, prepare_duplicate
 from .services.measure import measure_training
 from .services.photos import ExampleSubject, check_photos, read_examples
 from .services.sampling.executor import SamplingExecutor
-from .services.settings.base import FieldError, read_settings
-from .services.settings.batch import BatchJobSettings
-from .services.settings.evaluate import EvaluateSettings
+from .services.settings.base import read_settings
 from .services.settings.images import ImageSettings
 from .services.settings.presets import sampling_advice
-from .services.settings.subject import SubjectSettings
 from .services.uploads.subjects import PhotoSet, Subjects
 
-PRIVATE = 0o700
+PRIVATE, LOOKED_AT = 0o700, 50
 PLACES = ("subjects", "images", "tickets", "thumbnails")
 PASSING = ("cache", "exports", "scratch")
 
@@ -141,31 +136,38 @@ class Studio:
         Raises:
             UserError: the first thing that cannot be as it is; nothing has been written.
         """
-        if kind == "dreambooth":
-            settings = read_settings(SubjectSettings, config)
-            prepared = prepare_subject(
-                self.offer, settings, find_photos(self.offer, owner, subject)
-            )
-        elif kind == "evaluate":
-            settings = read_settings(EvaluateSettings, config)
-            prepared = prepare_evaluation(self.offer, owner, settings)
-        elif kind == "batch":
-            prepared = prepare_batch(self.offer, owner, read_settings(BatchJobSettings, config))
-        else:
-            raise FieldError("kind", "Train a control with `orthodiff train control`.")
+        prepared = prepare(self.offer, owner, kind, config, subject=subject)
         return self.jobs.submit(owner, kind, prepared, name=name)
 
     def measure_training(
-        self, owner: str, config: Mapping[str, Any], *, subject: str | None
+        self,
+        owner: str,
+        config: Mapping[str, Any],
+        *,
+        subject: str | None,
+        kind: Literal["dreambooth", "control"] = "dreambooth",
     ) -> list[tuple[str, str]]:
         """What a training would take, measured on its first steps.
 
         Raises:
             UserError: the first thing that cannot be as it is.
         """
-        settings = read_settings(SubjectSettings, config)
-        photos = find_photos(self.offer, owner, subject)
-        return measure_training(prepare_subject(self.offer, settings, photos), self.scratch)
+        prepared = prepare(self.offer, owner, kind, config, subject=subject)
+        return measure_training(prepared, self.scratch)
+
+    def control_preview(
+        self, owner: str, subject: str, file: str, condition: str, *, side: int = 640
+    ) -> bytes:
+        """The control image of a photo of an upload, as a training would see it: a PNG.
+
+        Raises:
+            UserError: no such photo or kind, or one that cannot be computed here.
+        """
+        photos = self.subjects.get(owner, subject)
+        for path, control in zip(photos.paths, photos.controls, strict=True):
+            if path.name == file:
+                return preview(path, control, condition, side=side)
+        raise UserError("This photo is not here any more.")
 
     def generate(
         self,
@@ -194,18 +196,16 @@ class Studio:
             UserError: it was not made here, or a change cannot be.
         """
         job = self.jobs.get(owner, job_id)
-        if job.request.get("adopted") or job.kind not in ("dreambooth", "evaluate"):
-            raise UserError(f"`{job.name}` was not made here, so it cannot be made again.")
-        model = SubjectSettings if job.kind == "dreambooth" else EvaluateSettings
-        known = {k: v for k, v in job.request.items() if k in model.model_fields}
-        settings = read_settings(model, {**known, **changes})
-        prepared = self._prepare(owner, settings, photos_of_job(job.folder))
+        prepared = prepare_duplicate(self.offer, job, changes)
         return self.jobs.submit(owner, job.kind, prepared, name=name)
 
     def check_photos(self, photo_set: PhotoSet) -> tuple[dict[str, str], list[str]]:
-        """Problems by file, and advice, as `check` gives them for the first base."""
+        """Problems by file, and advice, as `check` gives them for the first base.
+
+        Only the first of many photos are looked at, as somebody waits; the trainer looks at all.
+        """
         resolution = sampling_advice(self.bases[0]).resolution
-        names = {photo.file: photo.name for photo in photo_set.photos}
+        names = {photo.file: photo.name for photo in photo_set.photos[:LOOKED_AT]}
         return check_photos(photo_set.folder, names, resolution=resolution)
 
     def base_choices(self) -> list[tuple[str, str]]:
@@ -224,11 +224,6 @@ class Studio:
         ):  # fmt: skip
             text = text.replace(str(folder), word)
         return text
-
-    def _prepare(self, owner: str, settings: Any, photos: Photos) -> Prepared:
-        if isinstance(settings, SubjectSettings):
-            return prepare_subject(self.offer, settings, photos)
-        return prepare_evaluation(self.offer, owner, settings)
 
 
 def _claim(data: Path) -> IO[str]:

@@ -17,8 +17,9 @@ HEAVY = {
     "controlnet_benchmark", "export_images",
     "export_whole", "gallery", "garbage", "golden", "hardware", "hub", "kill", "loop", "memory",
     "memory_modes", "os_errors", "outside_adapter", "ownership", "pairs", "plan", "pocket",
-    "pocket_model", "prior", "replay", "resume", "runtimes", "safety", "samples",
-    "sd15", "segmenter", "studio", "studio_browser", "studio_control", "studio_jobs",
+    "pocket_model", "prior", "replay", "requests", "resume", "runtimes", "safety",
+    "samples", "sd15", "segmenter", "studio", "studio_browser", "studio_control", "studio_data",
+    "studio_jobs",
     "text_training", "training_cli", "training_faults", "world",
 }  # fmt: skip
 """Modules `test_...` that start processes or train for long: `make check` leaves them out."""
@@ -95,3 +96,14 @@ def call(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> "Cal
         return code, printed.out + printed.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server for this session; skipped where there can be none."""
+    from tests.postgres import missing, server
+
+    if reason := missing():
+        pytest.skip(reason)
+    with server() as url:
+        yield url

@@ -96,7 +96,7 @@ def test_settings_become_a_configuration(tmp_path: Path) -> None:
     [
         (POCKET, "demo", 3e-3, 4),
         ("stable-diffusion-v1-5/stable-diffusion-v1-5", "sd", 1e-4, 1),
-        ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl", 5e-5, 1),
+        ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl", 1e-4, 1),
     ],
 )
 def test_a_real_base_gets_no_settings_of_the_demo(

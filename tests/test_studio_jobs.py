@@ -13,27 +13,27 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orthodiff.batch.stop_request import StopRequest
 from orthodiff.errors import UserError
+from orthodiff.studio.api.describe import job_out
+from orthodiff.studio.services.jobs.controls import NoSuchJobError
 from orthodiff.studio.services.jobs.executor import process_of
 from orthodiff.studio.services.jobs.folders import RunFolders
-from orthodiff.studio.services.jobs.job import TERMINAL, Job, new_id
-from orthodiff.studio.services.jobs.progress import judge_end, log_tail, read_progress
+from orthodiff.studio.services.jobs.job import Job, new_id
+from orthodiff.studio.services.jobs.progress import (
+    history_of_job,
+    judge_end,
+    log_tail,
+    read_batch,
+    read_progress,
+)
 from orthodiff.studio.services.jobs.scheduler import fair_choice
-from orthodiff.studio.services.jobs.service import NoSuchJobError
-from orthodiff.studio.services.jobs.store import JobStore, Query
-from orthodiff.studio.services.jobs.tables import open_database, sqlite_url
+from orthodiff.studio.services.jobs.store import Query
 from orthodiff.studio.state import Studio
 from tests.photos import save
 
 PATIENCE = 120.0
 QUICK = {"method_settings": {"rank": 4}, "train_batch_size": 1, "validation_prompts": []}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    engine = open_database(sqlite_url(tmp_path / "studio.db"))
-    yield JobStore(engine)
-    engine.dispose()
 
 
 @pytest.fixture
@@ -82,58 +82,6 @@ def ended(job: Job) -> bool:
 
 def has_steps(job: Job) -> bool:
     return job.status == "running" and read_progress(job.folder, since=job.started).step >= 2
-
-
-@pytest.mark.parametrize("status", TERMINAL)
-def test_a_terminal_status_is_never_overwritten(
-    store: JobStore, tmp_path: Path, status: str
-) -> None:
-    job = store.add(row(tmp_path))
-    assert store.begin(job, {"pid": 1})
-    assert not store.begin(job, {"pid": 2}), "a job that runs was started again"
-    running = store.get(job.id)
-    assert running
-    assert store.end(running, status)
-    for other in TERMINAL:
-        assert not store.end(running, other)
-    assert not store.wish(running, "cancel")
-    found = store.get(job.id)
-    assert found
-    assert (found.status, found.handle) == (status, {"pid": 1})
-
-
-def test_a_late_word_about_an_earlier_attempt_changes_nothing(
-    store: JobStore, tmp_path: Path
-) -> None:
-    job = store.add(row(tmp_path))
-    store.begin(job, {})
-    first = store.get(job.id)
-    assert first
-    store.end(first, "interrupted")
-    assert store.requeue(first)
-    again = store.get(job.id)
-    assert again
-    store.begin(again, {})
-    assert not store.end(first, "failed"), "the first attempt ended the second"
-    assert store.get(job.id).status == "running"
-
-
-def test_what_waits_or_runs_cannot_be_deleted(store: JobStore, tmp_path: Path) -> None:
-    job = store.add(row(tmp_path))
-    assert not store.trash(job.id)
-    assert store.cancel_queued(job.id)
-    assert store.trash(job.id)
-    assert store.list(Query(owner="ann")) == []
-    assert store.restore(job.id)
-    assert [found.id for found in store.list(Query(owner="ann"))] == [job.id]
-    assert not store.forget(job.id), "a job outside the trash was forgotten"
-
-
-def test_a_search_takes_signs_as_they_are(store: JobStore, tmp_path: Path) -> None:
-    for name in ("robot_1", "robots1", "50%"):
-        store.add(row(tmp_path, name=name))
-    assert [j.name for j in store.list(Query(words="T_1"))] == ["robot_1"]
-    assert [j.name for j in store.list(Query(words="%"))] == ["50%"]
 
 
 def test_users_take_turns(tmp_path: Path) -> None:
@@ -385,9 +333,50 @@ def test_free_names_are_valid_and_free(tmp_path: Path) -> None:
         runs.claim("toy-duck-hra")
 
 
-def test_a_database_that_cannot_be_opened_is_told_without_its_password() -> None:
-    with pytest.raises(UserError, match="cannot be used"):
-        open_database("nonsense://x")
-    with pytest.raises(UserError) as told:
-        open_database("sqlite:////nowhere/at/all.db")
-    assert "cannot be opened" in str(told.value)
+def test_a_running_training_samples_and_saves_when_asked(studio: Studio) -> None:
+    job = submit(studio, steps=100_000, validation_prompts=["a dog"], validation_steps=100_000)
+    with pytest.raises(UserError, match="no running training, so it cannot sample"):
+        studio.jobs.sample("ann", job.id)
+    wait(studio, job, has_steps)
+    studio.jobs.sample("ann", job.id)
+    studio.jobs.save("ann", job.id)
+    with pytest.raises(UserError, match="no running batch"):
+        studio.jobs.stop_after("ann", job.id)
+    wait(studio, job, lambda one: history_of_job(one.folder).saved and not asked_of(one))
+    history = history_of_job(job.folder)
+    assert [sample["step"] > 0 for sample in history.samples] == [False, True]
+    assert (job.folder / history.saved[-1]["path"]).is_dir()
+    studio.jobs.cancel("ann", job.id)
+    wait(studio, job, ended)
+    with pytest.raises(UserError, match="cannot save now"):
+        studio.jobs.save("ann", job.id)
+    with pytest.raises(NoSuchJobError):
+        studio.jobs.sample("bob", job.id)
+
+
+def asked_of(job: Job) -> list[str]:
+    return job_out(job).asked
+
+
+def test_a_training_without_sample_prompts_says_so(studio: Studio) -> None:
+    job = submit(studio)
+    assert not job_out(job).can.sample
+    with pytest.raises(UserError, match="has no sample prompts"):
+        studio.jobs.sample("ann", job.id)
+
+
+def test_a_batch_ends_after_its_image_and_says_how_it_goes_on(studio: Studio) -> None:
+    config = {"prompts": ["a dog"], "num_images": 30, "num_inference_steps": 2}
+    job = studio.submit("ann", "batch", config, subject=None, name="")
+    wait(studio, job, lambda one: one.status == "running")
+    assert job_out(studio.jobs.stop_after("ann", job.id)).can.stop_after is False
+    stopped = wait(studio, job, ended)
+    assert stopped.status == "interrupted"
+    made = len(read_batch(job.folder))
+    assert made < 30
+    assert stopped.error == f"Stopped after {made} of 30 images. Resume: the others are made."
+    StopRequest(job.folder / "out").make()
+    studio.jobs.resume("ann", job.id)
+    assert not StopRequest(job.folder / "out").is_made, "the resumed batch would end at once"
+    studio.jobs.cancel("ann", job.id)
+    wait(studio, job, ended)

@@ -15,6 +15,7 @@ from .checkpoints.manager import CheckpointManager
 from .engine import StepEngine
 from .events.failures import GO_ON
 from .events.log import Report, Scored, Step
+from .events.requests import Request, RequestFolder
 from .events.signals import NOTHING_YET, Interrupted, StopSignal
 from .latents.sampler import Batch
 from .objective import derive
@@ -47,6 +48,7 @@ class Trainer:
         validator: Validator,
         checkpoints: CheckpointManager,
         intervals: Intervals,
+        requests: RequestFolder,
         report: Report,
         seed: int,
         start_step: int,
@@ -59,16 +61,17 @@ class Trainer:
             checkpoints,
         )
         self.intervals, self.report, self.seed = intervals, report, seed
+        self.requests = requests
         self.start_step, self.samples_per_step = start_step, samples_per_step
 
     def run(self, stop: StopSignal) -> float | None:
         """Every step from the start or the checkpoint to the last; samples a second.
 
         After a step come, in this order: its report, the checkpoint, validation, the answer to a
-        signal. The checkpoint is saved before validation because that takes long and may fail: no
-        step is lost to it, and a resumed run repeats only the validation. Signals are looked at
-        before the checkpoint, so that one which is due to a signal is saved at once, and again
-        after whatever took long.
+        signal, and what somebody asks for. The checkpoint is saved before validation because that
+        takes long and may fail: no step is lost to it, and a resumed run repeats only the
+        validation. Signals are looked at before the checkpoint, so that one which is due to a
+        signal is saved at once, and again after whatever took long.
         """
         first, last = self.start_step, self.intervals.last_step
         seconds_per_step = None
@@ -98,6 +101,7 @@ class Trainer:
             if number is not None and not (is_validated and step == last):
                 self.accelerator.wait_for_everyone()  # or a launcher ends the one that still saves
                 raise Interrupted(number, f"after step {step}; {GO_ON}")
+            self.answer_requests(step, stop)
             paused += time.monotonic() - pause_begun
         return self.samples_per_step / seconds_per_step if seconds_per_step else None
 
@@ -133,7 +137,29 @@ class Trainer:
         It is shared out over the processes, and left off where a signal comes in at one of them:
         the resumed run does it. Returns whether it is complete.
         """
-        if not self.intervals.validates(step) or self._is_scored(step):
+        return self._measure(step, stop) if self.intervals.validates(step) else True
+
+    def answer_requests(self, step: int, stop: StopSignal | None = None) -> None:
+        """Save or make images after `step` where somebody asks for it; see `events.requests`."""
+        for request in self._requests(step):
+            if request == "save" and not self.intervals.saves(step):
+                self.save(step)
+            if request == "sample" and not self._measure(step, stop):
+                return  # the run is to stop: it is answered when the run goes on
+            if self.accelerator.is_main_process:
+                self.requests.answered(request)
+
+    def _requests(self, step: int) -> Sequence[Request]:
+        """What is asked for now. Processes agree on it, which takes a message: now and then."""
+        now = partial(self.requests.pending, at_once=step == self.intervals.last_step)
+        if self.accelerator.num_processes == 1:
+            return now()
+        agrees = step % COMPARED_EVERY == 0 or self.intervals.saves(step)
+        return from_main(self.accelerator, now) if agrees else ()
+
+    def _measure(self, step: int, stop: StopSignal | None = None) -> bool:
+        """Make the images and scores of `step`, unless they are there; whether all are."""
+        if self._is_scored(step):
             return True
         leave_off = partial(_leave_off, stop)
         with self.optimizer_step.averaged_weights.shown(), suppress(_LeftOffError):

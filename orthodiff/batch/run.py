@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from orthodiff.batch.measure import Measurement
 from orthodiff.batch.plan import Chunk, Item, chunks_of, groups_of, items_of, resolve, share
 from orthodiff.batch.rows.row import Row
 from orthodiff.batch.sheets import write_sheets
+from orthodiff.batch.stop_request import StopRequest
 from orthodiff.batch.store import Store
 from orthodiff.errors import UserError
 
@@ -51,7 +53,10 @@ class BatchSettings:
 
 @dataclass
 class Summary:
-    """How a batch ended: images in all, made now, there before, failed; and the first failure."""
+    """How a batch ended: images in all, made now, there before, failed; and the first failure.
+
+    `stopped` says that somebody asked it to end before its last image; see `stop_request`.
+    """
 
     total: int
     made: int = 0
@@ -227,7 +232,10 @@ def _make(
     on_result: OnResult,
 ) -> None:
     notes_given: set[str] = set()
-    for result in engine.run(chunks):
+    asked = StopRequest(settings.output_dir)
+    if settings.rank == 0:  # launched processes leave it for one another, so it may be an old one
+        asked.take_back()
+    for result in engine.run(takewhile(lambda _: not asked.is_made, chunks)):
         for sentence in result.notes:
             if sentence not in notes_given:
                 notes_given.add(sentence)
@@ -236,8 +244,10 @@ def _make(
             log.add(dict(record))
             on_result(record, summary)
             if record["kind"] == "failed" and settings.stop_on_error:
-                summary.stopped = True
                 return
+    summary.stopped = asked.is_made
+    if settings.rank is None:
+        asked.take_back()
 
 
 def _record(

@@ -206,13 +206,18 @@ def make(plan: BatchPlan, engine: Engine, settings: BatchSettings) -> int:
             done = run_batch(plan, engine, settings, on_note=print_note, on_result=advance)
         except KeyboardInterrupt:
             bar.close()
-            there = done.made + done.before
-            print_note(
-                f"stopped; {there} of {done.total} images are done. The same command goes on."
-            )
+            print_note(_stopped(done))
             return STOPPED
+    if done.stopped and done.missing:
+        print_note(_stopped(done))
+        return STOPPED
     print(summary_of(done, settings.output_dir))
     return 1 if done.failed else 0
+
+
+def _stopped(done: Summary) -> str:
+    there = done.made + done.before
+    return f"stopped; {there} of {done.total} images are done. The same command goes on."
 
 
 def summary_of(summary: Summary, folder: Path) -> str:

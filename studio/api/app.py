@@ -21,7 +21,7 @@ from ..security.guard import Guard, Rules
 from ..security.rate_limit import LoginLimit
 from ..security.sessions import Sessions
 from ..security.users import Users
-from ..services.jobs.service import NoSuchJobError
+from ..services.jobs.controls import NoSuchJobError
 from ..state import Studio
 from ..theme import HEAD, STYLES, make_theme
 from ..words import WORDS

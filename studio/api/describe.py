@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from orthodiff.training.events.requests import pending_requests
+
 from ..services.adapters import BEST
+from ..services.jobs.folders import OUTPUT
 from ..services.jobs.job import RESUMABLE, TRAININGS, Job
 from ..services.jobs.progress import Progress, history_of_job, read_batch, read_progress
-from ..services.kinds.batch import OUTPUT
 from ..services.sampling.plan import Album
 from .schemas import Abilities, Image, JobOut
 
@@ -40,6 +42,7 @@ def job_out(job: Job, *, place: int | None = None) -> JobOut:
         seconds=progress.seconds or _seconds(job),
         error=job.error,
         wish=job.wish,
+        asked=list(pending_requests(job.folder)) if _trains(job) else [],
         method=str(request.get("method") or ""),
         base=str(request.get("base") or ""),
         prompt=str(request.get("prompt") or ""),
@@ -149,14 +152,22 @@ def _first_file(folder: Path) -> str | None:
 def _abilities(job: Job) -> Abilities:
     ended = not job.is_active
     training = job.kind in TRAININGS
+    runs_on = job.status == "running" and not job.wish
     return Abilities(
         cancel=job.is_active,
-        pause=job.status == "running" and training and not job.wish,
+        pause=runs_on and training,
+        sample=runs_on and training and job.request.get("validation_prompts") != [],
+        save=runs_on and training,
+        stop_after=runs_on and job.kind == "batch",
         resume=job.status in RESUMABLE and job.kind != "generate" and not job.trashed,
         delete=ended and not job.trashed,
         move=job.status == "queued",
         use=job.status == "succeeded" and training and not job.trashed,
     )
+
+
+def _trains(job: Job) -> bool:
+    return job.kind in TRAININGS and job.status == "running"
 
 
 def _score(event: Mapping[str, Any], best: int | None) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from starlette.background import BackgroundTask
 
 from ..services.exports import export_adapter
+from ..services.jobs.folders import OUTPUT
 from ..services.jobs.job import Job
 from ..services.jobs.progress import read_batch
-from ..services.kinds.batch import OUTPUT
 from ..services.sampling.plan import Album
 from ..state import Studio
 from .answers import Built

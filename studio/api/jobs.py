@@ -154,6 +154,24 @@ def pause(job_id: str, owner: Owner, studio: TheStudio) -> JobOut:
     return _out(studio, studio.jobs.pause(owner, job_id))
 
 
+@ROUTER.post("/{job_id}/sample")
+def sample(job_id: str, owner: Owner, studio: TheStudio) -> JobOut:
+    """Let a running training make its sample images now; `asked` has `sample` until they are."""
+    return _out(studio, studio.jobs.sample(owner, job_id))
+
+
+@ROUTER.post("/{job_id}/save")
+def save(job_id: str, owner: Owner, studio: TheStudio) -> JobOut:
+    """Let a running training save a checkpoint now; `asked` has `save` until it is there."""
+    return _out(studio, studio.jobs.save(owner, job_id))
+
+
+@ROUTER.post("/{job_id}/stop-after")
+def stop_after(job_id: str, owner: Owner, studio: TheStudio) -> JobOut:
+    """Let a running batch finish the image that it is making, and end."""
+    return _out(studio, studio.jobs.stop_after(owner, job_id))
+
+
 @ROUTER.post("/{job_id}/resume")
 def resume(job_id: str, owner: Owner, studio: TheStudio) -> JobOut:
     """Queue a job again that ended early."""

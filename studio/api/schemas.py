@@ -35,13 +35,14 @@ class Problem(BaseModel):
 
 
 class PhotoOut(BaseModel):
-    """One photo of an upload."""
+    """One photo of an upload; `control` is where its control image is served, if it has one."""
 
     name: str
     file: str
     width: int
     height: int
     caption: str = ""
+    control: str = ""
     url: str
     thumbnail: str
     problem: str = ""
@@ -60,7 +61,7 @@ class SubjectOut(BaseModel):
 class Captions(BaseModel):
     """New captions by file name."""
 
-    captions: dict[str, str] = Field(max_length=50)
+    captions: dict[str, str] = Field(max_length=1000)
 
 
 class JobIn(BaseModel):
@@ -103,6 +104,9 @@ class Abilities(BaseModel):
 
     cancel: bool = False
     pause: bool = False
+    sample: bool = False
+    save: bool = False
+    stop_after: bool = False
     resume: bool = False
     delete: bool = False
     move: bool = False
@@ -110,7 +114,7 @@ class Abilities(BaseModel):
 
 
 class JobOut(BaseModel):
-    """A job as it stands."""
+    """A job as it stands; `asked` is what a running training is still to do: sample, save."""
 
     id: str
     kind: str
@@ -127,6 +131,7 @@ class JobOut(BaseModel):
     seconds: float | None = None
     error: str = ""
     wish: str = ""
+    asked: list[str] = []
     method: str = ""
     base: str = ""
     prompt: str = ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Query, UploadFile
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 
 from orthodiff.errors import UserError
 
@@ -26,19 +26,29 @@ BLOCK = 1 << 20
 def add(
     owner: Owner,
     studio: TheStudio,
-    photos: Annotated[list[UploadFile], File(description="images")],
+    photos: Annotated[list[UploadFile], File(description="images, or zip archives of images")],
+    control_images: Annotated[
+        list[UploadFile] | None, File(description="control images of the same names, or archives")
+    ] = None,
     into: Annotated[str | None, Form(description="id of an upload to add them to")] = None,
 ) -> SubjectOut:
-    """Bring photos. They are decoded apart and kept without EXIF; the id goes into a job."""
-    if len(photos) > MOST_PHOTOS:
-        raise UserError(f"{len(photos)} photos are too many. Add at most {MOST_PHOTOS}.")
+    """Bring photos. They are decoded apart and kept without EXIF; the id goes into a job.
+
+    An archive may hold captions (`NAME.txt` or `metadata.jsonl`) and control images: in a folder
+    `control_images`, or as the list's `conditioning_image`.
+    """
+    uploads = [*photos, *(control_images or ())]
+    if len(uploads) > 2 * MOST_PHOTOS:
+        raise UserError(f"{len(uploads)} files are too many. Add at most {2 * MOST_PHOTOS}.")
     with tempfile.TemporaryDirectory(dir=studio.scratch) as scratch:
         files = []
-        for number, upload in enumerate(photos):
+        for number, upload in enumerate(uploads):
             path = Path(scratch) / f"{number:04d}"
-            _receive(upload, path, studio.subjects.quota.file * BLOCK)
+            _receive(upload, path, studio.subjects.quota.largest(upload.filename or "") * BLOCK)
             files.append((upload.filename or f"image {number + 1}", path))
-        photo_set = studio.subjects.add(owner, files, into=into or None)
+        photo_set = studio.subjects.add(
+            owner, files[: len(photos)], controls=files[len(photos) :], into=into or None
+        )
     return subject_out(studio, photo_set)
 
 
@@ -73,6 +83,21 @@ def file_of(
     return serve_file(folder, name, cache=studio.thumbnails, size=size)
 
 
+@ROUTER.get("/{subject_id}/control/{name}", response_class=Response)
+def control_of(
+    subject_id: str,
+    name: str,
+    owner: Owner,
+    studio: TheStudio,
+    kind: Annotated[str, Query(pattern=r"^[a-z_]{1,40}$")] = "canny",
+    size: Annotated[int, Query(ge=16, le=1024)] = 640,
+) -> Response:
+    """The control image of a photo as a training would see it: its own, or one computed of it."""
+    image = studio.control_preview(owner, subject_id, name, kind, side=size)
+    headers = {"cache-control": "private, max-age=3600"}
+    return Response(image, media_type="image/png", headers=headers)
+
+
 def subject_out(studio: Studio, photo_set: PhotoSet) -> SubjectOut:
     """An upload with its advice."""
     place = f"api/subjects/{photo_set.id}/files"
@@ -81,7 +106,7 @@ def subject_out(studio: Studio, photo_set: PhotoSet) -> SubjectOut:
         id=photo_set.id,
         photos=[
             PhotoOut(
-                **vars(photo),
+                **{**vars(photo), "control": f"{place}/{photo.control}" if photo.control else ""},
                 url=f"{place}/{photo.file}",
                 thumbnail=f"{place}/{Path(photo.file).with_suffix('.webp')}",
                 problem=problems.get(photo.file, ""),

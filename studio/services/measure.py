@@ -10,7 +10,6 @@ from pathlib import Path
 
 from orthodiff.errors import UserError
 
-from .jobs.folders import REQUEST
 from .jobs.local import ROOT
 from .kinds.base import Prepared
 
@@ -27,8 +26,7 @@ def measure_training(prepared: Prepared, scratch: Path) -> list[tuple[str, str]]
     with tempfile.TemporaryDirectory(dir=scratch) as place:
         folder = Path(place) / "run"
         folder.mkdir()
-        prepared.fill(folder, folder)
-        words = ["train", "dreambooth", f"--config={folder / REQUEST}", "--plan"]
+        words = [*prepared.fill(folder, folder), "--plan"]
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         done = subprocess.run(
             [sys.executable, "-m", "orthodiff", *words],

@@ -11,6 +11,7 @@ from orthodiff.components.registry import INCOMPLETE, withdraw
 from orthodiff.errors import UserError
 from orthodiff.io.atomic import can_be_written, repair
 
+from ..events.requests import pending_requests, request_file
 from .lock import LockedError, exclusive
 from .ownership import check_ownership, is_run, own_files
 from .sealed import ANNOUNCING, list_checkpoints
@@ -116,6 +117,8 @@ def _clear(output_dir: Path) -> None:
     """Remove a run and nothing else; what announces its parts goes first."""
     withdraw(output_dir)
     folders: set[Path] = set()
+    for request in pending_requests(output_dir):
+        request_file(output_dir, request).unlink(missing_ok=True)
     for path in list(own_files(output_dir)):
         path.unlink(missing_ok=True)
         folders.update(parent for parent in path.parents if output_dir in parent.parents)

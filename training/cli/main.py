@@ -240,5 +240,8 @@ def _usage() -> str:
     lines = "".join(f"  {name:<12} {summary}\n" for name, summary in tasks.items())
     return (
         f"usage: python -m training [TASK] [--FLAG VALUE ...]\n\ntasks [{DEFAULT}]:\n"
-        f"{lines}\nSee `python -m training TASK --help` for all flags.\n"
+        f"{lines}\nSee `python -m training TASK --help` for all flags.\n\n"
+        "While it runs, `touch OUTPUT_DIR/sample_now` makes the validation images of the present\n"
+        "step, and `touch OUTPUT_DIR/save_now` seals a checkpoint; the file vanishes when it is\n"
+        "done. Ctrl-C saves and stops.\n"
     )

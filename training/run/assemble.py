@@ -20,6 +20,7 @@ from ..checkpoints.recipe import TrainingRecipe
 from ..checkpoints.sealed import passed_over
 from ..engine import EagerEngine, choose_engine
 from ..events.log import Report, Started
+from ..events.requests import RequestFolder
 from ..events.signals import StopSignal
 from ..latents.batches import BatchesAhead, StepBatches
 from ..latents.cache import default_cache
@@ -147,6 +148,7 @@ def build_trainer(
         ),
         checkpoints=_checkpoint_manager(context, report),
         intervals=intervals(config),
+        requests=RequestFolder(config.output_dir),
         report=report,
         seed=config.seed,
         start_step=context.start_step,

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -72,11 +73,8 @@ class ProcessEngine:
         return worker.answers[kind]
 
     def run(self, chunks: Iterable[Chunk]) -> Iterator[Result]:
-        waiting, deaths = deque(chunks), Counter[int]()
-        while waiting or any(worker.chunks for worker in self.workers):
-            for worker in self.workers:
-                while waiting and len(worker.chunks) < IN_HAND and worker.give(waiting[0]):
-                    waiting.popleft()
+        waiting, source, deaths = deque[Chunk](), iter(chunks), Counter[int]()
+        while self._hand_out(waiting, source):
             ready = wait(
                 [*(w.connection for w in self.workers), *(w.sentinel for w in self.workers)]
             )
@@ -86,6 +84,17 @@ class ProcessEngine:
                     yield from worker.results()
                     if not alive:
                         yield from self._replace(place, waiting, deaths)
+
+    def _hand_out(self, waiting: deque[Chunk], source: Iterator[Chunk]) -> bool:
+        """Give each worker what it may have at once; whether anything is left to wait for."""
+        for worker in self.workers:
+            while len(worker.chunks) < IN_HAND:
+                if not waiting:
+                    waiting.extend(islice(source, 1))
+                if not waiting or not worker.give(waiting[0]):
+                    break
+                waiting.popleft()
+        return bool(waiting) or any(worker.chunks for worker in self.workers)
 
     def _replace(self, place: int, waiting: deque[Chunk], deaths: Counter[int]) -> Iterator[Result]:
         """Start another worker in the place of a dead one, and give its chunks back."""

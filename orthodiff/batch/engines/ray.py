@@ -139,19 +139,19 @@ class RayEngine:
         return answer
 
     def run(self, chunks: Iterable[Chunk]) -> Iterator[Result]:
-        left = list(chunks)
+        left: Iterable[Chunk] = chunks
         for _ in range(TRIES):
-            done: set[int] = set()
-            for result in self._round(left):
-                done.add(result.chunk.number)
+            given: dict[int, Chunk] = {}
+            for result in self._round(left, given):
+                del given[result.chunk.number]
                 yield result
-            left = [chunk for chunk in left if chunk.number not in done]
+            left = list(given.values())
             if not left:
                 return
         yield from (lost(chunk, "A Ray worker died") for chunk in left)
 
-    def _round(self, chunks: Sequence[Chunk]) -> Iterator[Result]:
-        """Give out every chunk once; those whose worker dies have no result."""
+    def _round(self, chunks: Iterable[Chunk], given: dict[int, Chunk]) -> Iterator[Result]:
+        """Give out every chunk once, noted in `given`; those whose worker dies have no result."""
         from ray.exceptions import RayError
         from ray.util import ActorPool
 
@@ -159,6 +159,7 @@ class RayEngine:
 
         def give(count: int) -> None:
             for chunk in islice(waiting, count):
+                given[chunk.number] = chunk
                 pool.submit(lambda actor, each: actor.make.remote(each), chunk)
 
         give(PER_ACTOR * len(self.actors))

@@ -14,7 +14,7 @@ from orthodiff.errors import UserError
 from .progress import EVENTS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
-PHOTOS, REQUEST = "photos", "request.yaml"
+PHOTOS, REQUEST, OUTPUT = "photos", "request.yaml", "out"
 
 
 class RunFolders:

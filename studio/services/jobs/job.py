@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
 Kind = Literal["dreambooth", "control", "batch", "evaluate", "generate"]
-Wish = Literal["", "cancel", "pause"]
+Wish = Literal["", "cancel", "pause", "finish"]
 
 TERMINAL: tuple[Status, ...] = ("succeeded", "failed", "cancelled", "interrupted")
 RESUMABLE: tuple[Status, ...] = ("failed", "cancelled", "interrupted")
@@ -25,7 +25,8 @@ class Job:
 
     `request` is the snapshot of the settings, `summary` what remains to be shown when it has ended,
     `handle` how its executor finds its process again. `attempt` counts starts, so that a late word
-    about an earlier process changes nothing. `wish` is what a running job has been asked to do.
+    about an earlier process changes nothing. `wish` is how a running job has been asked to end:
+    `finish` lets a batch write the image that it is making.
     """
 
     id: str

@@ -98,7 +98,7 @@ def judge_end(job: Job, code: int | None) -> tuple[Status, str, dict[str, Any]]:
         return "succeeded", "", summary
     if job.wish == "cancel":
         return "cancelled", "", summary
-    if job.wish == "pause":
+    if job.wish in ("pause", "finish"):
         return "interrupted", _paused(job, progress), summary
     reason = str(ending.get("reason", ""))
     if code in STOPPED_BY or reason.startswith("stopped by") or (code is None and not reason):
@@ -123,6 +123,9 @@ def can_continue(job: Job) -> bool:
 
 
 def _paused(job: Job, progress: Progress) -> str:
+    if job.kind == "batch":
+        total = int(job.request.get("images") or 0)
+        return f"Stopped after {progress.step} of {total} images. Resume: the others are made."
     if can_continue(job):
         return f"Paused at step {progress.step}; a checkpoint is saved."
     return "Paused before there was a checkpoint; it begins anew when it is resumed."
@@ -131,6 +134,7 @@ def _paused(job: Job, progress: Progress) -> str:
 def _interrupted(job: Job, code: int | None) -> str:
     how = "was asked to stop from outside" if code else "is gone without having finished"
     saved = "goes on from its newest checkpoint" if can_continue(job) else "begins anew"
+    saved = "makes what is missing" if job.kind == "batch" else saved
     return (
         f"Its process {how} (killed, out of memory, or the computer was restarted). "
         f"Resume: it {saved}."

@@ -15,7 +15,7 @@ from .store import JobStore
 PACE = 0.5
 """Seconds between two looks at what runs; a process that died is found within two of them."""
 GRACE = 15.0
-"""Seconds that a job asked to end gets before it is killed."""
+"""Seconds that a cancelled job gets before it is killed."""
 LOGGER = logging.getLogger(__name__)
 
 
@@ -112,8 +112,8 @@ class Scheduler:
         return True
 
     def _insist(self, job: Job, executor: Executor) -> None:
-        """Kill what was asked to end and does not."""
-        if not job.wish:
+        """Kill what was cancelled and does not end; what was paused may take long to save."""
+        if job.wish != "cancel":
             return
         asked = self._asked.setdefault((job.id, job.attempt), time.monotonic())
         if time.monotonic() - asked > GRACE:

@@ -6,16 +6,16 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from orthodiff.errors import UserError
 
 from ..kinds.base import Prepared
 from .adopt import adopt
-from .executor import EXIT_CODE, LOG, Executor, Ticket
-from .folders import REQUEST, RunFolders, check_name, discard
-from .job import JOB_ID, RESUMABLE, Job, Kind, new_id
-from .progress import can_continue
+from .controls import JobControls
+from .executor import Executor, Ticket
+from .folders import RunFolders, check_name, discard
+from .job import RESUMABLE, Job, Kind, new_id
+from .resume import prepare_resume
 from .scheduler import Scheduler
 from .store import JobStore, Query
 
@@ -26,11 +26,7 @@ ADOPTING = 5.0
 """Seconds between two looks for runs that were started elsewhere."""
 
 
-class NoSuchJobError(UserError):
-    """There is no such job, or it is somebody else's: which of the two is nobody's business."""
-
-
-class JobService:
+class JobService(JobControls):
     """The queue as its users see it."""
 
     def __init__(
@@ -94,39 +90,6 @@ class JobService:
         self.scheduler.wake()
         return added
 
-    def get(self, owner: str, job_id: str) -> Job:
-        """A job of this user.
-
-        Raises:
-            NoSuchJobError: there is none.
-        """
-        job = self.store.get(job_id) if JOB_ID.fullmatch(job_id) else None
-        if job is None or job.owner != owner:
-            raise NoSuchJobError("There is no such job. It may have been deleted.")
-        return job
-
-    def cancel(self, owner: str, job_id: str) -> Job:
-        """Take a waiting job out of the queue; ask a running one to end, asked again at once.
-
-        Raises:
-            UserError: it has ended already.
-        """
-        job = self.get(owner, job_id)
-        if self.store.cancel_queued(job.id):
-            return self.get(owner, job_id)
-        return self._ask_to_end(owner, job_id, "cancel")
-
-    def pause(self, owner: str, job_id: str) -> Job:
-        """Ask a running training to save a checkpoint and end.
-
-        Raises:
-            UserError: it is no running training.
-        """
-        job = self.get(owner, job_id)
-        if job.kind == "generate" or job.status != "running":
-            raise UserError(f"`{job.name}` is no running training, so it cannot be paused.")
-        return self._ask_to_end(owner, job_id, "pause")
-
     def resume(self, owner: str, job_id: str) -> Job:
         """Queue a job again that ended early; a training goes on from its newest checkpoint.
 
@@ -136,7 +99,7 @@ class JobService:
         job = self.get(owner, job_id)
         if job.status not in RESUMABLE or job.trashed:
             raise UserError(f"`{job.name}` has not ended early, so there is nothing to resume.")
-        self._prepare_again(job)
+        prepare_resume(job)
         if not self.store.requeue(job):
             raise UserError(f"`{job.name}` has changed meanwhile. Look at it again.")
         self.scheduler.wake()
@@ -213,37 +176,7 @@ class JobService:
                 f"{len(mine)} of your jobs are waiting already. Wait for one, or cancel one."
             )
 
-    def _ask_to_end(self, owner: str, job_id: str, wish: Any) -> Job:
-        job = self.get(owner, job_id)
-        hard = bool(job.wish)
-        if not self.store.wish(job, wish):
-            raise UserError(f"`{job.name}` has ended already.")
-        self.executors[job.lane].stop(job, hard=hard)
-        self.scheduler.wake()
-        return self.get(owner, job_id)
-
-    def _prepare_again(self, job: Job) -> None:
-        """The ticket for going on, and a line in the log that says where it does."""
-        (job.folder / EXIT_CODE).unlink(missing_ok=True)
-        if job.kind in ("dreambooth", "control"):
-            config = job.folder / REQUEST
-            config = config if config.is_file() else job.folder / "config.yaml"
-            words = ["train", job.kind, f"--config={config}"]
-            if can_continue(job):
-                words.append("--resume_from_checkpoint=latest")
-            working_dir = _working_dir(job)
-            Ticket(tuple(words), working_dir, str(job.folder)).write(job.folder)
-        with (job.folder / LOG).open("a") as log:
-            log.write(f"--- resumed {time.strftime('%Y-%m-%d %H:%M:%S')} ---\n")
-
     def _clear_trash(self) -> None:
         old = self.store.list(Query(trashed=True))
         for owner in {job.owner for job in old}:
             self.empty_trash(owner, older_than=TRASH_DAYS * 86400)
-
-
-def _working_dir(job: Job) -> str:
-    try:
-        return Ticket.load(job.folder).working_dir
-    except (OSError, ValueError, KeyError):
-        return os.getcwd()

@@ -153,6 +153,7 @@ class JobStore:
 
     def _change(self, job_id: str, values: dict[str, Any], *guards: ColumnElement[bool]) -> bool:
         with self.engine.begin() as connection:
+            values = {name: _storable(value) for name, value in values.items()}
             changed = JOBS.update().where(JOBS.c.id == job_id, *guards).values(**values)
             is_changed = bool(connection.execute(changed).rowcount)
         self._version = next(self._changes)
@@ -183,7 +184,7 @@ def _where(query: Query) -> ColumnElement[bool]:
         conditions.append(JOBS.c.status.in_(query.statuses))
     if query.kinds:
         conditions.append(JOBS.c.kind.in_(query.kinds))
-    for word in query.words.lower().split():
+    for word in _storable(query.words).lower().split():
         conditions.append(JOBS.c.words.contains(word, autoescape=True))
     return and_(*conditions)
 
@@ -192,12 +193,18 @@ def _values(job: Job) -> dict[str, Any]:
     values = {column.name: getattr(job, column.name) for column in COLUMNS}
     for name in ("request", "summary", "handle"):
         values[name] = dict(values[name])
+    values = {name: _storable(value) for name, value in values.items()}
     return {**values, "folder": str(job.folder)}
+
+
+def _storable(value: Any) -> Any:
+    """Text without the one letter that PostgreSQL stores in no text; all else as it is."""
+    return value.replace("\x00", "") if isinstance(value, str) else value
 
 
 def _words(job: Job) -> str:
     parts = [job.name, job.kind, *(str(job.request.get(k, "")) for k in ("method", "base"))]
-    return " ".join([*parts, str(job.request.get("prompt") or "")]).lower()
+    return str(_storable(" ".join([*parts, str(job.request.get("prompt") or "")]))).lower()
 
 
 def _job(row: Any) -> Job:

@@ -75,7 +75,8 @@ def open_database(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise UserError(
             f"The database URL cannot be used ({error}). Write for example "
-            "postgresql+pg8000://user:password@host/database, or leave --database out for SQLite."
+            "postgresql+psycopg://user:password@host/database (extra: postgres), or leave it "
+            "out for SQLite."
         ) from error
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", error)).splitlines()[0]

@@ -37,10 +37,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Photos:
-    """Images to learn from: files, captions where there are any, and what they show."""
+    """Images to learn from: files, captions and control images where there are any, what they show.
+
+    `captions` and `controls` are empty, or have an entry for each file.
+    """
 
     files: Sequence[Path]
     captions: Sequence[str] = field(default=())
+    controls: Sequence[Path | None] = field(default=())
     class_word: str = ""
     source: str = ""
 

@@ -12,12 +12,13 @@ from orthodiff.errors import UserError
 from orthodiff.schedulers import sampler_name
 
 from ..adapters import AdapterEntry
+from ..jobs.folders import OUTPUT
 from ..settings.base import FieldError
 from ..settings.batch import MOST_IMAGES, BatchJobSettings
 from .base import Offer, Prepared, base_title
 from .images import base_for, with_trigger
 
-ROWS, OUTPUT = "rows.jsonl", "out"
+ROWS = "rows.jsonl"
 
 
 def prepare_batch(offer: Offer, owner: str, settings: BatchJobSettings) -> Prepared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..jobs.folders import PHOTOS, REQUEST
@@ -19,6 +20,7 @@ def prepare_subject(offer: Offer, settings: SubjectSettings, photos: Photos) -> 
         UserError: the first setting that cannot be as it is.
     """
     base = check_base(settings.base, offer.bases)
+    photos = replace(photos, controls=())
     if not settings.class_word and not settings.style and photos.class_word:
         settings = settings.model_copy(update={"class_word": photos.class_word})
     config = subject_config(settings, base=base, folder=Path("folder"))

@@ -1,7 +1,7 @@
 """Steps, learning rate, batch and precision that suit a base and a preset.
 
 What suits the embedded demo model ruins a real one: its learning rate is thirty times too high
-there. The figures of Stable Diffusion are those of the recipes in `configs/`.
+there. Rates, batch and steps of a family are the trainer's own, `training.run.defaults`.
 """
 
 from __future__ import annotations
@@ -9,29 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from orthodiff.io.assets import shipped
 from orthodiff.models import Recommended
 from orthodiff.models.base import native_resolution, read_recommended
 from orthodiff.training.options.adapter import default_learning_rate
+from orthodiff.training.options.optimise import OptimiseOptions
+from orthodiff.training.run.defaults import FAMILY_DEFAULTS, SMALL
 
 Preset = Literal["quick", "balanced", "faithful"]
 Family = Literal["demo", "sd", "sdxl"]
 PRESETS: tuple[Preset, ...] = ("quick", "balanced", "faithful")
-STEPS: dict[Family, dict[Preset, int]] = {
-    "demo": {"quick": 150, "balanced": 300, "faithful": 600},
-    "sd": {"quick": 400, "balanced": 800, "faithful": 1600},
-    "sdxl": {"quick": 500, "balanced": 1000, "faithful": 2000},
-}
-LEARNING_RATES: dict[Family, float] = {"sd": 1e-4, "sdxl": 5e-5}
+SHARES: dict[Preset, float] = {"quick": 0.5, "balanced": 1.0, "faithful": 2.0}
+"""Of the steps that are right for a base."""
+DEMO_STEPS = 300
+BATCH_SIZE = int(OptimiseOptions.model_fields["train_batch_size"].default)
 DEMO_SIDE, SD_SIDE = 256, 768
 """Native sides in pixels up to which a base counts as the demo model, and as Stable Diffusion."""
 
 
 @dataclass(frozen=True)
 class PresetValues:
-    """What a preset sets on a base; `mixed_precision` None means full precision."""
+    """What a preset sets on a base; `mixed_precision` None leaves it to the trainer."""
 
     max_train_steps: int
     learning_rate: float
@@ -52,14 +50,15 @@ def preset_family(base: str) -> Family:
 def advise(base: str, method: str, preset: Preset) -> PresetValues:
     """The settings of a preset for a method on a base, on this computer."""
     family = preset_family(base)
-    is_demo, gpu = family == "demo", torch.cuda.is_available()
+    defaults = FAMILY_DEFAULTS[SMALL if family == "demo" else family]
+    settings = {"max_train_steps": DEMO_STEPS, "train_batch_size": BATCH_SIZE, **defaults.settings}
     return PresetValues(
-        max_train_steps=STEPS[family][preset],
-        learning_rate=LEARNING_RATES.get(family) or default_learning_rate(method),
-        train_batch_size=4 if is_demo else 1,
+        max_train_steps=round(settings["max_train_steps"] * SHARES[preset]),
+        learning_rate=defaults.learning_rates.get(method) or default_learning_rate(method),
+        train_batch_size=settings["train_batch_size"],
         resolution=sampling_advice(base).resolution,
         gradient_checkpointing=family == "sdxl",
-        mixed_precision="bf16" if gpu and not is_demo else None,
+        mixed_precision=None,
     )
 
 

@@ -9,31 +9,44 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orthodiff.errors import UserError
 
 from . import decoder
 
-LIMITS = {"memory": 2048, "seconds": 120, "file_size": 64}
-PATIENCE = 150.0
+LIMITS = {
+    "memory": 2048, "seconds": 400, "file_size": 64, "output": 2048,
+    "entries": 2000, "entry": 50, "archive": 1024,
+}  # fmt: skip
+"""Of the decoder: MiB of memory, seconds of a CPU, MiB of a file it writes and of all; of an
+archive: files, and MiB of each and of all, unpacked."""
+PATIENCE = 600.0
 SCRIPT = Path(decoder.__file__)
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One file: its `name` as the person knows it, the clean `path` or why there is none."""
+    """One file: its `name` as the person knows it, the clean `path` or why there is none.
+
+    `text` is what a caption or a list of an archive says; such a one has no path. `upload` is the
+    place of the file, or of its archive, among those that were sent.
+    """
 
     name: str
     path: Path | None
     size: tuple[int, int] = (0, 0)
     error: str = ""
     recipe: str | None = None
+    text: str | None = None
+    upload: int = 0
 
 
 def decode_into(folder: Path, files: Sequence[tuple[str, Path]]) -> list[Decoded]:
-    """Decode files `(name, path)` into `NN.png` with thumbnails `NN.webp` in `folder`.
+    """Decode files `(name, path)`, archives too, into `NN.png` and `NN.webp` in `folder`.
 
     Raises:
         UserError: the decoder itself cannot be started.
@@ -45,11 +58,10 @@ def decode_into(folder: Path, files: Sequence[tuple[str, Path]]) -> list[Decoded
         for number, (_, path) in enumerate(files):
             os.link(path, source / f"{number:04d}")
         _run(source, output)
-        entries = _report(output)
-        decoded = []
-        for number, (name, _) in enumerate(files):
-            entry = entries[number] if number < len(entries) else {"error": "its decoder gave up"}
-            decoded.append(_take(name, entry, output / f"{number:02d}", folder))
+        decoded, number = [], 0
+        for entry in _report(output, len(files)):
+            decoded.append(_take(entry, files, output / f"{number:02d}", folder))
+            number += "width" in entry
     return decoded
 
 
@@ -71,20 +83,41 @@ def _run(source: Path, output: Path) -> None:
         raise UserError(f"Images cannot be read at the moment ({error.strerror}).") from error
 
 
-def _report(output: Path) -> list[dict[str, object]]:
-    try:
-        return list(json.loads((output / "report.json").read_text("utf-8")))
-    except (OSError, ValueError):
-        return []
+def _report(output: Path, count: int) -> list[dict[str, Any]]:
+    """What the decoder wrote of each file, and an error for those that it did not get to."""
+    entries: list[dict[str, Any]] = []
+    with suppress(OSError, ValueError):  # a last line that was cut off
+        for line in (output / "report.jsonl").read_text("utf-8").splitlines():
+            entries.append(json.loads(line))
+    reached = {entry["file"] for entry in entries}
+    missing = [{"file": n, "error": "its decoder gave up"} for n in range(count)]
+    return [*entries, *(entry for entry in missing if entry["file"] not in reached)]
 
 
-def _take(name: str, entry: dict[str, object], place: Path, folder: Path) -> Decoded:
-    """Move what was written for one file into its folder, under the next free number."""
-    if "error" in entry or not place.with_suffix(".png").is_file():
-        return Decoded(name, None, error=str(entry.get("error") or "it cannot be read"))
-    number = len(list(folder.glob("[0-9][0-9].png")))
+def _take(
+    entry: dict[str, Any], files: Sequence[tuple[str, Path]], place: Path, folder: Path
+) -> Decoded:
+    """Move what was written for one image into its folder, under the next free number."""
+    name = str(entry.get("name") or files[entry["file"]][0])
+    if "text" in entry:
+        return Decoded(name, None, text=str(entry["text"]), upload=entry["file"])
+    if "width" not in entry or not place.with_suffix(".png").is_file():
+        error = str(entry.get("error") or "it cannot be read")
+        return Decoded(name, None, error=error, upload=entry["file"])
+    number = next_number(folder)
     for suffix in (".png", ".webp"):
         shutil.move(place.with_suffix(suffix), folder / f"{number:02d}{suffix}")
-    size = (int(str(entry["width"])), int(str(entry["height"])))
+    size = (int(entry["width"]), int(entry["height"]))
     recipe = entry.get("recipe")
-    return Decoded(name, folder / f"{number:02d}.png", size, recipe=str(recipe) if recipe else None)
+    return Decoded(
+        name,
+        folder / f"{number:02d}.png",
+        size,
+        recipe=str(recipe) if recipe else None,
+        upload=entry["file"],
+    )
+
+
+def next_number(folder: Path) -> int:
+    """The number of the next image of a folder."""
+    return max((int(path.stem) for path in folder.glob("[0-9]*.png")), default=-1) + 1

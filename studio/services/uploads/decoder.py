@@ -1,10 +1,11 @@
 """Decodes images in a process of its own, under limits, which imports Pillow only.
 
-`python -I decoder.py IN OUT LIMITS`: every file of IN becomes `NN.png` and `NN.webp` in OUT, and
-`report.json` says what became of each. Whatever a hostile file does to a decoder it does here: in a
-process without the page's memory, that may use so much memory, time and disk, and then is gone.
-Only pixels, the transparency and the colour profile go on. EXIF, and with it where a photo was
-taken, ends here.
+`python -I decoder.py IN OUT LIMITS`: every image of IN, also of the zip archives there, becomes
+`NN.png` and `NN.webp` in OUT, and a line of `report.jsonl` says what became of it. Whatever a
+hostile file does to a decoder it does here: in a process without the page's memory, that may use so
+much memory, time and disk, and then is gone. Only pixels, the transparency and the colour profile
+go on, and of archives the text of captions and lists. EXIF, and with it where a photo was taken,
+ends here. No entry of an archive becomes a file under its own name.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import json
 import resource
 import sys
 import warnings
+import zipfile
+from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 LONGEST_SIDE, THUMBNAIL = 2048, 320
 MODES = ("L", "RGB", "RGBA")
-MEBI = 1 << 20
+ZIP, TEXTS, LONGEST_TEXT = b"PK\x03\x04", (".txt", ".jsonl"), 1 << 20
+ENCRYPTED, MEBI = 1, 1 << 20
 
 
 def main(words: list[str]) -> int:
@@ -29,10 +34,16 @@ def main(words: list[str]) -> int:
     source, output, limits = Path(words[0]), Path(words[1]), json.loads(words[2])
     confine(memory=limits["memory"], seconds=limits["seconds"], file_size=limits["file_size"])
     _enable_heif()
-    report = []
-    for number, path in enumerate(sorted(source.iterdir())):
-        report.append(_decode(path, output / f"{number:02d}"))
-        (output / "report.json").write_text(json.dumps(report), "utf-8")
+    with (output / "report.jsonl").open("w", encoding="utf-8", buffering=1) as report:
+        number = written = 0
+        for place, path in enumerate(sorted(source.iterdir())):
+            for name, entry in _entries(path, output, number, limits):
+                if "width" in entry:
+                    written += (output / f"{number:02d}.png").stat().st_size
+                    number += 1
+                report.write(json.dumps({"file": place, "name": name, **entry}) + "\n")
+                if written > limits["output"] * MEBI:  # what is left is reported as not reached
+                    return 1
     return 0
 
 
@@ -44,13 +55,64 @@ def confine(*, memory: int, seconds: int, file_size: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _decode(path: Path, place: Path) -> dict[str, Any]:
+def _entries(
+    path: Path, output: Path, number: int, limits: dict[str, int]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a file holds, by the name inside an archive; images are numbered from `number`."""
+    with path.open("rb") as file:
+        is_archive = file.read(len(ZIP)) == ZIP
+    if not is_archive:
+        yield "", _decode(path.open("rb"), output / f"{number:02d}")
+        return
+    try:
+        for name, content in _unpacked(path, limits):
+            suffix = Path(name).suffix.lower()
+            if suffix in TEXTS:
+                yield name, {"text": content[:LONGEST_TEXT].decode("utf-8", "replace")}
+                continue
+            entry = _decode(BytesIO(content), output / f"{number:02d}")
+            number += "width" in entry
+            yield name, entry
+    except Exception as error:  # the parser of archives says much in its own way
+        yield "", {"error": f"it is no archive that can be read ({_short(error)})"}
+
+
+def _unpacked(path: Path, limits: dict[str, int]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of an archive's files, one after the other.
+
+    Raises:
+        ValueError: it holds too many, too large ones, or too much in all: counted as it is
+            unpacked, since what an archive says of its sizes need not be true.
+    """
+    left = limits["archive"] * MEBI
+    with zipfile.ZipFile(path) as archive:
+        files = [entry for entry in archive.infolist() if not _is_passed_over(entry)]
+        if len(files) > limits["entries"]:
+            raise ValueError(f"it holds more than {limits['entries']} files")
+        if any(entry.flag_bits & ENCRYPTED for entry in files):
+            raise ValueError("it is encrypted")
+        for entry in files:
+            with archive.open(entry) as file:
+                content = file.read(min(left, limits["entry"] * MEBI) + 1)
+            left -= len(content)
+            if left < 0 or len(content) > limits["entry"] * MEBI:
+                raise ValueError("what it holds is too large")
+            yield entry.filename, content
+
+
+def _is_passed_over(entry: zipfile.ZipInfo) -> bool:
+    """Whether it is a folder, or what a system put there unasked."""
+    parts = [part for part in Path(entry.filename).parts if part != ".."]
+    return entry.is_dir() or any(part.startswith((".", "__MACOSX")) for part in parts)
+
+
+def _decode(file: IO[bytes], place: Path) -> dict[str, Any]:
     """The size of what was written, or why nothing was."""
     try:
-        with warnings.catch_warnings():
+        with file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_allowed()) as image:
+            with Image.open(file, formats=_allowed()) as image:
                 image.load()
                 recipe = image.info.get("orthodiff") if image.format == "PNG" else None
                 upright = ImageOps.exif_transpose(image)
@@ -62,7 +124,11 @@ def _decode(path: Path, place: Path) -> dict[str, Any]:
     except MemoryError:
         return {"error": "it needs too much memory"}
     except Exception as error:
-        return {"error": f"it is damaged ({str(error)[:80] or type(error).__name__})"}
+        return {"error": f"it is damaged ({_short(error)})"}
+
+
+def _short(error: Exception) -> str:
+    return str(error)[:80] or type(error).__name__
 
 
 def _write(image: Image.Image, place: Path) -> dict[str, Any]:

@@ -19,6 +19,10 @@ class Quota:
     user: int = 2048
     total: int = 20480
 
+    def largest(self, name: str) -> int:
+        """MiB that a file of this name may have: an archive as much as a request."""
+        return self.request if name.lower().endswith(".zip") else self.file
+
     def check_room(self, root: Path, owner: str) -> None:
         """Refuse another upload where the user's share, or all of it, is used up.
 

@@ -15,24 +15,31 @@ from pathlib import Path
 from orthodiff.errors import FileError, UserError
 
 from .decode import Decoded, decode_into
+from .pairs import Paired, pair_up
 from .quota import Quota
 
 SUBJECT_ID = re.compile(r"s[0-9a-f]{12}")
 RECORD = "subject.json"
-MOST_PHOTOS, MOST_CAPTION = 50, 300
+MOST_PHOTOS, MOST_CAPTION = 1000, 300
 KEPT_DAYS = 14.0
 """Days after which photos that no form shows any more are removed; jobs have their own copies."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One clean photo; `name` is what the person called it."""
+    """One clean photo; `name` is what the person called it, `control` its control image's file."""
 
     name: str
     file: str
     width: int
     height: int
     caption: str = ""
+    control: str = ""
+
+    @property
+    def files(self) -> list[str]:
+        """All that belongs to it."""
+        return [self.file, self.control] if self.control else [self.file]
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class PhotoSet:
     def paths(self) -> list[Path]:
         return [self.folder / photo.file for photo in self.photos]
 
+    @property
+    def controls(self) -> list[Path | None]:
+        """The control image of each photo that has one."""
+        return [self.folder / one.control if one.control else None for one in self.photos]
+
 
 @dataclass
 class Subjects:
@@ -58,26 +70,37 @@ class Subjects:
     quota: Quota = field(default_factory=Quota)
 
     def add(
-        self, owner: str, files: Sequence[tuple[str, Path]], *, into: str | None = None
+        self,
+        owner: str,
+        files: Sequence[tuple[str, Path]],
+        *,
+        controls: Sequence[tuple[str, Path]] = (),
+        into: str | None = None,
     ) -> PhotoSet:
         """Decode files `(name, path)` and keep what can be read, perhaps beside earlier ones.
+
+        Files may be zip archives; see `pairs` on which caption and control image is whose.
 
         Raises:
             UserError: too many or too large files, the quota is used up, or none can be read.
         """
         before = self.get(owner, into) if into else None
-        self._check(owner, files, before)
+        self._check(owner, [*files, *controls], before)
         home = self.root / owner
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=home, prefix=".new-") as scratch:
             new = Path(scratch) / "photos"
             new.mkdir(mode=0o700)
             photos = _copy(before, new) if before else []
-            decoded = decode_into(new, files)
-            photos += [_photo(one) for one in decoded if one.path]
-            problems = tuple(str(_problem(one)) for one in decoded if not one.path)
+            decoded = decode_into(new, [*files, *controls])
+            paired, remarks = pair_up(decoded, controls_from=len(files))
+            photos += [_photo(one) for one in paired]
+            _check_count(len(photos))
+            errors = (str(_problem(one)) for one in decoded if one.error)
+            problems = (*errors, *remarks)
             if not photos:
                 raise UserError(" ".join(problems) or "There are no photos yet. Add some.")
+            self.quota.check_room(self.root, owner)  # images are larger here than they came
             recipe = next((one.recipe for one in decoded if one.recipe), None)
             _write(new, photos)
             subject_id = f"s{secrets.token_hex(6)}"
@@ -115,8 +138,10 @@ class Subjects:
         if file not in {photo.file for photo in photo_set.photos}:
             raise UserError("This photo is not here any more.")
         _write(photo_set.folder, [photo for photo in photo_set.photos if photo.file != file])
-        for suffix in (".png", ".webp"):
-            (photo_set.folder / file).with_suffix(suffix).unlink(missing_ok=True)
+        gone = [name for photo in photo_set.photos if photo.file == file for name in photo.files]
+        for path in (photo_set.folder / name for name in gone):
+            path.unlink(missing_ok=True)
+            path.with_suffix(".webp").unlink(missing_ok=True)
         return self.get(owner, subject_id)
 
     def clear_old(self) -> None:
@@ -129,41 +154,39 @@ class Subjects:
     def _check(
         self, owner: str, files: Sequence[tuple[str, Path]], before: PhotoSet | None
     ) -> None:
-        count = len(files) + (len(before.photos) if before else 0)
         if not files:
             raise UserError("There are no photos yet. Add 3 to 10 photos that show your subject.")
-        if count > MOST_PHOTOS:
-            raise UserError(f"{count} photos are too many. Add at most {MOST_PHOTOS}; 5 do well.")
+        _check_count(len(files) + (len(before.photos) if before else 0))
         self.quota.check_room(self.root, owner)
         for name, path in files:
-            if path.stat().st_size > self.quota.file << 20:
+            if path.stat().st_size > (largest := self.quota.largest(name)) << 20:
                 remedy = "Scale it down, or leave it out"
-                raise FileError(_base_name(name), f"it is larger than {self.quota.file} MB", remedy)
+                raise FileError(_base_name(name), f"it is larger than {largest} MB", remedy)
 
 
-def copy_photos(photos: PhotoSet, folder: Path) -> None:
-    """The photos as a training reads them: images with captions of the same stem beside."""
-    folder.mkdir(parents=True)
-    for number, photo in enumerate(photos.photos):
-        shutil.copyfile(photos.folder / photo.file, folder / f"{number:02d}.png")
-        if photo.caption:
-            (folder / f"{number:02d}.txt").write_text(photo.caption, "utf-8")
+def _check_count(count: int) -> None:
+    if count > MOST_PHOTOS:
+        raise UserError(f"{count} images are too many. Add at most {MOST_PHOTOS}.")
 
 
 def _copy(before: PhotoSet, new: Path) -> list[Photo]:
-    photos = []
-    for number, photo in enumerate(before.photos):
-        for suffix in (".png", ".webp"):
-            shutil.copyfile(
-                (before.folder / photo.file).with_suffix(suffix), new / f"{number:02d}{suffix}"
-            )
-        photos.append(Photo(**{**vars(photo), "file": f"{number:02d}.png"}))
-    return photos
+    """The photos of an earlier upload in a new folder, under the same numbers."""
+    for name in (name for photo in before.photos for name in photo.files):
+        for path in (before.folder / name, (before.folder / name).with_suffix(".webp")):
+            shutil.copyfile(path, new / path.name)
+    return list(before.photos)
 
 
-def _photo(decoded: Decoded) -> Photo:
-    assert decoded.path
-    return Photo(_base_name(decoded.name), decoded.path.name, *decoded.size)
+def _photo(paired: Paired) -> Photo:
+    photo, control = paired.photo, paired.control
+    assert photo.path
+    return Photo(
+        _base_name(photo.name),
+        photo.path.name,
+        *photo.size,
+        caption=_plain(paired.caption),
+        control=control.path.name if control and control.path else "",
+    )
 
 
 def _problem(decoded: Decoded) -> FileError:
