@@ -13,7 +13,8 @@ import argparse
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.support.compared_adapters import COMPARED_ADAPTERS
+from orthodiff.adapters.compiled import compile_model
+from orthodiff.adapters.layers.shared_solves import SharedSolves
 
 BASE, YARDSTICK = "frozen base", "PEFT LoRA r8"
 ROWS = (BASE, YARDSTICK, "HRA r8", "OFT b32", "BOFT b8 m4")
@@ -33,6 +36,7 @@ WITHOUT_KERNEL = {"detach", "_unsafe_view", "empty", "empty_strided", "empty_lik
                   "new_empty_strided", "lift_fresh", "_reshape_alias", "alias"}  # fmt: skip
 WAITING = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select",
            "_linalg_check_errors", "_unique2", "unique_dim"}  # fmt: skip
+SOLVES = {"linalg_solve_triangular", "linalg_inv_ex"}
 MARKS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
@@ -122,11 +126,34 @@ def step_of(unet: nn.Module, precision: str) -> Callable[[], None]:
     return step
 
 
-def count(topology: str, row: str, precision: str) -> Launches:
+def solve_apart(unet: nn.Module) -> None:
+    """Let each adapted layer solve for itself."""
+    for hook in list(unet._forward_pre_hooks.values()):
+        if isinstance(owner := getattr(hook, "__self__", None), SharedSolves):
+            owner.remove()
+
+
+def compile_blocks(unet: UNet2DConditionModel) -> None:
+    """Trace the repeated blocks, solves in their graphs, and run these as they stand."""
+    unet.compile_repeated_blocks(backend="eager")
+
+
+WAYS: dict[str, Callable[[UNet2DConditionModel], None]] = {
+    "as it is": lambda unet: None,
+    "each layer solving for itself": solve_apart,
+    "blocks compiled, each layer solving for itself": compile_blocks,
+    "blocks compiled, solves shared": partial(compile_model, repeated_blocks=True, backend="eager"),
+}
+"""Ways to run an adapted UNet. A compiler fuses some of what is counted; solves it cannot."""
+
+
+def count(topology: str, row: str, precision: str, way: str = "as it is") -> Launches:
     """Return the launches of the second step; the first may do what is done once."""
     torch.manual_seed(0)
+    torch.compiler.reset()
     unet = TOPOLOGIES[topology]().train()
     model = COMPARED_ADAPTERS[row](unet.to(torch.bfloat16) if precision == "bfloat16" else unet)
+    WAYS[way](unet)
     step = step_of(model, precision)
     step()
     with Launches() as launches:
@@ -152,9 +179,22 @@ def measure(topology: str, precision: str, rows: tuple[str, ...] = ROWS) -> list
     ]
 
 
+def measure_ways(topology: str, rows: Sequence[str] = ROWS[2:]) -> list[dict[str, Any]]:
+    """Return by row and way the launches beyond the base's, and the solves among them."""
+    base = count(topology, BASE, "float32").kernels.total()
+    results = []
+    for row in rows:
+        for way in WAYS:
+            kernels = count(topology, row, "float32", way).kernels
+            solves = sum(number for name, number in kernels.items() if name in SOLVES)
+            head = {"topology": topology, "row": row, "way": way}
+            results.append({**head, "added": kernels.total() - base, "solves": solves})
+    return results
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Return the figures as a Markdown table."""
-    head = ("topology", "precision", "row", "launches", "added", "ratio", "waits")
+    head = tuple(results[0])
     lines = [" | ".join(head), "|".join("---" for _ in head)]
     lines += [" | ".join(str(result[name]) for name in head) for result in results]
     return "\n".join(f"| {line} |" for line in lines)
@@ -166,14 +206,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--precision", nargs="*", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--topology", nargs="*", choices=TOPOLOGIES, default=tuple(TOPOLOGIES))
+    parser.add_argument("--ways", action="store_true", help="shared solves, compiled or not")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    results = [
-        result
-        for topology in options.topology
-        for precision in options.precision
-        for result in measure(topology, precision)
-    ]
+    if options.ways:
+        results = [result for name in options.topology for result in measure_ways(name)]
+    else:
+        results = [
+            result
+            for topology in options.topology
+            for precision in options.precision
+            for result in measure(topology, precision)
+        ]
     print(table(results))
     if options.json:
         content = {"torch": torch.__version__, "rows": results}

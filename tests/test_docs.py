@@ -20,7 +20,11 @@ PAGES = [
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FLAG = re.compile(r"^--[a-z]\w*")
-NOT_OURS = {"--num_processes", "--nproc_per_node"}
+NOT_OURS = {
+    "--num_processes", "--multi_gpu", "--nproc_per_node", "--nnodes", "--rdzv_backend",
+    "--rdzv_endpoint", "--rdzv_id",
+}  # fmt: skip
+"""Flags of accelerate and torchrun."""
 MADE = {"commands.md", "python.md", "events.md", "index.md"}
 
 

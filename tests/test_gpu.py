@@ -1,6 +1,8 @@
 """The script of eight minutes: its plumbing here, and on a GPU all of it (`make test-gpu`)."""
 
 import json
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,26 @@ def test_figures_are_saved_and_what_hangs_is_ended(
     assert "not done after" in json.loads(path.read_text())["checks"]["ceiling"]["error"]
     assert gpu.main([*words, "--minutes=0"]) == 1
     assert "no time was left" in capsys.readouterr().out
+
+
+def test_a_check_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    """It ignores polite signals, and what it started holds its output open."""
+    mark = tmp_path / "pid"
+    child = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(99)"
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "print('begun', flush=True); time.sleep(99)"
+    )
+    begun = time.monotonic()
+    with (tmp_path / "output").open("w+") as output, (tmp_path / "errors").open("w+") as errors:
+        assert gpu.ended([sys.executable, "-c", code], output, errors, seconds=8) is None
+    assert time.monotonic() - begun < 30
+    assert (tmp_path / "output").read_text() == "begun\n"
+    process = Path("/proc", mark.read_text())
+    while process.exists() and "Z" not in (process / "stat").read_text().split()[2]:
+        assert time.monotonic() - begun < 30
+        time.sleep(0.05)
 
 
 @pytest.mark.gpu

@@ -110,6 +110,25 @@ def test_a_process_with_other_data_or_settings_ends_them_all_in_a_sentence(
     assert not (tmp_path / "0" / "run").exists()
 
 
+def other_versions() -> None:
+    """From here on this process has another torch, as far as it can tell."""
+    from orthodiff.training.run import agreement
+
+    agreement.version = lambda name: "2.11.0"  # type: ignore[assignment]
+
+
+def test_processes_of_other_versions_end_in_a_sentence(
+    tiny: Path, images: Path, tmp_path: Path
+) -> None:
+    processes = fork_group(
+        commands(tiny, images, tmp_path, 2), tmp_path, before_last=other_versions
+    )
+    assert end(processes) == [2, 2]
+    said = (tmp_path / "0.log").read_text()
+    assert f"torch is '2.11.0' in process 1, but '{torch.__version__}' in process 0" in said
+    assert not (tmp_path / "0" / "run").exists()
+
+
 def test_a_killed_process_ends_the_others_and_the_checkpoint_is_whole(
     tiny: Path, images: Path, tmp_path: Path
 ) -> None:

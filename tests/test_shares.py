@@ -89,9 +89,42 @@ def test_two_processes_make_each_image_once_and_the_same_as_one(
     assert together[0]["loss"] == pytest.approx(single[0]["loss"], rel=1e-12)
 
 
+def count_encoding(folder: Path) -> None:
+    """From here on this process writes down the images that it encodes."""
+    from orthodiff.training.latents import encode
+
+    before = encode._encode_image
+
+    def encode_image(base, example, facts, samples):
+        with (folder / f"encoded.{os.environ['RANK']}").open("a") as file:
+            file.write(f"{example.name}\n")
+        before(base, example, facts, samples)
+
+    encode._encode_image = encode_image
+
+
+def test_each_cache_is_filled_by_those_who_see_it_together(tiny: Path, tmp_path: Path) -> None:
+    """As on two nodes, the first with two processes: every image once in each cache."""
+    images = make_images(tmp_path / "images", count=5)
+    words = [
+        arguments(
+            tiny, images, tmp_path / f"{rank}" / "run", cache_dir=tmp_path / f"cache-{node}",
+            train_batch_size=1, max_train_steps=1,
+        )
+        for rank, node in enumerate("aab")
+    ]  # fmt: skip
+    assert end(fork_group(words, tmp_path, before=partial(count_encoding, tmp_path))) == [0] * 3
+    names = [(tmp_path / f"encoded.{rank}").read_text().split() for rank in range(3)]
+    assert [len(each) for each in names] == [3, 2, 5]
+    assert sorted(names[0] + names[1]) == sorted(names[2])
+    assert len(set(names[2])) == 5
+    assert not list((tmp_path / "cache-a").glob(".*"))
+
+
 def test_one_process_alone_does_all_the_work() -> None:
     shares = Shares()
     assert shares.is_main
+    assert shares.seeing(Path("nowhere")) == [0]
     assert shares.map(lambda part: part * 2, [1, 2, 3]) == [2, 4, 6]
     with pytest.raises(ZeroDivisionError):
         shares.map(lambda part: 1 / part, [1, 0])

@@ -177,8 +177,8 @@ def recipe(context: RunContext[Config]) -> TrainingRecipe:
 def _streams(context: RunContext[Config]) -> list[Stream]:
     """The subject's stream, and with prior preservation that of the class; all encoded.
 
-    Each process encodes its share into the cache first. Then each reads all from there, and encodes
-    what it does not find: processes may have caches of their own.
+    The processes that see the same cache share out what it lacks: all of them, or those of a node.
+    Then each reads all from there, and encodes what it does not find after all.
     """
     config, base, task, accelerator = (
         context.config,
@@ -186,17 +186,19 @@ def _streams(context: RunContext[Config]) -> list[Stream]:
         context.task,
         context.accelerator,
     )
-    settings = _stream_settings(context)
+    settings, shares = _stream_settings(context), Shares(accelerator)
     prior = task.prior_examples(
         config,
         base,
         given=context.prior_given,
         resolution=context.resolution,
-        shares=Shares(accelerator),
+        shares=shares,
     )
-    for examples in (context.examples, prior) if accelerator.num_processes > 1 else ():
-        share = examples[accelerator.process_index :: accelerator.num_processes]
-        make_stream(base, "share", share, settings)
+    if shares.count > 1:
+        ranks = shares.seeing(settings.cache_dir)
+        for examples in (context.examples, prior):
+            share = examples[ranks.index(shares.rank) :: len(ranks)]
+            make_stream(base, "share", share, settings)
     accelerator.wait_for_everyone()
     streams = [make_stream(base, "subject", context.examples, settings)]
     if prior:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .agreement import FailedElsewhereError, gather
@@ -33,6 +36,25 @@ class Shares:
     def gather(self, value: Result) -> list[Result]:
         """The value of every process, by rank."""
         return [value] if self.count == 1 else gather(value)
+
+    def seeing(self, folder: Path) -> list[int]:
+        """The ranks of the processes that see the same `folder`, told by a file of each in it.
+
+        Where nothing can be put there it is this one alone.
+        """
+        if self.count == 1:
+            return [0]
+        mark = self.gather(secrets.token_hex(8))[0]
+        own = folder / f".{mark}-{self.rank}"
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            own.touch()
+        self.gather(None)  # all have put theirs
+        seen = {rank for rank in range(self.count) if (folder / f".{mark}-{rank}").exists()}
+        self.gather(None)  # all have looked
+        with suppress(OSError):
+            own.unlink(missing_ok=True)
+        return sorted({*seen, self.rank})
 
     def map(
         self, work: Callable[[Part], Result], parts: Sequence[Part], *, stop: Stop = ()
