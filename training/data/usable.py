@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from orthodiff.errors import FileError, UserError
+from orthodiff.io.atomic import can_be_written
 from orthodiff.io.hashing import content_key
 from orthodiff.io.images import DECODER, read_size
 
@@ -66,7 +67,7 @@ def usable_examples(
         inspect=inspect,
     )
     examples.remarks = [*examples.remarks, *conclude()]
-    if path and before and before.is_settled:
+    if path and before and before.is_settled and can_be_written(path.parent):
         save_table(replace(examples.table, remarks=tuple(examples.remarks)), path, before.sum)
     return examples
 
