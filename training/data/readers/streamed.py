@@ -24,9 +24,8 @@ class StreamedRows:
         rows = rows if rows.features is not None else rows._resolve_features()
         self._features = rows.features
         self._images = {n for n, feature in self._features.items() if _holds_images(feature)}
-        for name, feature in self._features.items():
-            if isinstance(feature, Image):  # as bytes: they are opened like all others
-                rows = rows.cast_column(name, Image(decode=False))
+        if any(isinstance(feature, Image) for feature in self._features.values()):
+            rows = rows.decode(False)  # images as bytes: they are opened like all others
         self._rows = rows
         self._stream: Iterator[dict[str, Any]] = iter(())
         self._number, self._row = -1, dict[str, Any]()
