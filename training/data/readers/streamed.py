@@ -65,7 +65,19 @@ class StreamedRows:
                 self._row = next(self._stream)
                 self._number += 1
         value = self._row[name]
-        return value if isinstance(value, dict) else {"bytes": value}
+        cell = value if isinstance(value, dict) else {"bytes": value}
+        path = str(cell.get("path") or "")
+        if not cell.get("bytes") and path.startswith(f"hf://datasets/{self.name}@"):
+            return {"bytes": self._download(path)}  # others are refused like files elsewhere
+        return cell
+
+    def _download(self, path: str) -> bytes:
+        """A file of this dataset on the hub."""
+        import fsspec
+
+        with self._reading(), fsspec.open(path, "rb") as file:
+            content: bytes = file.read()
+        return content
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
