@@ -12,9 +12,13 @@ from .tabs.generate import GenerateTab
 from .tabs.library import LibraryTab
 from .tabs.runs import RunsTab
 from .tabs.train import TrainTab
-from .words import WORDS
+from .words import say
 
 TITLE = "orthodiff studio"
+TITLES = {
+    "train": "Train", "runs": "Runs", "generate": "Generate", "control": "Control",
+    "library": "Library", "batch": "Batch",
+}  # fmt: skip
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -40,4 +44,4 @@ def build(studio: Studio) -> gr.Blocks:
 
 
 def _tab(name: str) -> gr.Tab:
-    return gr.Tab(WORDS(name), id=name, elem_id=f"tab-{name}")
+    return gr.Tab(say(TITLES[name]), id=name, elem_id=f"tab-{name}")

@@ -27,6 +27,7 @@ from .services.kinds.base import Offer, base_title
 from .services.kinds.control import preview
 from .services.kinds.images import base_of, prepare_images
 from .services.kinds.prepare import prepare, prepare_duplicate
+from .services.library.library import Library
 from .services.measure import measure_training
 from .services.photos import ExampleSubject, check_photos, read_examples
 from .services.sampling.executor import SamplingExecutor
@@ -36,7 +37,7 @@ from .services.settings.presets import sampling_advice
 from .services.uploads.subjects import PhotoSet, Subjects
 
 PRIVATE, LOOKED_AT = 0o700, 50
-PLACES = ("subjects", "images", "tickets", "thumbnails")
+PLACES = ("subjects", "images", "adapters", "tickets", "thumbnails")
 PASSING = ("cache", "exports", "scratch")
 
 
@@ -115,6 +116,11 @@ class Studio:
     def offer(self) -> Offer:
         """What jobs can be made from."""
         return Offer(self.bases, self.examples, self.subjects, self.adapters)
+
+    @property
+    def library(self) -> Library:
+        """Adapters that people bring or combine."""
+        return Library(self.jobs.store, self.data / "adapters", self.bases)
 
     @property
     def thumbnails(self) -> Path:

@@ -57,6 +57,9 @@ COMMANDS = {
     "inspect": Command(
         "orthodiff.cli.inspect:inspect_command", "show what an adapter or an exported file holds"
     ),
+    "compose": Command(
+        "orthodiff.cli.compose:compose_command", "write two adapters as one, composed or blended"
+    ),
     "export": Command(
         "orthodiff.cli.export:export_command",
         "write an adapter as a LoRA or as weight differences for other tools",

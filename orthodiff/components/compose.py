@@ -28,7 +28,7 @@ def load_all(
         UserError: an adapter set cannot be used or composed; the base is left as it was.
     """
     folders = [shipped(folder) for folder in folders]
-    _refuse_doubles(folders)
+    refuse_doubles(folders)
     composed = AdapterSet(base, {})
     try:
         for folder, one in zip(folders, _strength_of_each(strength, len(folders)), strict=True):
@@ -73,7 +73,12 @@ def _composed(below: AdapterSet, above: AdapterSet) -> dict[str, Component]:
     return components
 
 
-def _refuse_doubles(folders: Sequence[Path]) -> None:
+def refuse_doubles(folders: Sequence[Path]) -> None:
+    """Refuse sets that both hold what there can be only one of.
+
+    Raises:
+        UserError: naming both and what it is.
+    """
     owner: dict[str, Path] = {}
     for folder in folders:
         for name in components_in(folder):

@@ -25,7 +25,7 @@ from ..services.jobs.controls import NoSuchJobError
 from ..state import Studio
 from ..theme import HEAD, STYLES, make_theme
 from ..words import WORDS
-from . import events, generate, jobs, pages, subjects
+from . import events, generate, jobs, library, pages, prompts, subjects
 from .answers import Answers
 from .schemas import Health
 from .shelf import Shelf
@@ -52,7 +52,7 @@ def make_app(studio: Studio, *, users: Users, rules: Rules) -> Guard:
     app.state.login_limit = LoginLimit()
     app.state.answers = Answers(studio.jobs.store.version)
     app.add_api_route("/api/health", _health, tags=["health"])
-    for module in (jobs, events, subjects, generate, pages):
+    for module in (jobs, events, subjects, library, prompts, generate, pages):
         app.include_router(module.ROUTER)
     app.mount("/studio", StaticFiles(directory=STATIC), name="static")
     for kind, answer in ((UserError, _refusal), (RequestValidationError, _invalid)):

@@ -87,6 +87,7 @@ def album(job: Job) -> list[Image]:
             seed=image.seed,
             map=file_url(job, image.map) if image.map else "",
             overlay=file_url(job, image.overlay) if image.overlay else "",
+            column=image.column,
         )
         for image in Album.load(job.folder).images
     ]

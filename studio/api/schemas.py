@@ -173,6 +173,7 @@ class Image(BaseModel):
     seed: int
     map: str = ""
     overlay: str = ""
+    column: str = ""
 
 
 class AdapterOut(BaseModel):
@@ -191,3 +192,4 @@ class AdapterOut(BaseModel):
     thumbnail: str | None = None
     job: str | None = None
     condition: str = ""
+    source: str = ""

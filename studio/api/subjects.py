@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Query, UploadFile
-from fastapi.responses import FileResponse, Response
+from fastapi import APIRouter, File, Form, HTTPException, Query, Response, UploadFile
+from fastapi.responses import FileResponse
 
 from orthodiff.errors import UserError
 
+from ..services.preview import seen_by_training
+from ..services.settings.limits import check_base
+from ..services.settings.presets import sampling_advice
 from ..services.uploads.subjects import MOST_PHOTOS, PhotoSet
 from ..state import Studio
 from .context import Owner, TheStudio
-from .files import serve_file
+from .files import file_within, serve_file
 from .schemas import Captions, PhotoOut, Problem, SubjectOut
 
 ROUTER = APIRouter(prefix="/api/subjects", tags=["subjects"], responses={422: {"model": Problem}})
 BLOCK = 1 << 20
+PREVIEW = 320
+"""Pixels of a preview's longer side."""
 
 
 @ROUTER.post("", status_code=201)
@@ -44,7 +50,7 @@ def add(
         files = []
         for number, upload in enumerate(uploads):
             path = Path(scratch) / f"{number:04d}"
-            _receive(upload, path, studio.subjects.quota.largest(upload.filename or "") * BLOCK)
+            receive(upload, path, studio.subjects.quota.largest(upload.filename or "") * BLOCK)
             files.append((upload.filename or f"image {number + 1}", path))
         photo_set = studio.subjects.add(
             owner, files[: len(photos)], controls=files[len(photos) :], into=into or None
@@ -68,6 +74,28 @@ def caption(subject_id: str, body: Captions, owner: Owner, studio: TheStudio) ->
 def remove(subject_id: str, name: str, owner: Owner, studio: TheStudio) -> SubjectOut:
     """Take one photo out."""
     return subject_out(studio, studio.subjects.remove_photo(owner, subject_id, name))
+
+
+@ROUTER.get("/{subject_id}/seen/{name}", response_class=Response)
+def seen(
+    subject_id: str,
+    name: str,
+    owner: Owner,
+    studio: TheStudio,
+    base: Annotated[str | None, Query(max_length=200)] = None,
+    resolution: Annotated[int | None, Query(ge=32, le=2048)] = None,
+    alpha_mask: bool = False,
+) -> Response:
+    """A photo as a training on a base will see it: cut, and dark where it learns nothing."""
+    path = file_within(studio.subjects.get(owner, subject_id).folder, name)
+    if path is None or path.suffix != ".png":
+        raise HTTPException(404, "There is no such file.")
+    side = resolution or sampling_advice(check_base(base, studio.bases)).resolution
+    image = seen_by_training(path, name=name, resolution=side, alpha_mask=alpha_mask, side=PREVIEW)
+    packed = io.BytesIO()
+    image.save(packed, "WEBP", quality=82)
+    headers = {"cache-control": "private, max-age=3600"}
+    return Response(packed.getvalue(), media_type="image/webp", headers=headers)
 
 
 @ROUTER.get("/{subject_id}/files/{name}", response_class=FileResponse)
@@ -127,7 +155,7 @@ def _recipe(text: str | None) -> dict | None:
     return recipe if isinstance(recipe, dict) else None
 
 
-def _receive(upload: UploadFile, path: Path, limit: int) -> None:
+def receive(upload: UploadFile, path: Path, limit: int) -> None:
     """Copy a file block by block, no further than its limit."""
     left = limit
     with path.open("wb") as target:

@@ -8,19 +8,30 @@ from pathlib import Path
 
 from orthodiff.errors import UserError
 
+from ..words import SAID
+
+PURPOSE = "Teach a model your subject from a handful of photos, then see it anywhere."
+
+
+def said(text: str) -> str:
+    """A sentence that the page translates where it knows it."""
+    return f"<od-t>{escape(text)}</od-t>"
+
 
 def header() -> str:
     """The name of the page and what it is for."""
     return (
-        '<header class="masthead"><h1>orthodiff <span>studio</span></h1><p>Teach a model your '
-        "subject from a handful of photos, then picture it anywhere.</p></header>"
+        '<header class="masthead"><h1>orthodiff <span>studio</span></h1>'
+        f"<p>{said(PURPOSE)}</p></header>"
     )
 
 
 def heading(number: int, title: str, hint: str = "") -> str:
     """The heading of one step of a form."""
-    more = f"<small>{escape(hint)}</small>" if hint else ""
-    return f'<h2 class="step"><i>{number}</i>{escape(title)}{more}</h2>'
+    SAID.update((title, hint))
+    more = f"<small>{said(hint)}</small>" if hint else ""
+    place = f"<i>{number}</i>" if number else ""
+    return f'<h2 class="step">{place}{said(title)}{more}</h2>'
 
 
 def problem(error: UserError | str, *, prefix: str = "") -> str:
@@ -30,17 +41,17 @@ def problem(error: UserError | str, *, prefix: str = "") -> str:
         return ""
     field = getattr(error, "field", "")
     place = f' data-field="{escape(f"{prefix}-{field}")}"' if field else ""
-    return f'<div class="message problem" role="alert"{place}>{escape(sentence)}</div>'
+    return f'<div class="message problem" role="alert"{place}>{said(sentence)}</div>'
 
 
 def note(sentence: str) -> str:
     """A sentence that says what was done, or what to know."""
-    return f'<div class="message note" role="status">{escape(sentence)}</div>' if sentence else ""
+    return f'<div class="message note" role="status">{said(sentence)}</div>' if sentence else ""
 
 
 def warning(sentence: str) -> str:
     """A sentence that says what will not go well."""
-    text = escape(sentence)
+    text = said(sentence)
     return f'<div class="message report advice" role="status">{text}</div>' if sentence else ""
 
 
@@ -56,10 +67,11 @@ def strip(name: str, files: Sequence[Path]) -> str:
 
 def facts(lines: Sequence[tuple[str, str]], *, title: str) -> str:
     """A card of names and values."""
+    SAID.update((title, *(name for name, _ in lines)))
     rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in lines
+        f"<div><dt>{said(name)}</dt><dd>{said(value)}</dd></div>" for name, value in lines
     )
-    return f'<div class="card plan"><h3>{escape(title)}</h3><dl>{rows}</dl></div>'
+    return f'<div class="card plan"><h3>{said(title)}</h3><dl>{rows}</dl></div>'
 
 
 def duration(seconds: float) -> str:

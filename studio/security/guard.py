@@ -12,7 +12,7 @@ from .sessions import COOKIE, Sessions
 from .users import LOCAL_USER, Users
 
 MEBI = 1 << 20
-UPLOADS = ("/api/subjects",)
+UPLOADS = ("/api/subjects", "/api/adapters/import")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 PUBLIC = ("/login", "/logout", "/api/health")
 GRADIO = (

@@ -15,9 +15,10 @@ from orthodiff.control import is_control
 from orthodiff.errors import UserError
 from orthodiff.training.checkpoints.sealed import list_checkpoints, step_of
 
-from .jobs.job import JOB_ID, TRAININGS, Job
+from .jobs.job import JOB_ID, Job
 from .jobs.store import JobStore, Query
 
+KINDS = ("dreambooth", "control", "imported")
 ADAPTER, BEST = "adapter_config.json", "best"
 SHIPPED = re.compile(r"shipped:[a-z0-9-]{1,60}")
 
@@ -108,7 +109,7 @@ class Adapters:
         raise UserError("There is no such adapter. Choose one from the list.")
 
     def _all(self, owner: str) -> Iterator[AdapterEntry]:
-        query = Query(owner=owner, kinds=TRAININGS, statuses=("succeeded",))
+        query = Query(owner=owner, kinds=KINDS, statuses=("succeeded",))
         for job in self.store.list(query):
             if _has_adapter(job.folder):
                 yield _entry(job.id, job.name, job.folder, job)
@@ -119,6 +120,8 @@ class Adapters:
 def _entry(adapter_id: str, name: str, folder: Path, job: Job | None) -> AdapterEntry:
     config = folder / ADAPTER if (folder / ADAPTER).is_file() else folder / control.CONFIG
     recipe = _recipe(folder, config.stat().st_mtime_ns)
+    if job and job.kind == "imported":  # its base by the name that it has here
+        recipe = {**recipe, "base": str(job.request.get("base", ""))}
     return AdapterEntry(adapter_id, name, folder, is_control(folder), recipe, job)
 
 
@@ -134,7 +137,7 @@ def _recipe(folder: Path, changed: int) -> dict[str, Any]:
 
 def _is_adapter(job: Job) -> bool:
     """Whether a job is a training whose result can be used."""
-    whole = job.status == "succeeded" and job.kind in TRAININGS and job.trashed is None
+    whole = job.status == "succeeded" and job.kind in KINDS and job.trashed is None
     return whole and _has_adapter(job.folder)
 
 

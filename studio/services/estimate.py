@@ -11,7 +11,7 @@ from .settings.presets import advise, preset_family
 from .settings.subject import SubjectSettings
 
 LOOKED_AT = 200
-MEMORY = {"demo": "under 2 GB of memory", "sd": "about 7 GB", "sdxl": "about 14 GB"}
+MEMORY = {"demo": "under 2 GB", "sd": "about 7 GB", "sdxl": "about 14 GB"}
 """Estimates of the recipes in `configs/`, in half precision on a GPU."""
 
 
@@ -25,6 +25,7 @@ class Estimate:
     resolution: int
     seconds: float | None
     memory: str
+    is_measured: bool = False
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -33,8 +34,8 @@ class Estimate:
             ("Steps", f"{self.steps:,}"),
             ("Batch", str(self.batch)),
             ("Learning rate", f"{self.learning_rate:g}"),
-            ("Resolution", f"{self.resolution} pixels"),
-            ("Memory", self.memory),
+            ("Resolution (pixels)", str(self.resolution)),
+            ("Memory, measured here" if self.is_measured else "Memory", self.memory),
         ]
 
 
@@ -44,13 +45,15 @@ def estimate(store: JobStore, settings: SubjectSettings, base: str) -> Estimate:
     steps = settings.max_train_steps or advice.max_train_steps
     batch = settings.train_batch_size or advice.train_batch_size
     pace = _seconds_per_image(store, base_title(base), settings.method)
+    memory = _measured_memory(store, base_title(base))
     return Estimate(
         steps=steps,
         learning_rate=settings.learning_rate or advice.learning_rate,
         batch=batch,
         resolution=settings.resolution or advice.resolution,
         seconds=None if pace is None else pace * batch * steps,
-        memory=_measured_memory(store, base_title(base)) or MEMORY[preset_family(base)],
+        memory=memory or MEMORY[preset_family(base)],
+        is_measured=bool(memory),
     )
 
 
@@ -67,7 +70,7 @@ def _seconds_per_image(store: JobStore, title: str, method: str) -> float | None
 
 def _measured_memory(store: JobStore, title: str) -> str:
     peaks = [int(job.summary.get("peak_memory") or 0) for job in _alike(store, title)]
-    return f"{max(peaks) / 1e9:.1f} GB, measured here" if any(peaks) else ""
+    return f"{max(peaks) / 1e9:.1f} GB" if any(peaks) else ""
 
 
 def _alike(store: JobStore, title: str) -> list:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Literal
@@ -12,15 +10,16 @@ from typing import Literal
 from orthodiff.errors import UserError
 
 from .adapters import AdapterEntry
-from .jobs.local import ROOT
+from .command import run_command
 
-Format = Literal["adapter", "lora", "kohya", "diff"]
-PATIENCE = 600.0
-PARTS = ("adapter_config.json", "*.safetensors", "hint_encoder*.json", "README.md")
+Format = Literal["adapter", "lora", "kohya", "diff", "merged"]
+FILES = ("adapter_config.json", "*.safetensors", "control.json", "README.md")
+FOLDERS = ("", "text_encoder", "text_encoder_2")
+"""What belongs to an adapter in a run's folder, which holds more."""
 
 
-def export_adapter(entry: AdapterEntry, format: Format, folder: Path) -> Path:
-    """Write the recommended weights of an adapter; the file.
+def export_adapter(entry: AdapterEntry, format: Format, folder: Path, *, base: str) -> Path:
+    """Write the recommended weights of an adapter; the file. `merged` is the whole model, zipped.
 
     Raises:
         UserError: it cannot be written in this format; the command's own sentence.
@@ -29,21 +28,17 @@ def export_adapter(entry: AdapterEntry, format: Format, folder: Path) -> Path:
     weights = entry.weights()
     if format == "adapter":
         return _pack(entry, weights, folder)
-    place = folder / f"{entry.name}-{format}.safetensors"
-    words = ["export", f"--adapter={weights}", f"--output={place}", f"--format={format}"]
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-m", "orthodiff", *words, "--overwrite"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
-        timeout=PATIENCE,
-        check=False,
-    )
-    if done.returncode or not place.is_file():
-        raise UserError(_sentence(done.stderr, entry, weights, place))
-    return place
+    is_merged = format == "merged"
+    place = folder / f"{entry.name}-{format}{'' if is_merged else '.safetensors'}"
+    shutil.rmtree(place, ignore_errors=True)
+    words = [f"--adapter={weights}", f"--output={place}", f"--pretrained_model_name_or_path={base}"]
+    command = ["merge"] if is_merged else ["export", f"--format={format}"]
+    try:
+        run_command([*command, *words, "--overwrite"], failed="It could not be written.")
+    except UserError as error:
+        sentence = str(error).replace(str(weights), entry.name).replace(str(place), place.name)
+        raise UserError(sentence) from error
+    return _zipped(place) if is_merged else place
 
 
 def _pack(entry: AdapterEntry, weights: Path, folder: Path) -> Path:
@@ -51,14 +46,22 @@ def _pack(entry: AdapterEntry, weights: Path, folder: Path) -> Path:
     place = folder / f"{entry.name}.zip"
     new = place.with_name(f".{place.name}")
     with zipfile.ZipFile(new, "w") as pack:
-        for pattern in PARTS:
-            for path in sorted(weights.glob(pattern)):
-                pack.write(path, f"{entry.name}/{path.name}")
+        for part in FOLDERS:
+            for pattern in FILES:
+                for path in sorted((weights / part).glob(pattern)):
+                    pack.write(path, f"{entry.name}/{path.relative_to(weights)}")
     new.replace(place)
     return place
 
 
-def _sentence(text: str, entry: AdapterEntry, weights: Path, place: Path) -> str:
-    lines = [line for line in text.splitlines() if line.startswith(("error: ", "failed: "))]
-    sentence = lines[-1].partition(": ")[2] if lines else "It could not be written."
-    return sentence.replace(str(weights), entry.name).replace(str(place), place.name)
+def _zipped(model: Path) -> Path:
+    """A model's folder as one file; the folder is gone then."""
+    place = model.with_name(f"{model.name}.zip")
+    new = place.with_name(f".{place.name}")
+    with zipfile.ZipFile(new, "w") as pack:  # weights do not get smaller by packing
+        for path in sorted(model.rglob("*")):
+            if path.is_file():
+                pack.write(path, f"{model.name}/{path.relative_to(model)}")
+    new.replace(place)
+    shutil.rmtree(model)
+    return place

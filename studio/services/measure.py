@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from orthodiff.errors import UserError
-
-from .jobs.local import ROOT
+from .command import run_command
 from .kinds.base import Prepared
 
-PATIENCE = 600.0
 SHOWN = {"time": "Time", "peak memory": "Memory", "disk": "Disk", "steps": "Steps"}
 
 
@@ -27,20 +21,8 @@ def measure_training(prepared: Prepared, scratch: Path) -> list[tuple[str, str]]
         folder = Path(place) / "run"
         folder.mkdir()
         words = [*prepared.fill(folder, folder), "--plan"]
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        done = subprocess.run(
-            [sys.executable, "-m", "orthodiff", *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
-            timeout=PATIENCE,
-            check=False,
-        )
-    if done.returncode:
-        lines = [ln for ln in done.stderr.splitlines() if ln.startswith(("error: ", "failed: "))]
-        raise UserError(lines[-1].partition(": ")[2] if lines else "It could not be measured.")
-    table = dict(_split(line) for line in done.stdout.splitlines())
+        lines = run_command(words, failed="It could not be measured.").splitlines()
+    table = dict(_split(line) for line in lines)
     return [(title, table[name]) for name, title in SHOWN.items() if name in table]
 
 

@@ -6,6 +6,7 @@ import "./upload.js";
 import "./adapters.js";
 import "./gallery.js";
 import "./library.js";
+import "./prompts.js";
 import { changed, openJob, openTab, shownJob } from "./core.js";
 
 window.studio = { changed, openJob, openTab };

@@ -1,9 +1,11 @@
 // Small charts as SVG: lines over steps, with axes that say what they mean.
 
+import { decimal, t } from "./core.js";
+
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const WIDTH = 640, HEIGHT = 190, LEFT = 54, RIGHT = 14, TOP = 12, BOTTOM = 26;
 
-function svg(tag, attributes, ...children) {
+export function svg(tag, attributes, ...children) {
   const element = document.createElementNS(NAMESPACE, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
@@ -51,7 +53,7 @@ export function lineChart({ series, total, label, digits = 2, floor = true, best
     if (one.mark) {
       for (const [step, value] of one.points) {
         const dot = svg("circle", { class: one.name, cx: x(step), cy: y(value), r: step === best ? 5.5 : 3.5 });
-        dot.append(svg("title", {}, `step ${step}: ${value.toFixed(3)}`));
+        dot.append(svg("title", {}, t("step {0}: {1}", step, decimal(value, 3))));
         chart.append(dot);
       }
     }
@@ -64,7 +66,7 @@ function grid(low, high, last, x, y, digits) {
   for (const share of [0, 0.5, 1]) {
     const value = low + share * (high - low);
     group.append(svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }));
-    group.append(svg("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(digits)));
+    group.append(svg("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, decimal(value, digits)));
   }
   for (const [step, anchor] of [[0, "start"], [Math.round(last / 2), "middle"], [last, "end"]]) {
     group.append(svg("text", { x: x(step), y: HEIGHT - 6, "text-anchor": anchor }, String(step)));

@@ -1,5 +1,9 @@
 // What all parts of the page share: requests, elements, words for numbers, one timer a part.
 
+import { count, language, t, w } from "./words.js";
+
+export { count, t, w };
+
 export class Refusal extends Error {
   constructor(sentence, field) {
     super(sentence);
@@ -19,13 +23,13 @@ export async function api(path, { method = "GET", body, form } = {}) {
   try {
     response = await fetch(`/${path}`, options);
   } catch {
-    throw new Refusal("The studio does not answer. Is it still running?");
+    throw new Refusal(t("The studio does not answer. Is it still running?"));
   }
   if (response.status === 401) location.assign(`/login${location.search}`);
   const text = await response.text();
   const isJson = (response.headers.get("content-type") || "").startsWith("application/json");
   const answer = isJson && text ? JSON.parse(text) : text;
-  if (!response.ok) throw new Refusal(answer.error || "That did not work. Try again.", answer.field);
+  if (!response.ok) throw new Refusal(answer.error ? t(answer.error) : t("That did not work. Try again."), answer.field);
   return answer;
 }
 
@@ -53,25 +57,29 @@ export function duration(seconds) {
 
 export function pace(seconds) {
   if (!seconds) return "";
-  return seconds < 1 ? `${(1 / seconds).toFixed(1)} steps/s` : `${seconds.toFixed(1)} s/step`;
+  return seconds < 1 ? t("{0} steps/s", decimal(1 / seconds, 1)) : t("{0} s/step", decimal(seconds, 1));
+}
+
+// A number with so many digits behind the point, or the comma.
+export function decimal(number, digits) {
+  return number.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 export function size(bytes) {
-  for (const unit of ["bytes", "kB", "MB"]) {
-    if (bytes < 1000) return `${unit === "bytes" ? bytes : bytes.toFixed(1)} ${unit}`;
+  if (bytes < 1000) return t("{0} bytes", bytes);
+  for (const unit of ["kB", "MB"]) {
     bytes /= 1000;
+    if (bytes < 1000) return `${decimal(bytes, 1)} ${unit}`;
   }
-  return `${bytes.toFixed(1)} GB`;
+  return `${decimal(bytes / 1000, 1)} GB`;
 }
 
 export function when(unix) {
   const date = new Date(unix * 1000);
   const today = new Date().toDateString() === date.toDateString();
-  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return today ? `today, ${time}` : `${date.toLocaleDateString()}, ${time}`;
+  const time = date.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
+  return today ? t("today, {0}", time) : `${date.toLocaleDateString(language)}, ${time}`;
 }
-
-export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 
 // A part of the page that looks again while something runs and somebody can see it: no timer else.
 export class Part extends HTMLElement {
@@ -141,9 +149,20 @@ export function use(entry) {
   window.dispatchEvent(new CustomEvent("studio-use", { detail: entry }));
 }
 
-// Show another tab of the page.
+const TABS = {
+  train: w("Train"), runs: w("Runs"), generate: w("Generate"), control: w("Control"), library: w("Library"), batch: w("Batch"),
+};
+
+// Show another tab of the page. On a narrow screen Gradio keeps the last ones in a menu, by their titles.
 export function openTab(name) {
-  document.getElementById(`tab-${name}-button`)?.click();
+  const button = document.getElementById(`tab-${name}-button`);
+  if (button) {
+    button.click();
+    return;
+  }
+  document.querySelector(".overflow-menu > button")?.click();
+  const item = () => [...document.querySelectorAll(".overflow-dropdown button")].find((one) => one.textContent.trim() === t(TABS[name]));
+  setTimeout(() => item()?.click(), 50);
 }
 
 // Show a job in the tab for it; the address of the page then leads back to it.

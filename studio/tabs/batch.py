@@ -8,17 +8,17 @@ from typing import Any
 import gradio as gr
 
 from orthodiff.errors import UserError
-from orthodiff.schedulers import SAMPLERS
 
 from ..html import elements as html
 from ..services.settings.batch import BatchJobSettings
 from ..state import Studio
-from ..widgets.fields import Form
-from ..widgets.parts import adapter_picker, part, read_list
-from ..words import WORDS
+from ..widgets.fields import Form, sampler_field
+from ..widgets.parts import adapter_picker, part, prompt_file, read_list, read_object
+from ..words import say
 from .train import OPEN_JOB
 
 PREFIX = "batch"
+FROM_FILE = ("rows", "lists")
 PROMPTS = (
     "a photo of {trigger} {in the snow|on the beach|at night}\na {red|blue} {trigger} on a table"
 )
@@ -35,7 +35,7 @@ class BatchTab:
             with gr.Column(scale=5, min_width=320):
                 self._form()
             with gr.Column(scale=6, min_width=320):
-                gr.HTML('<h2 class="step">Batches</h2>', padding=False)
+                gr.HTML(html.heading(0, "Batches"), padding=False)
                 part("od-runs", elem_id="recent-batches", compact="6", kind="batch")
         self._connect()
 
@@ -45,19 +45,20 @@ class BatchTab:
             empty="There is no adapter yet. Until you train one, the base makes the images.",
         )  # fmt: skip
         self.form.add("prompts", value=PROMPTS, lines=8)
+        with gr.Accordion(say("Prompts from a file"), open=False):
+            self.file = prompt_file(elem_id=f"{PREFIX}-rows")
         self.form.add("negative_prompt")
         self.form.add_all(("num_images", "seed"))
-        with gr.Accordion("Steps, guidance and sampler", open=False):
-            self.form.fields["sampler"] = gr.Dropdown(
-                [("the base's own", ""), *((one.title, name) for name, one in SAMPLERS.items())],
-                value="", label="Sampler", elem_id=f"{PREFIX}-sampler",
-            )  # fmt: skip
+        with gr.Accordion(say("Steps, guidance and sampler"), open=False):
+            self.form.fields["sampler"] = sampler_field(PREFIX)
             self.form.add_all(("num_inference_steps", "guidance_scale"))
         self.name = gr.Textbox(
-            label="Name of the batch", placeholder="chosen for you", elem_id=f"{PREFIX}-name"
+            label=say("Name of the batch"),
+            placeholder=say("chosen for you"),
+            elem_id=f"{PREFIX}-name",
         )
         self.button = gr.Button(
-            WORDS("start_batch"), variant="primary", size="lg", elem_id="batch-button"
+            say("Start batch"), variant="primary", size="lg", elem_id="batch-button"
         )
         self.message = gr.HTML(padding=False, elem_id="batch-message", elem_classes="form-message")
         self.started = gr.Textbox(visible="hidden", elem_id="started-batch")
@@ -66,7 +67,7 @@ class BatchTab:
         private: dict[str, Any] = {
             "api_visibility": "private", "show_progress": "hidden", "queue": False,
         }  # fmt: skip
-        inputs = {self.adapters, self.name, *self.form.fields.values()}
+        inputs = {self.adapters, self.file, self.name, *self.form.fields.values()}
         self.button.click(self.start, inputs, [self.message, self.started], **private).then(
             None, self.started, js=OPEN_JOB, **private
         )
@@ -74,7 +75,8 @@ class BatchTab:
     def start(self, data: Data, request: gr.Request) -> tuple[str, str]:
         """Check and queue a batch; a message, and the job's id."""
         try:
-            values = {**self.form.values(data), "adapters": read_list(data[self.adapters])}
+            values = {**self.form.read(data), "adapters": read_list(data[self.adapters])}
+            values |= {k: v for k, v in read_object(data[self.file]).items() if k in FROM_FILE}
             name = data[self.name] or ""
             owner = str(request.username)
             job = self.studio.submit(owner, "batch", values, subject=None, name=name)

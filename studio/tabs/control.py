@@ -24,7 +24,7 @@ from ..state import Studio
 from ..widgets.control_source import ControlSource
 from ..widgets.fields import Form
 from ..widgets.parts import adapter_picker, part, read_list
-from ..words import WORDS
+from ..words import say
 from .generate import CHANGED
 
 PREFIX = "control"
@@ -64,7 +64,7 @@ class ControlTab:
         self.form.add("negative_prompt")
         self.form.add_all(("num_images", "seed"))
         self.form.add_all(("control_strength", "num_inference_steps"))
-        with gr.Accordion("Subject and timing", open=False):
+        with gr.Accordion(say("Subject and timing"), open=False):
             self.subjects = adapter_picker(
                 elem_id="control-subject", label="A subject of yours, placed by the control image",
                 kind="subject", most=1, optional=True,
@@ -73,7 +73,7 @@ class ControlTab:
             self.form.add_all(("control_start", "control_end"))
         self.form.add("compare", value=True)
         self.button = gr.Button(
-            WORDS("make_images"), variant="primary", size="lg", elem_id="control-button"
+            say("Generate"), variant="primary", size="lg", elem_id="control-button"
         )
         self.message = gr.HTML(
             padding=False, elem_id="control-message", elem_classes="form-message"

@@ -9,16 +9,16 @@ from typing import Any
 import gradio as gr
 
 from orthodiff.errors import UserError
-from orthodiff.schedulers import SAMPLERS, sampler_name
+from orthodiff.schedulers import sampler_name
 
 from ..api.describe import album
 from ..html import elements as html
 from ..services.settings.base import FieldError
 from ..services.settings.images import ImageSettings
 from ..state import Studio
-from ..widgets.fields import Form
-from ..widgets.parts import adapter_picker, bridge, part, read_list, read_object, upload_field
-from ..words import WORDS
+from ..widgets.fields import Form, sampler_field
+from ..widgets.parts import adapter_picker, bridge, part, read_adapters, read_object, upload_field
+from ..words import say
 
 PREFIX = "generate"
 WAIT = 0.2
@@ -47,7 +47,7 @@ class GenerateTab:
         self.adapters = adapter_picker(
             elem_id=f"{PREFIX}-adapters", label="Adapters", kind="subject", most=4,
             empty="There is no adapter yet. Train one under Train; until then the base model makes "
-            "images by itself.",
+            "images by itself.", combine=True,
         )  # fmt: skip
         self.form.add(
             "prompts", value="a photo of {trigger} in the snow\na photo of {trigger} on the beach",
@@ -56,31 +56,32 @@ class GenerateTab:
         self.form.add("negative_prompt")
         self.form.add_all(("num_images", "seed"))
         self.form.add("compare", value=True)
-        with gr.Accordion("Steps, guidance and size", open=False):
+        with gr.Accordion(say("Steps, guidance and size"), open=False):
             self.base = gr.Dropdown(
-                [("the adapters' own", ""), *self.studio.base_choices()], value="",
-                label="Base model", elem_id=f"{PREFIX}-base",
+                [(say("the adapters' own"), ""), *self.studio.base_choices()], value="",
+                label=say("Base model"), elem_id=f"{PREFIX}-base",
             )  # fmt: skip
-            self.sampler = gr.Dropdown(
-                [("the base's own", ""), *((one.title, name) for name, one in SAMPLERS.items())],
-                value="", label="Sampler", elem_id=f"{PREFIX}-sampler",
-            )  # fmt: skip
-            self.form.fields["sampler"] = self.sampler
+            self.form.fields["sampler"] = sampler_field(PREFIX)
             self.form.add_all(("num_inference_steps", "guidance_scale"))
             self.form.add_all(("width", "height"))
-        with gr.Accordion("Grid over strengths", open=False):
+        with gr.Accordion(say("Grid over strengths and checkpoints"), open=False), gr.Row():
             self.strengths = gr.Textbox(
-                label="Strengths", placeholder="0, 0.5, 1", info="A row for each, with commas",
-                elem_id=f"{PREFIX}-strengths",
+                label=say("Strengths"), placeholder="0, 0.5, 1", elem_id=f"{PREFIX}-strengths",
+                info=say("Numbers with commas between"), min_width=150,
             )  # fmt: skip
-        with gr.Accordion("Make an image again", open=False):
+            self.checkpoints = gr.Textbox(
+                label=say("Checkpoints"), placeholder="100, 200, last", min_width=150,
+                info=say("Steps that are kept, “last”, “recommended”"),
+                elem_id=f"{PREFIX}-checkpoints",
+            )  # fmt: skip
+        with gr.Accordion(say("Make an image again"), open=False):
             self.again = upload_field(
-                elem_id="recipe-upload", label="Drop a PNG of ours here",
-                hint="The form takes over the prompt, seed and settings inside it.", most=1,
-                quiet=True,
+                elem_id="recipe-upload", label="Drop an image of ours here",
+                hint="PNG, JPEG or WebP. The form takes over the prompt, seed and settings inside.",
+                most=1, quiet=True,
             )  # fmt: skip
         self.button = gr.Button(
-            WORDS("make_images"), variant="primary", size="lg", elem_id="generate-button"
+            say("Generate"), variant="primary", size="lg", elem_id="generate-button"
         )
         self.message = gr.HTML(
             padding=False, elem_id="generate-message", elem_classes="form-message"
@@ -91,7 +92,13 @@ class GenerateTab:
         private: dict[str, Any] = {
             "api_visibility": "private", "show_progress": "hidden", "queue": False,
         }  # fmt: skip
-        inputs = {self.adapters, self.base, self.strengths, *self.form.fields.values()}
+        inputs = {
+            self.adapters,
+            self.base,
+            self.strengths,
+            self.checkpoints,
+            *self.form.fields.values(),
+        }
         self.button.click(self.start, inputs, self.message, **private).then(
             None, None, js=CHANGED, **private
         )
@@ -129,9 +136,10 @@ class GenerateTab:
     def start(self, data: Data, request: gr.Request) -> str:
         """Check and queue images; the message beside the button."""
         try:
-            values = self.form.values(data)
-            values["adapters"] = read_list(data[self.adapters])
+            values = self.form.read(data)
+            values |= read_adapters(data[self.adapters])
             values["strengths"] = _numbers(data[self.strengths])
+            values["checkpoints"] = _words(data[self.checkpoints])
             if data[self.base]:
                 values["base"] = data[self.base]
             self.studio.generate(str(request.username), values)
@@ -165,15 +173,20 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else gr.skip()
 
 
+def _words(text: str | None) -> list[str]:
+    """What stands between commas."""
+    words = ((text or "").replace(";", ",")).split(",")
+    return [word.strip().lower() for word in words if word.strip()]
+
+
 def _numbers(text: str | None) -> list[float]:
     """Numbers with commas between.
 
     Raises:
         FieldError: one is none.
     """
-    words = [word for word in (text or "").replace(";", ",").split(",") if word.strip()]
     try:
-        return [float(word) for word in words]
+        return [float(word) for word in _words(text)]
     except ValueError as error:
         sentence = f"Strengths are numbers with commas between, not “{text}”."
         raise FieldError("strengths", sentence) from error

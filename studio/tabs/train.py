@@ -20,7 +20,7 @@ from ..services.settings.subject import MEMORY, PRIOR, SAMPLES, STEPS, SubjectSe
 from ..state import Studio
 from ..widgets.fields import Form, method_fields
 from ..widgets.parts import part, upload_field
-from ..words import WORDS
+from ..words import say
 
 EXAMPLE, OWN = "An example", "My own photos"
 PREFIX = "train"
@@ -59,13 +59,16 @@ class TrainTab:
         first = examples[0] if examples else None
         gr.HTML(html.heading(1, "Your subject", "one thing, or one style"), padding=False)
         self.source = gr.Radio(
-            [EXAMPLE, OWN], value=EXAMPLE if first else OWN, label=WORDS("photos"), elem_id="source"
+            [(say(one), one) for one in (EXAMPLE, OWN)],
+            value=EXAMPLE if first else OWN,
+            label=say("Photos"),
+            elem_id="source",
         )
         with gr.Group(visible=first is not None) as self.example_group:
             self.example = gr.Radio(
-                [(example.name.replace("_", " "), example.name) for example in examples],
+                [(say(example.name.replace("_", " ")), example.name) for example in examples],
                 value=first.name if first else None,
-                label=WORDS("example"),
+                label=say("Example subject"),
                 elem_id="example",
             )
             self.strip = gr.HTML(_strip(first), padding=False, elem_id="example-pictures")
@@ -79,9 +82,10 @@ class TrainTab:
             word = first.class_word if first else "dog"
             self.form.add("class_word", placeholder=word, min_width=150)
             self.form.add("trigger", min_width=150)
-        with gr.Accordion("Prompt and style", open=False):
+        with gr.Accordion(say("Prompt, style and mask"), open=False):
             self.form.add("prompt", placeholder=f"a photo of sks {word}")
             self.form.add("style")
+            self.form.add("alpha_mask")
 
     def _method(self) -> None:
         gr.HTML(html.heading(2, "How it is learned"), padding=False)
@@ -89,8 +93,8 @@ class TrainTab:
             self.base = gr.Dropdown(
                 self.studio.base_choices(),
                 value=self.studio.bases[0],
-                label="Base model",
-                info="What is taught",
+                label=say("Base model"),
+                info=say("What is taught"),
                 elem_id=f"{PREFIX}-base",
                 min_width=150,
             )
@@ -99,7 +103,11 @@ class TrainTab:
         default = next(iter(ADAPTERS))
         choices = [(method.__name__, name) for name, method in ADAPTERS.items()]
         self.method = gr.Radio(
-            choices, value=default, label="Method", info=ADAPTERS[default].title, elem_id="method"
+            choices,
+            value=default,
+            label=say("Method"),
+            info=say(ADAPTERS[default].title),
+            elem_id="method",
         )
         self.form.fields["method"] = self.method
         self.settings: dict[str, dict[str, Any]] = {}
@@ -108,24 +116,28 @@ class TrainTab:
             with gr.Column(visible=name == default) as self.groups[name]:
                 self.settings[name] = method_fields(name, name)
         for title, rows in SECTIONS.items():
-            with gr.Accordion(title, open=False):
+            with gr.Accordion(say(title), open=False):
                 for names in rows:
                     self.form.add_all(names)
 
     def _start(self) -> None:
         gr.HTML(html.heading(3, "Start"), padding=False)
         self.plan = gr.HTML(padding=False, elem_id="plan")
-        self.measuring = gr.Button(WORDS("measure"), size="sm", elem_id="measure")
+        self.measuring = gr.Button(
+            say("Measure time and memory first"), size="sm", elem_id="measure"
+        )
         self.name = gr.Textbox(
-            label=WORDS("run_name"), placeholder=WORDS("chosen_for_you"), elem_id=f"{PREFIX}-name"
+            label=say("Name of the run"),
+            placeholder=say("chosen for you"),
+            elem_id=f"{PREFIX}-name",
         )
         self.button = gr.Button(
-            WORDS("start_training"), variant="primary", size="lg", elem_id="start"
+            say("Start training"), variant="primary", size="lg", elem_id="start"
         )
         self.message = gr.HTML(padding=False, elem_id="start-message", elem_classes="form-message")
         self.started = gr.Textbox(visible="hidden", elem_id="started-job")
-        gr.HTML('<h2 class="step">Newest runs</h2>', padding=False)
-        part("od-runs", elem_id="recent-runs", compact="4")
+        gr.HTML(html.heading(0, "Newest runs"), padding=False)
+        part("od-runs", elem_id="recent-runs", compact="6")
 
     def _connect(self) -> None:
         private: dict[str, Any] = {
@@ -150,6 +162,8 @@ class TrainTab:
         }
         changes = [one.change for one in (self.base, self.method, *shown)]
         gr.on(changes, **self.planning)
+        measured = {**private, "show_progress": "full", "queue": True, "concurrency_limit": 1}
+        self.measuring.click(self._measure, self._inputs(), self.plan, **measured)
         self.button.click(self.start, self._inputs(), [self.message, self.started], **private).then(
             None, self.started, js=OPEN_JOB, **private
         )
@@ -225,7 +239,7 @@ class TrainTab:
 
     def _choose_method(self, method: str) -> list[Any]:
         rows = [gr.Column(visible=name == method) for name in ADAPTERS]
-        return [gr.Radio(info=ADAPTERS[method].title), *rows]
+        return [gr.Radio(info=str(say(ADAPTERS[method].title))), *rows]
 
 
 def _strip(example: ExampleSubject | None) -> str:

@@ -22,6 +22,7 @@ from ..services.control_images import (
 )
 from ..services.photos import ExampleSubject
 from ..services.uploads.subjects import Subjects
+from ..words import say
 from .parts import upload_field
 from .sketchpad import sketchpad
 
@@ -46,17 +47,16 @@ class ControlSource:
 
     def __init__(self, examples: Mapping[str, ExampleSubject]) -> None:
         self.examples = examples
-        kinds = (
-            [EXAMPLE, IMAGES, CONTROL_IMAGES, DRAWING]
-            if examples
-            else [IMAGES, CONTROL_IMAGES, DRAWING]
-        )
-        self.kind = gr.Radio(kinds, value=kinds[0], label="Made from", elem_id="map-source")
+        kinds = [*([EXAMPLE] if examples else []), IMAGES, CONTROL_IMAGES, DRAWING]
+        self.kind = gr.Radio(
+            [(say(one), one) for one in kinds], value=kinds[0], label=say("Made from"),
+            elem_id="map-source",
+        )  # fmt: skip
         with gr.Column(visible=kinds[0] == EXAMPLE) as example:
             self.example = gr.Radio(
-                [(name.replace("_", " "), name) for name in examples],
+                [(say(name.replace("_", " ")), name) for name in examples],
                 value=CLEAREST if CLEAREST in examples else next(iter(examples), None),
-                label="Example image",
+                label=say("Example image"),
                 elem_id="map-example",
             )
         with gr.Column(visible=kinds[0] == IMAGES) as images:
@@ -146,7 +146,7 @@ def _upload(kind: str, elem_id: str) -> gr.HTML:
 
 def _threshold(label: str, value: int, *, info: str) -> gr.Slider:
     name = label.lower().replace(" ", "-")
-    return gr.Slider(0, HIGHEST, value, step=5, label=label, info=info, elem_id=name)
+    return gr.Slider(0, HIGHEST, value, step=5, label=say(label), info=say(info), elem_id=name)
 
 
 def _paths(upload_id: str | None, subjects: Subjects, owner: str) -> list[Path]:

@@ -9,8 +9,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 import gradio as gr
 from pydantic.fields import FieldInfo
 
+from orthodiff.schedulers import SAMPLERS
+
 from ..services.settings.base import JobSettings
 from ..services.settings.methods import MethodSetting, settings_of
+from ..words import say
 
 Field = gr.Textbox | gr.Number | gr.Checkbox | gr.Radio
 TITLES = {"no": "full", "auto": "automatic"}
@@ -51,8 +54,8 @@ def make_field(about: FieldInfo, elem_id: str, changes: Mapping[str, Any]) -> An
     extra = about.json_schema_extra if isinstance(about.json_schema_extra, dict) else {}
     unit = f" ({extra['unit']})" if extra.get("unit") else ""
     options: dict[str, Any] = {
-        "label": f"{about.title or ''}{unit}",
-        "info": about.description or None,
+        "label": say(f"{about.title or ''}{unit}"),
+        "info": say(about.description) if about.description else None,
         "elem_id": elem_id,
         **changes,
     }
@@ -61,13 +64,26 @@ def make_field(about: FieldInfo, elem_id: str, changes: Mapping[str, Any]) -> An
     if kind is bool:
         return gr.Checkbox(bool(value), **options)
     if kind is Literal:
-        choices = [(_title(word), word) for word in _words(about.annotation)]
+        choices = [(say(_title(word)), word) for word in _words(about.annotation)]
         return gr.Radio(choices, value=value, **options)
-    placeholder = options.pop("placeholder", None) or extra.get("automatic") or None
+    placeholder = options.pop("placeholder", None) or _said(extra.get("automatic"))
     if kind in (int, float) and value is not None:  # Gradio shows an empty number as 0
         return gr.Number(value, placeholder=placeholder, **options)
     text = "\n".join(value) if isinstance(value, tuple) else value
     return gr.Textbox(text, placeholder=placeholder, **options)
+
+
+def _said(text: Any) -> Any:
+    return say(str(text)) if text else None
+
+
+def sampler_field(prefix: str) -> gr.Dropdown:
+    """Which sampler; empty for the one that a base comes with."""
+    samplers = ((one.title, name) for name, one in SAMPLERS.items())
+    return gr.Dropdown(
+        [(say("the base's own"), ""), *samplers], value="", label=say("Sampler"),
+        elem_id=f"{prefix}-sampler",
+    )  # fmt: skip
 
 
 def method_fields(method: str, prefix: str) -> dict[str, Any]:
@@ -78,17 +94,19 @@ def method_fields(method: str, prefix: str) -> dict[str, Any]:
     with gr.Row():
         fields = {s.name: _method_field(s, f"{prefix}-{s.name}") for s in main}
     if extras:
-        with gr.Accordion(f"Further settings of {method.upper()}", open=False), gr.Row():
+        with gr.Accordion(say(f"Further settings of {method.upper()}"), open=False), gr.Row():
             fields |= {s.name: _method_field(s, f"{prefix}-{s.name}") for s in extras}
     return fields
 
 
 def _method_field(setting: MethodSetting, elem_id: str) -> Any:
-    options: dict[str, Any] = {"label": setting.label, "info": setting.help, "elem_id": elem_id}
+    options: dict[str, Any] = {
+        "label": say(setting.label), "info": say(setting.help), "elem_id": elem_id,
+    }  # fmt: skip
     if setting.kind is bool:
         return gr.Checkbox(setting.default, **options)
     if setting.default is None:
-        return gr.Textbox(placeholder="automatic", min_width=150, **options)
+        return gr.Textbox(placeholder=say("automatic"), min_width=150, **options)
     return gr.Number(setting.default, min_width=150, **options)
 
 

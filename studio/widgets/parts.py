@@ -9,6 +9,8 @@ from typing import Any
 
 import gradio as gr
 
+from ..words import SAID
+
 UPLOAD = "<od-upload %s></od-upload>"
 ON_SUBJECT = """const photos = element.querySelector("od-upload");
 if (props.value) photos.setAttribute("subject", props.value);
@@ -23,6 +25,11 @@ ON_ADAPTERS = """element.addEventListener("adapters", (event) => {
   props.value = JSON.stringify(event.detail);
   trigger("input");
 });"""
+ON_PROMPTS = """element.addEventListener("prompts", (event) => {
+  event.stopPropagation();
+  props.value = event.detail ? JSON.stringify(event.detail) : "";
+  trigger("input");
+});"""
 BRIDGE = """window.addEventListener("%s", (event) => {
   props.value = JSON.stringify(event.detail);
   trigger("input");
@@ -33,6 +40,7 @@ def upload_field(
     *, elem_id: str, label: str, hint: str = "", most: int = 50, **flags: bool
 ) -> gr.HTML:
     """Photos people bring; the value is the id of their upload, or empty."""
+    SAID.update((label, hint))
     words = {"label": label, "hint": hint, "most": str(most)}
     words |= {name: "" for name, is_on in flags.items() if is_on}
     attributes = " ".join(f'{name}="{_attribute(value)}"' for name, value in words.items())
@@ -47,14 +55,18 @@ def upload_field(
 
 
 def adapter_picker(
-    *, elem_id: str, label: str, kind: str, most: int, empty: str, optional: bool = False
+    *, elem_id: str, label: str, kind: str, most: int, empty: str, **flags: bool
 ) -> gr.HTML:
-    """Which adapters at which strengths; the value is a JSON list of `AdapterUse`."""
+    """Which adapters at which strengths: JSON with a list of `AdapterUse`.
+
+    Flags: `optional` begins with none, `combine` offers the ways in which several go together.
+    """
+    SAID.update((label, empty))
     words = {"label": label, "kind": kind, "most": str(most), "empty": empty}
     attributes = " ".join(f'{name}="{_attribute(value)}"' for name, value in words.items())
-    flag = " optional" if optional else ""
+    flag = "".join(f" {name}" for name, is_on in flags.items() if is_on)
     return gr.HTML(
-        "[]",
+        "{}",
         html_template=f"<od-adapters {attributes}{flag}></od-adapters>",
         js_on_load=ON_ADAPTERS,
         elem_id=elem_id,
@@ -88,13 +100,29 @@ def _attribute(text: str) -> str:
     return escape(text).replace("`", "&#96;").replace("$", "&#36;")
 
 
+def prompt_file(*, elem_id: str) -> gr.HTML:
+    """A file of prompts people bring; the value is JSON with its `rows` and `lists`, or empty."""
+    return gr.HTML(
+        "",
+        html_template="<od-prompts></od-prompts>",
+        js_on_load=ON_PROMPTS,
+        elem_id=elem_id,
+        padding=False,
+        apply_default_css=False,
+    )
+
+
 def read_list(value: Any) -> list[dict[str, Any]]:
-    """The value of `adapter_picker`; nothing else gets through."""
-    try:
-        entries = json.loads(value or "[]")
-    except (TypeError, ValueError):
-        return []
-    return [entry for entry in entries if isinstance(entry, dict)] if entries else []
+    """The adapters in the value of `adapters`; nothing else gets through."""
+    entries = read_object(value).get("adapters")
+    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+
+
+def read_adapters(value: Any) -> dict[str, Any]:
+    """The adapters, and how several of them go together, as fields of `ImageSettings`."""
+    content = read_object(value)
+    ways = {name: content[name] for name in ("combine", "blend") if name in content}
+    return {"adapters": read_list(value), **ways}
 
 
 def read_object(value: Any) -> Mapping[str, Any]:

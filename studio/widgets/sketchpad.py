@@ -9,9 +9,9 @@ from __future__ import annotations
 import gradio as gr
 
 SHEET = """<div class="sheet">
-  <canvas width="640" height="640" aria-label="Draw here"></canvas>
-  <p><button type="button" data-keep="-1">Undo</button>
-  <button type="button" data-keep="0">Clear</button></p>
+  <canvas width="640" height="640" tabindex="0"></canvas>
+  <p><button type="button" data-keep="-1"><od-t>Undo</od-t></button>
+  <button type="button" data-keep="0"><od-t>Clear</od-t></button></p>
 </div>"""
 DRAWING = """
 const sheet = () => element.querySelector("canvas");
@@ -52,8 +52,9 @@ element.addEventListener("pointermove", (event) => {
 for (const end of ["pointerup", "pointercancel"])
   element.addEventListener(end, () => { if (pressed) { pressed = false; tell(); } });
 element.addEventListener("click", (event) => {
-  if (!event.target.dataset.keep) return;
-  strokes = strokes.slice(0, Number(event.target.dataset.keep));
+  const button = event.target.closest("[data-keep]");
+  if (!button) return;
+  strokes = strokes.slice(0, Number(button.dataset.keep));
   tell();
 });
 """

@@ -32,32 +32,56 @@ def load(model: nn.Module, folder: str | Path, *, allow_missing: bool = False) -
     Raises:
         UserError: if the folder is no adapter we know or does not fit `model`, which is left as is.
     """
+    method, parameters = _read(model, Path(folder), allow_missing=allow_missing)
+    adaptable = adaptable_layers(model)
+    layers = {}
+    for name, own in parameters.items():
+        with naming(name):
+            _refuse_meta(adaptable[name])
+            layers[name] = method.wrap(adaptable[name], own)
+    return install(model, method, layers)
+
+
+def check_fits(model: nn.Module, folder: str | Path) -> None:
+    """Refuse what `load` would refuse to put on `model`, which may be on the meta device.
+
+    Raises:
+        UserError: the folder is no adapter we know, or a name or a shape in it does not fit.
+    """
+    _read(model, Path(folder), allow_missing=False)
+
+
+def _read(
+    model: nn.Module, folder: Path, *, allow_missing: bool
+) -> tuple[Method, dict[str, dict[str, Tensor]]]:
+    """Return the method and the parameters of every layer, checked, in the order of the model."""
     config = read_adapter_config(folder)
-    tensors, metadata = read_weights(Path(folder))
+    tensors, metadata = read_weights(folder)
     adaptable = adaptable_layers(model)
     names = LayerNames(adaptable)
     by_layer = _by_layer(tensors, names)
     _check_complete(_targets(config, names, adaptable), by_layer, allow_missing=allow_missing)
     refuse_fused(model, by_layer)
-    method = _method(config, metadata, next(iter(by_layer.values())))
-    layers = {}
-    for name, layer in adaptable.items():
-        if name in by_layer:
-            with naming(name):
-                _check_origin(config, method, layer)
-                parameters = _parameters(config, method, layer, by_layer[name])
-                layers[name] = method.wrap(layer, parameters)
-    return install(model, method, layers)
+    method = method_of(config, metadata, next(iter(by_layer.values())))
+    parameters = {}
+    for name in (name for name in adaptable if name in by_layer):
+        with naming(name):
+            _check_origin(config, method, adaptable[name])
+            parameters[name] = _parameters(config, method, adaptable[name], by_layer[name])
+    return method, parameters
+
+
+def _refuse_meta(layer: Adaptable) -> None:
+    if device_of(layer).type == "meta":
+        raise UserError(
+            "The model is on the meta device, which keeps no numbers. Give it its weights first."
+        )
 
 
 def _parameters(
     config: Mapping[str, Any], method: Method, layer: Adaptable, tensors: Parameters
 ) -> dict[str, Tensor]:
     """Return a layer's float32 parameters from its tensors in the file."""
-    if device_of(layer).type == "meta":
-        raise UserError(
-            "The model is on the meta device, which keeps no numbers. Give it its weights first."
-        )
     parameters = method.unpack(tensors, config)
     shapes = _shapes(method, layer, parameters)
     check_tensors(parameters, shapes, "The adapter")
@@ -164,7 +188,9 @@ def _selects(targets: Any, name: str) -> bool:
     return any(name == entry or name.endswith(f".{entry}") for entry in entries)
 
 
-def _method(config: Mapping[str, Any], metadata: Mapping[str, str], tensors: Parameters) -> Method:
+def method_of(
+    config: Mapping[str, Any], metadata: Mapping[str, str], tensors: Parameters
+) -> Method:
     """Return the settings: of our own recipe if there is one, else what PEFT's config says."""
     cls = readable()[config["peft_type"]]
     refuse_variants(config, cls.peft_entries)

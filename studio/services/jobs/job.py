@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
-Kind = Literal["dreambooth", "control", "batch", "evaluate", "generate"]
+Kind = Literal["dreambooth", "control", "batch", "evaluate", "generate", "imported"]
+"""`imported` is an adapter that no job has made; no executor ever gets it."""
 Wish = Literal["", "cancel", "pause", "finish"]
 
 TERMINAL: tuple[Status, ...] = ("succeeded", "failed", "cancelled", "interrupted")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orthodiff.io.assets import shipped
@@ -100,25 +99,63 @@ def base_of(bases: Sequence[str], name: str) -> str | None:
 def _passes(
     settings: ImageSettings, entries: Sequence[AdapterEntry], *, steered: bool
 ) -> tuple[Pass, ...]:
-    """The base where it is to be compared with, then the adapters at each strength."""
-    plans = [
-        AdapterPlan(str(entry.weights(use.checkpoint)), entry.name, use.strength)
-        for entry, use in zip(entries, settings.adapters, strict=True)
-    ]
-    if not plans:
+    """The base where it is to be compared with, then the adapters at each checkpoint, strength."""
+    if not entries:
         return (Pass("Base"),)
     base = (Pass("Base"),) if settings.compare else ()
-    if not settings.strengths:
-        return (*base, Pass("With control" if steered else "Adapted", tuple(plans), steered))
-    grid = (
-        Pass(
-            f"Strength {strength:g}",
-            tuple(dataclasses.replace(plan, strength=strength) for plan in plans),
-            steered,
+    if settings.combine == "each":
+        alone = [settings.model_copy(update={"adapters": (use,)}) for use in settings.adapters]
+        groups = [
+            _rows(one, [entry], steered=steered, name=entry.name)
+            for one, entry in zip(alone, entries, strict=True)
+        ]
+        return (*base, *(row for rows in groups for row in rows))
+    return (*base, *_rows(settings, entries, steered=steered))
+
+
+def _rows(
+    settings: ImageSettings, entries: Sequence[AdapterEntry], *, steered: bool, name: str = ""
+) -> Iterator[Pass]:
+    """A pass for each checkpoint and strength, labelled with what it differs in from others."""
+    for checkpoint in settings.checkpoints or (None,):
+        for strength in settings.strengths or (None,):
+            row = name or _label(settings, checkpoint, strength, steered=steered)
+            both = strength is not None and bool(name or checkpoint)
+            yield Pass(
+                row,
+                _plans(settings, entries, checkpoint, strength),
+                steered,
+                settings.blend if settings.combine == "blend" else None,
+                f"Strength {strength:g}" if both else "",
+            )
+
+
+def _label(
+    settings: ImageSettings, checkpoint: str | None, strength: float | None, *, steered: bool
+) -> str:
+    if checkpoint is not None:
+        return checkpoint.capitalize() if checkpoint.isalpha() else f"Step {checkpoint}"
+    if strength is not None:
+        return f"Strength {strength:g}"
+    if settings.combine == "blend":
+        return f"Blend {settings.blend:g}"
+    return "With control" if steered else "Adapted"
+
+
+def _plans(
+    settings: ImageSettings,
+    entries: Sequence[AdapterEntry],
+    checkpoint: str | None,
+    strength: float | None,
+) -> tuple[AdapterPlan, ...]:
+    return tuple(
+        AdapterPlan(
+            str(entry.weights(checkpoint or use.checkpoint)),
+            entry.name,
+            use.strength if strength is None else strength,
         )
-        for strength in settings.strengths
+        for entry, use in zip(entries, settings.adapters, strict=True)
     )
-    return (*base, *grid)
 
 
 def with_trigger(line: str, entries: Sequence[AdapterEntry]) -> str:

@@ -11,6 +11,7 @@ from typing import Protocol
 from PIL import Image
 
 from orthodiff.components.adapter_set import AdapterSet
+from orthodiff.components.blend import load_blend
 from orthodiff.components.compose import load_all
 from orthodiff.control import Steering, overlay
 from orthodiff.errors import UserError
@@ -78,15 +79,28 @@ def _adapted(base: Base, one: Pass) -> Iterator[AdapterSet | None]:
     if not one.adapters:
         yield None
         return
-    strengths = [adapter.strength for adapter in one.adapters]
     try:
-        adapter_set = load_all(base, [Path(a.folder) for a in one.adapters], strength=strengths)
+        adapter_set = _load(base, one)
     except UserError as error:
         raise UserError(_named(str(error), one)) from error
     try:
         yield adapter_set
     finally:
         adapter_set.detach()
+
+
+def _load(base: Base, one: Pass) -> AdapterSet:
+    folders = [Path(adapter.folder) for adapter in one.adapters]
+    strengths = [adapter.strength for adapter in one.adapters]
+    if one.blend is None:
+        return load_all(base, folders, strength=strengths)
+    first, second = folders
+    return load_blend(base, (first, second), one.blend, strength=(strengths[0], strengths[1]))
+
+
+def _adapters(one: Pass) -> str:
+    names = " + ".join(adapter.name for adapter in one.adapters)
+    return names if one.blend is None else f"{names} (blend {one.blend:g})"
 
 
 def _named(sentence: str, one: Pass) -> str:
@@ -140,7 +154,15 @@ def _write(
             with Image.open(folder / used) as lines:
                 overlay(image, lines).save(folder / laid)
         album.images.append(
-            MadeImage(name, one.label, request.prompts[place], request.seeds[place], used, laid)
+            MadeImage(
+                name,
+                one.label,
+                request.prompts[place],
+                request.seeds[place],
+                used,
+                laid,
+                one.column,
+            )
         )
 
 
@@ -165,7 +187,7 @@ def _recipe(
         scheduler=type(base.scheduler).__name__,
         sampler=sampler_title(plan.sampler, base.scheduler),
         base=plan.base_title,
-        adapter=" + ".join(adapter.name for adapter in one.adapters),
+        adapter=_adapters(one),
         method=adapter_set.method if adapter_set else "",
         strength=one.adapters[0].strength if one.adapters else 1.0,
         condition="control image" if control else "",

@@ -20,11 +20,16 @@ class AdapterPlan:
 
 @dataclass(frozen=True)
 class Pass:
-    """Images with the same weights: a row or a column of what is shown."""
+    """Images with the same weights: a row of what is shown, or with `column` a cell of a grid.
+
+    `blend` is None where the adapters are applied one after the other, else the second's share.
+    """
 
     label: str
     adapters: tuple[AdapterPlan, ...] = ()
     steered: bool = False
+    blend: float | None = None
+    column: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class ImagePlan:
         """The plan in a job's folder."""
         content = json.loads((folder / FILE).read_text("utf-8"))
         passes = [
-            Pass(one["label"], tuple(AdapterPlan(**a) for a in one["adapters"]), one["steered"])
+            Pass(**{**one, "adapters": tuple(AdapterPlan(**a) for a in one["adapters"])})
             for one in content.pop("passes")
         ]
         tuples = {name: tuple(content.pop(name)) for name in ("prompts", "seeds", "maps")}
@@ -73,6 +78,7 @@ class MadeImage:
     seed: int
     map: str = ""
     overlay: str = ""
+    column: str = ""
 
 
 @dataclass

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .base import JobSettings, job_setting
 from .images import AdapterUse
 
 MOST_IMAGES, MOST_PROMPTS = 20_000, 2000
+FIELDS = (
+    "prompt", "negative_prompt", "seed", "num_inference_steps", "guidance_scale", "width", "height",
+    "sampler", "strength",
+)  # fmt: skip
+"""What a row of a prompt file may say on the page: nothing that names a file."""
 
 
 class BatchJobSettings(JobSettings):
@@ -14,9 +21,13 @@ class BatchJobSettings(JobSettings):
     base: str | None = job_setting(None, "Base model", "The adapters' own by default")
     adapters: tuple[AdapterUse, ...] = job_setting((), "Adapters", max_length=8)
     prompts: tuple[str, ...] = job_setting(
-        ..., "Prompts", "One per line; {trigger} stands for the trigger word, {a|b} for both",
-        min_length=1, max_length=MOST_PROMPTS,
+        (), "Prompts", "One per line; {trigger} stands for the trigger word, {a|b} for both",
+        max_length=MOST_PROMPTS,
     )  # fmt: skip
+    rows: tuple[dict[str, Any], ...] = job_setting(
+        (), "Rows of a prompt file", "Instead of prompts", max_length=MOST_PROMPTS
+    )
+    lists: dict[str, tuple[str, ...]] = job_setting({}, "Lists of a prompt file", "For $name")
     negative_prompt: str = job_setting(
         "", "Negative prompt", "What should not be seen", max_length=1000
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 from typing_extensions import Self
 
 from orthodiff.errors import UserError
@@ -13,6 +15,8 @@ from .base import FieldError, JobSettings, job_setting
 MOST_IMAGES, MOST_PROMPTS, MOST_ADAPTERS = 64, 16, 4
 MOST_BATCH = 10_000
 TRIGGER = "{trigger}"
+Combine = Literal["compose", "blend", "each"]
+Checkpoint = Annotated[str, StringConstraints(pattern=r"^(recommended|last|[0-9]{1,7})$")]
 
 
 class AdapterUse(BaseModel):
@@ -32,6 +36,10 @@ class ImageSettings(JobSettings):
 
     base: str | None = job_setting(None, "Base model", "Must be the one of the adapters")
     adapters: tuple[AdapterUse, ...] = job_setting((), "Adapters", max_length=MOST_ADAPTERS)
+    combine: Combine = job_setting(
+        "compose", "Several adapters", "One applied after the other, blended, or each by itself"
+    )
+    blend: float = job_setting(0.5, "Blend", "0: the first adapter, 1: the second", ge=0, le=1)
     prompts: tuple[str, ...] = job_setting(
         ..., "Prompts", "One per line; {trigger} stands for the trigger word", min_length=1,
         max_length=1000,
@@ -60,6 +68,9 @@ class ImageSettings(JobSettings):
     strengths: tuple[float, ...] = job_setting(
         (), "Grid over strengths", "A column for each", max_length=8
     )
+    checkpoints: tuple[Checkpoint, ...] = job_setting(
+        (), "Grid over checkpoints", "A row for each", max_length=8
+    )
     control_strength: float = job_setting(1.0, "Control", "0: it does not count", ge=0, le=2)
     control_start: float = job_setting(0.0, "From", "Share of the steps", ge=0, le=1)
     control_end: float = job_setting(1.0, "To", "Share of the steps", ge=0, le=1)
@@ -72,6 +83,16 @@ class ImageSettings(JobSettings):
             raise FieldError("prompts", "A prompt is longer than 1000 letters. Shorten it.")
         if self.sampler:
             _check_sampler(self.sampler)
+        if self.combine == "blend" and len(self.adapters) != 2:
+            raise FieldError(
+                "adapters",
+                f"A blend lies between two adapters, but {len(self.adapters)} are chosen. Choose "
+                "two, or apply them one after the other.",
+            )
+        if self.checkpoints and (len(self.adapters) != 1):
+            raise FieldError(
+                "checkpoints", "A grid over checkpoints is of one adapter. Choose exactly one."
+            )
         if not self.control_start < self.control_end:
             raise FieldError(
                 "control_start",
@@ -83,7 +104,10 @@ class ImageSettings(JobSettings):
     @property
     def count(self) -> int:
         """How many images that makes, without those of the base."""
-        return len(self.lines) * self.num_images * max(len(self.strengths), 1)
+        passes = max(len(self.strengths), 1) * max(len(self.checkpoints), 1)
+        if self.combine == "each":
+            passes *= max(len(self.adapters), 1)
+        return len(self.lines) * self.num_images * passes
 
     @property
     def lines(self) -> tuple[str, ...]:

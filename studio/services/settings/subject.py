@@ -38,6 +38,9 @@ class SubjectSettings(JobSettings):
         None, "Training prompt", "Left empty it follows from the words", max_length=300
     )
     style: bool = job_setting(False, "A style", "Learn how images look instead of what they show")
+    alpha_mask: bool = job_setting(
+        False, "Leave out what is transparent", "Learn only what is opaque in PNG and WebP photos"
+    )
     method: str = job_setting("hra", "Method", "How the model may change")
     method_settings: dict[str, float | bool | int | str | None] = job_setting(
         {}, "Settings of the method"
@@ -126,6 +129,7 @@ def subject_config(settings: SubjectSettings, *, base: str, folder: Path) -> Dre
         "output_dir": folder,
         "method": settings.method,
         "seed": settings.seed,
+        "alpha_mask": settings.alpha_mask,
         "mixed_precision": advice.mixed_precision if precision == "auto" else precision,
         "gradient_checkpointing": _first(
             settings.gradient_checkpointing, advice.gradient_checkpointing
