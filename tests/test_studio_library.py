@@ -21,7 +21,7 @@ from orthodiff.components.compose import load_all
 from orthodiff.models import load_base
 from orthodiff.studio.api.app import make_app
 from orthodiff.studio.security.guard import Rules, allowed_hosts
-from orthodiff.studio.security.users import Users, digest_of
+from orthodiff.studio.security.users import Users, token_digest
 from orthodiff.studio.services.library import fit
 from orthodiff.studio.state import Studio
 from tests.test_blend import trained
@@ -46,7 +46,7 @@ def ask(tiny: Path, place: Path) -> Iterator[Client]:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
         studio = Studio.open(bases=[str(tiny)], data=place / "data", runs=place / "runs")
-        users = Users({name: digest_of(token) for name, token in TOKENS.items()})
+        users = Users({name: token_digest(token) for name, token in TOKENS.items()})
         rules = Rules(hosts=allowed_hosts("127.0.0.1", []), body=1, upload=8)
 
         async def build() -> Any:
