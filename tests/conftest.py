@@ -19,7 +19,7 @@ HEAVY = {
     "memory_modes", "os_errors", "outside_adapter", "ownership", "pairs", "plan", "pocket",
     "pocket_model", "prior", "replay", "requests", "resume", "runtimes", "safety",
     "samples", "sd15", "segmenter", "studio", "studio_browser", "studio_control", "studio_data",
-    "studio_jobs",
+    "studio_jobs", "studio_library",
     "text_training", "training_cli", "training_faults", "world",
     "compiled", "heartbeat", "shares",
 }  # fmt: skip

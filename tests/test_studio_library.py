@@ -330,7 +330,7 @@ def test_a_prompt_file_becomes_a_batch_and_bad_rows_are_named(ask: Client) -> No
     [
         ("mine.exe", b"a cat", "no prompt file"),
         ("mine.txt", b"# nothing\n", "holds no prompts"),
-        ("mine.jsonl", b"{]\n", "not JSON"),
+        ("mine.jsonl", b"{]\n", "holds no prompts"),
         ("mine.txt", b"a" * (2 << 20), "larger than 1 MB"),
         ("mine.yaml", b"rows: [{prompt: [[a]]}]", "must be a text"),
     ],
