@@ -58,7 +58,7 @@ COMMANDS = {
         "orthodiff.cli.inspect:inspect_command", "show what an adapter or an exported file holds"
     ),
     "compose": Command(
-        "orthodiff.cli.compose:compose_command", "write two adapters as one, composed or blended"
+        "orthodiff.cli.merge:compose_command", "write two adapters as one, composed or blended"
     ),
     "export": Command(
         "orthodiff.cli.export:export_command",
