@@ -31,7 +31,6 @@ from orthodiff.studio.services.settings.subject import (
 )
 from orthodiff.studio.widgets.fields import Form
 from orthodiff.studio.widgets.parts import adapter_picker, read_list
-from orthodiff.studio.words import ENGLISH, GERMAN
 from tests.runs import ROOT
 
 POCKET = str(ROOT / "assets" / "pocket")
@@ -158,11 +157,6 @@ def test_text_cannot_leave_its_template() -> None:
 @pytest.mark.parametrize("value", ["", "{", "[1, 2]", '"x"', None, '{"a": 1}'])
 def test_a_list_of_adapters_is_one_or_nothing(value: str | None) -> None:
     assert read_list(value) == []
-
-
-def test_every_word_is_translated() -> None:
-    assert set(ENGLISH) == set(GERMAN)
-    assert not [key for key in ENGLISH if ENGLISH[key] == GERMAN[key]]
 
 
 def test_durations() -> None:

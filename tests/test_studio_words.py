@@ -43,6 +43,7 @@ PLANNED = (
 @pytest.fixture(scope="module")
 def said() -> set[str]:
     """What the page asks for while it is built, which takes no more of a studio than this."""
+    SAID.clear()
     examples = read_examples(ROOT / "assets" / "subjects")
     studio: Any = SimpleNamespace(
         bases=("pocket",), examples=examples, base_choices=lambda: [("pocket", "pocket")]

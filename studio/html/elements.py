@@ -67,7 +67,6 @@ def strip(name: str, files: Sequence[Path]) -> str:
 
 def facts(lines: Sequence[tuple[str, str]], *, title: str) -> str:
     """A card of names and values."""
-    SAID.update((title, *(name for name, _ in lines)))
     rows = "".join(
         f"<div><dt>{said(name)}</dt><dd>{said(value)}</dd></div>" for name, value in lines
     )
