@@ -75,7 +75,7 @@ def test_long_words_are_broken_within() -> None:
 
 def test_a_contact_sheet_keeps_groups_together() -> None:
     images = [Image.new("RGB", (200, 200), (n * 20, 0, 0)) for n in range(6)]
-    sheet = contact_sheet(images, multiple=3)
+    sheet = contact_sheet(iter(images), len(images), cell=200, multiple=3)
     step = 200 + 8
     places = [(8 + n % 3 * step + 100, 8 + n // 3 * step + 100) for n in range(6)]
     assert [sheet.getpixel(place)[0] for place in places] == [n * 20 for n in range(6)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from orthodiff.batch.manifest import Log
+from orthodiff.batch.manifest import Log, Manifest
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem;
@@ -32,23 +32,28 @@ SHOWN = (
 )  # fmt: skip
 
 
-def page(log: Log) -> str:
-    """The whole page."""
-    images = sorted(log.images.values(), key=lambda record: record["index"])
-    failed = sorted(log.failed.values(), key=lambda record: record["index"])
+def page(manifest: Manifest, log: Log) -> Iterator[str]:
+    """The page, piece by piece."""
+    yield _head(log)
+    if log.failed:
+        yield from _failures(manifest.records(log.failed))
+    yield '<div id="grid">\n'
+    yield from map(_figure, manifest.records(log.images))
+    yield f"</div>\n<script>{SCRIPT}</script></body></html>\n"
+
+
+def _head(log: Log) -> str:
     base = ((log.batch or {}).get("base") or {}).get("name", "")
-    count = (log.batch or {}).get("count", len(images))
-    title = f"{len(images)} of {count} images"
+    count = (log.batch or {}).get("count", len(log.images))
+    title = f"{len(log.images)} of {count} images"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
         f"<style>{STYLE}</style></head><body>\n"
         f"<h1>{title}</h1>\n<p>Base model {html.escape(str(base))}. "
-        f"{len(failed)} failed. The truth about this batch is in "
+        f"{len(log.failed)} failed. The truth about this batch is in "
         '<a href="manifest.jsonl">manifest.jsonl</a>.</p>\n'
         '<p><input id="filter" placeholder="Show only images whose words are ..."></p>\n'
-        f'{_failures(failed)}<div id="grid">\n{"".join(map(_figure, images))}</div>\n'
-        f"<script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -65,12 +70,11 @@ def _figure(record: Mapping[str, Any]) -> str:
     )
 
 
-def _failures(failed: list[dict[str, Any]]) -> str:
-    if not failed:
-        return ""
-    lines = "".join(
-        f"<li>{html.escape(str(record['row']['prompt']))}: "
-        f'<span class="failed">{html.escape(record["error"])}</span></li>\n'
-        for record in failed
-    )
-    return f"<h2>Failed</h2>\n<ul>{lines}</ul>\n"
+def _failures(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    yield "<h2>Failed</h2>\n<ul>"
+    for record in records:
+        yield (
+            f"<li>{html.escape(str(record['row']['prompt']))}: "
+            f'<span class="failed">{html.escape(record["error"])}</span></li>\n'
+        )
+    yield "</ul>\n"

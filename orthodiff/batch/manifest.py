@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orthodiff.errors import UserError
 
@@ -25,24 +25,34 @@ NAME = "manifest.jsonl"
 VERSION = 1
 
 
+class Line(NamedTuple):
+    """Where the last word on an image stands: `index` in the batch, byte `start` in the file."""
+
+    index: int
+    start: int
+
+
 @dataclass
 class Log:
-    """What a manifest says: its batch, and the last word on each id."""
+    """What a manifest says: its batch, and for each id the line with the last word on it.
+
+    Records stay on the disk, so that a batch of many thousands takes little memory.
+    """
 
     batch: dict[str, Any] | None = None
-    images: dict[str, dict[str, Any]] = field(default_factory=dict)
-    failed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    images: dict[str, Line] = field(default_factory=dict)
+    failed: dict[str, Line] = field(default_factory=dict)
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Take in one line."""
+    def add(self, record: dict[str, Any], start: int) -> None:
+        """Take in the line that begins at byte `start`."""
         kind, each = record["kind"], record.get("id", "")
         if kind == "batch":
             self.batch = record
         elif kind == "image":
-            self.images[each] = record
+            self.images[each] = Line(int(record["index"]), start)
             self.failed.pop(each, None)
         elif kind == "failed":
-            self.failed[each] = record
+            self.failed[each] = Line(int(record["index"]), start)
 
 
 class Manifest:
@@ -57,20 +67,32 @@ class Manifest:
         Raises:
             UserError: a line cannot be read. One cut off at the very end by a crash does not count.
         """
-        log = Log()
-        try:
-            lines = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return log
-        for number, line in enumerate(lines[:-1], start=1):
+        log, start = Log(), 0
+        for number, line in enumerate(self._lines(), start=1):
             try:
-                log.add(json.loads(line))
+                log.add(json.loads(line), start)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(
                     f"`{self.path}` line {number} is damaged. Remove that line: its image is then "
                     "made again."
                 ) from error
+            start += len(line)
         return log
+
+    def _lines(self) -> Iterator[bytes]:
+        """Its whole lines."""
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            yield from (line for line in file if line.endswith(b"\n"))
+
+    def records(self, lines: Mapping[str, Line]) -> Iterator[dict[str, Any]]:
+        """The records on some of its lines, one at a time, in the batch's order."""
+        ordered = sorted(lines.values())
+        if not ordered:
+            return
+        with self.path.open("rb") as file:
+            for line in ordered:
+                file.seek(line.start)
+                yield json.loads(file.readline())
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line, forced to the disk.

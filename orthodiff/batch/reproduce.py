@@ -109,7 +109,7 @@ def _recorded(path: Path) -> tuple[dict[str, Any], str]:
         if manifest.path.is_file():
             log = manifest.load()
             name = path.absolute().relative_to(folder).as_posix()
-            for record in log.images.values():
+            for record in manifest.records(log.images):
                 if record["file"] == name:
                     return record, ((log.batch or {}).get("base") or {}).get("name", "")
     return {}, ""

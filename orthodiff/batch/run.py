@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -158,9 +158,10 @@ def run_batch(
         summary = Summary(len(ids), before=len(log.images.keys() & ids))
         if not settings.retry_failed:
             summary.failed = len(log.failed.keys() & ids)
-            summary.first_error = next((r["error"] for r in log.failed.values()), "")
+            failed = store.manifest.records(log.failed)
+            summary.first_error = next((record["error"] for record in failed), "")
         try:
-            _make(chunks, engine, store, settings, log, summary, on_note, on_result)
+            _make(chunks, engine, store, settings, summary, on_note, on_result)
         except OSError as error:
             raise UserError(
                 f"`{settings.output_dir}` cannot be written any more ({error.strerror}). "
@@ -168,8 +169,7 @@ def run_batch(
                 "make room, then run the same command again."
             ) from error
         finally:
-            if log.images or log.failed:
-                write_sheets(settings.output_dir, store.manifest.load())
+            write_sheets(settings.output_dir)
     summary.seconds = time.monotonic() - begun
     return summary
 
@@ -226,7 +226,6 @@ def _make(
     engine: Engine,
     store: Store,
     settings: BatchSettings,
-    log: Log,
     summary: Summary,
     on_note: OnNote,
     on_result: OnResult,
@@ -240,8 +239,7 @@ def _make(
             if sentence not in notes_given:
                 notes_given.add(sentence)
                 on_note(sentence)
-        for record in _record(result, store, settings, log, summary):
-            log.add(dict(record))
+        for record in _record(result, store, settings, summary):
             on_result(record, summary)
             if record["kind"] == "failed" and settings.stop_on_error:
                 return
@@ -251,8 +249,8 @@ def _make(
 
 
 def _record(
-    result: Result, store: Store, settings: BatchSettings, log: Log, summary: Summary
-) -> Any:
+    result: Result, store: Store, settings: BatchSettings, summary: Summary
+) -> Iterator[dict[str, Any]]:
     """Write what became of a chunk, record by record."""
     items = {item.id: item for item in result.chunk.items}
     for outcome in result.outcomes:
@@ -267,7 +265,7 @@ def _record(
                 summary.made += 1
                 yield record
                 continue
-        if settings.stop_on_error and not log.images:
+        if settings.stop_on_error and not summary.made + summary.before:
             raise UserError(sentence)
         summary.failed += 1
         summary.first_error = summary.first_error or sentence

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from orthodiff.batch.html import page
-from orthodiff.batch.manifest import Log
+from orthodiff.batch.manifest import Manifest
 from orthodiff.batch.store import INDEX
 from orthodiff.evaluation.image_grid import contact_sheet
-from orthodiff.io.atomic import share_file
-from orthodiff.io.png_metadata import png_bytes
+from orthodiff.io.atomic import sharing
 
 ON_A_SHEET = 400
 CELL = 192
@@ -19,18 +20,22 @@ SMALL = 96
 """Pixels of an image's side on sheets of more than 64."""
 
 
-def write_sheets(folder: Path, log: Log) -> None:
-    """Draw index and contact sheets anew from the manifest."""
-    share_file(folder / INDEX, page(log).encode("utf-8", "replace"))
-    records = sorted(log.images.values(), key=lambda record: record["index"])
-    for start in range(0, len(records), ON_A_SHEET):
-        part = records[start : start + ON_A_SHEET]
-        number = start // ON_A_SHEET + 1
+def write_sheets(folder: Path) -> None:
+    """Draw index and contact sheets anew from the manifest, if it tells of anything."""
+    manifest = Manifest(folder)
+    log = manifest.load()
+    if not (log.images or log.failed):
+        return
+    with sharing(folder / INDEX) as new, new.open("w", encoding="utf-8", errors="replace") as file:
+        file.writelines(page(manifest, log))
+    groups, number = map(_shown, manifest.records(log.images)), 1
+    while part := list(islice(groups, ON_A_SHEET)):
         name = "contact_sheet.png" if number == 1 else f"contact_sheet_{number}.png"
-        _sheet(folder, [_shown(record) for record in part], folder / name)
+        _sheet(folder, part, folder / name)
+        number += 1
 
 
-def _shown(record: dict) -> list[str]:
+def _shown(record: dict[str, Any]) -> list[str]:
     """An image's file, between its control image and the overlay if there are any."""
     also = sorted(name for name in record.get("also", {}) if name.endswith(".png"))
     return [also[0], record["file"], also[1]] if len(also) == 2 else [record["file"]]
@@ -38,10 +43,12 @@ def _shown(record: dict) -> list[str]:
 
 def _sheet(folder: Path, groups: list[list[str]], place: Path) -> None:
     cell = SMALL if len(groups) > 64 else CELL
-    images = [_thumbnail(folder / name, cell) for group in groups for name in group]
+    names = [name for group in groups for name in group]
+    images = (_thumbnail(folder / name, cell) for name in names)
     multiple = 3 if any(len(group) == 3 for group in groups) else 1
-    sheet = contact_sheet(images, cell=cell, multiple=multiple)
-    share_file(place, png_bytes(sheet))
+    sheet = contact_sheet(images, len(names), cell=cell, multiple=multiple)
+    with sharing(place) as new:
+        sheet.save(new, "png")
 
 
 def _thumbnail(path: Path, side: int) -> Image.Image:

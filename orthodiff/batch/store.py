@@ -90,7 +90,7 @@ class Store:
             self.header = {"kind": "batch", "version": VERSION, **header}
             return
         names = {item.id: item.name + ending for item in items}
-        if any(names.get(each) != record["file"] for each, record in log.images.items()):
+        if any(names.get(r["id"]) != r["file"] for r in self.manifest.records(log.images)):
             raise UserError(
                 f"`{self.folder}` holds another batch ({log.batch['batch']}, "
                 f"{len(log.images)} images). Choose another --output_dir, or replace it with "
@@ -109,11 +109,11 @@ class Store:
 
     def recover(self, log: Log) -> None:
         """Finish what a crash cut off; forget images that are gone, so that they are made again."""
-        for each, record in list(log.images.items()):
+        for record in self.manifest.records(log.images):
             for name, entry in {record["file"]: record, **record.get("also", {})}.items():
                 place = self.folder / name
                 if not (place.is_file() or self._finish(place, entry["sha256"])):
-                    log.images.pop(each, None)
+                    log.images.pop(record["id"], None)
         for path in self.partial.glob("*"):
             path.unlink(missing_ok=True)
 
@@ -195,7 +195,7 @@ class Store:
 
     def clear(self, log: Log) -> None:
         """Remove what the folder's batch made, and nothing else, for `--overwrite`."""
-        for record in log.images.values():
+        for record in self.manifest.records(log.images):
             for name in (record["file"], *record.get("also", {})):
                 (self.folder / name).unlink(missing_ok=True)
         for path in (self.folder / INDEX, *self.folder.glob(SHEETS)):

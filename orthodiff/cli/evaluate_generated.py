@@ -103,8 +103,8 @@ def read_generated(folder: Path) -> list[GeneratedFile]:
     Raises:
         UserError: there is no manifest, or no image of it.
     """
-    log = Manifest(folder).load()
-    records = sorted(log.images.values(), key=lambda record: record["index"])
+    manifest = Manifest(folder)
+    records = list(manifest.records(manifest.load().images))
     files = [
         GeneratedFile(
             folder / record["file"],

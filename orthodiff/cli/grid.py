@@ -82,7 +82,8 @@ def _sheets(
     plan: BatchPlan, rows: Sequence[Row], axes: Sequence[Axis], folder: Path
 ) -> Iterator[tuple[str, Image.Image]]:
     """A sheet for each value of the third axis, with its file's name."""
-    files = {each: record["file"] for each, record in Manifest(folder).load().images.items()}
+    manifest = Manifest(folder)
+    files = {record["id"]: record["file"] for record in manifest.records(manifest.load().images)}
     images = [_open(folder, files.get(plan.ids[number])) for number in range(len(rows))]
     x, y = axes[0], axes[1] if len(axes) > 1 else None
     size = len(x.values) * (len(y.values) if y else 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
@@ -38,15 +38,16 @@ class Column:
 
 
 def contact_sheet(
-    images: Sequence[Image.Image], *, cell: int = 192, multiple: int = 1
+    images: Iterable[Image.Image], count: int, *, cell: int = 192, multiple: int = 1
 ) -> Image.Image:
-    """All images in a near-square grid; small ones are enlarged to `cell` pixels a side.
+    """`count` images in a near-square grid, each as a square of `cell` pixels a side.
 
-    There are a `multiple` of columns, so that so many neighbours stay together.
+    They are taken one at a time. There are a `multiple` of columns, so that so many neighbours
+    stay together.
     """
-    columns = math.ceil(math.sqrt(len(images)) / multiple) * multiple
-    rows = math.ceil(len(images) / columns)
-    step = _cell_side(images, cell) + GAP
+    columns = math.ceil(math.sqrt(count) / multiple) * multiple
+    rows = math.ceil(count / columns)
+    step = cell + GAP
     grid = Image.new("RGB", (columns * step + GAP, rows * step + GAP), PAPER)
     for number, image in enumerate(images):
         place = (GAP + number % columns * step, GAP + number // columns * step)

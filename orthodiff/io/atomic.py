@@ -205,13 +205,20 @@ def can_be_written(folder: Path) -> bool:
 
 
 def share_file(path: Path, content: bytes) -> None:
-    """Like `replace_file` for what several processes may write at once; not forced to the disk.
+    """Like `replace_file` for what several processes may write at once; see `sharing`."""
+    with sharing(path) as new:
+        new.write_bytes(content)
+
+
+@contextmanager
+def sharing(path: Path) -> Iterator[Path]:
+    """A place for a file's content, which takes its name at the end; not forced to the disk.
 
     In containers that share a folder even the process numbers can be the same.
     """
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        new.write_bytes(content)
+        yield new
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from orthodiff.models.prompts import cut_note, set_max_prompt_tokens
 from orthodiff.models.text_encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
-REMEMBERED_PROMPTS = 512
+REMEMBERED_PROMPTS = 64
 TILE_ABOVE, OFFLOADED_TILE_ABOVE, TILE = 1536**2, 768**2, 512
 """Pixels above which the autoencoder decodes tile by tile (at 1536 its features take some 5 GB),
 and the side of a tile where memory is short."""

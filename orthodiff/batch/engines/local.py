@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from queue import Empty, Full, Queue
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 from orthodiff.batch.base_card import BaseCard
@@ -15,82 +16,58 @@ from orthodiff.batch.plan import Chunk, Item
 from orthodiff.batch.worker import Worker
 
 AHEAD = 2
-"""Chunks that may wait to be written."""
+"""Chunks that the worker goes on with while one is written."""
 
 
 class LocalEngine:
-    """Makes images in this process."""
+    """Makes images in this process.
+
+    All that is done with the base is done in one thread: torch's threads and the C library's heap
+    belong to a thread, so that what another one takes would come on top.
+    """
 
     def __init__(self, open_worker: Callable[[], Worker], encoder: Encoder) -> None:
         self._open, self.encoder = open_worker, encoder
-        self._worker: Worker | None = None
+        self._thread = ThreadPoolExecutor(1, "sampling")
 
     def __enter__(self) -> LocalEngine:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._worker is not None:
-            self._worker.close()
+        if "worker" in vars(self):
+            self._thread.submit(self.worker.close)
+        self._thread.shutdown()
 
-    @property
+    @cached_property
     def worker(self) -> Worker:
-        if self._worker is None:
-            self._worker = self._open()
-        return self._worker
+        return self._thread.submit(self._open).result()
 
     def card(self) -> BaseCard:
         return self.worker.card
 
     def measure(self, items: Sequence[Item], *, most: int) -> Measurement:
-        return self.worker.measure(items, most=most)
+        return self._thread.submit(self.worker.measure, items, most=most).result()
 
     def run(self, chunks: Iterable[Chunk]) -> Iterator[Result]:
-        for chunk, outcomes, notes in ahead(self._made(chunks)):
-            yield Result(chunk, encoded(self.encoder, outcomes), notes)
-
-    def _made(self, chunks: Iterable[Chunk]) -> Iterator[Any]:
-        for chunk in chunks:
-            before = len(self.worker.notes)
-            outcomes = self.worker.make(chunk)
-            yield chunk, outcomes, self.worker.notes[before:]
-
-
-def ahead(source: Iterator[Any]) -> Iterator[Any]:
-    """The same things, made in a thread at most `AHEAD` further, which ends with the reader."""
-    queue: Queue[Any] = Queue(maxsize=AHEAD)
-    stop, end = threading.Event(), object()
-
-    def put(thing: Any) -> bool:
-        while not stop.is_set():
-            try:
-                queue.put(thing, timeout=0.2)
-                return True
-            except Full:
-                continue
-        return False
-
-    def fill() -> None:
+        given: deque[Future[tuple[Chunk, Any, Any]]] = deque()
         try:
-            for thing in source:
-                if not put((thing, None)):
-                    return
-            put((end, None))
-        except BaseException as error:
-            put((end, error))
+            for chunk in chunks:
+                given.append(self._thread.submit(_make, self.worker, chunk))
+                if len(given) > AHEAD:
+                    yield self._encoded(given.popleft())
+            while given:
+                yield self._encoded(given.popleft())
+            self._thread.submit(self.worker.close).result()
+        finally:
+            for future in given:
+                future.cancel()
 
-    thread = threading.Thread(target=fill, daemon=True)
-    thread.start()
-    try:
-        while True:
-            try:
-                thing, error = queue.get(timeout=0.2)
-            except Empty:
-                continue
-            if error is not None:
-                raise error
-            if thing is end:
-                return
-            yield thing
-    finally:
-        stop.set()
-        thread.join()
+    def _encoded(self, future: Future[tuple[Chunk, Any, Any]]) -> Result:
+        chunk, outcomes, notes = future.result()
+        return Result(chunk, encoded(self.encoder, outcomes), notes)
+
+
+def _make(worker: Worker, chunk: Chunk) -> tuple[Chunk, Any, Any]:
+    """A chunk's images, and what the worker remarked about them."""
+    before = len(worker.notes)
+    return chunk, worker.make(chunk), worker.notes[before:]

@@ -83,10 +83,10 @@ def read_progress(folder: Path, *, since: float | None = None) -> Progress:
 def read_batch(folder: Path) -> list[dict[str, Any]]:
     """The images of a batch that are there by now, in their order."""
     try:
-        images = Manifest((folder / MANIFEST).parent).load().images.values()
+        manifest = Manifest((folder / MANIFEST).parent)
+        return list(manifest.records(manifest.load().images))
     except (UserError, OSError):
         return []
-    return sorted(images, key=lambda record: int(record.get("index", 0)))
 
 
 def judge_end(job: Job, code: int | None) -> tuple[Status, str, dict[str, Any]]:
