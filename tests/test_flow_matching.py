@@ -1,5 +1,6 @@
 """A base that is no UNet and no diffusion goes through the same loop, merge and sampling."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.errors import UserError
 from orthodiff.models import FAMILIES, FlowMatching, load_base, objective_of, register_base
 from orthodiff.sampling import GenerateRequest, generate
+from orthodiff.schedulers import FLOW_SAMPLERS, new_scheduler
 from orthodiff.training.events.log import read_events
 from orthodiff.training.objective import draw, snr_weights
 from tests.runs import make_images, train
+from tests.test_generate import distance
 from tests.tiny_flow import TinyFlow, make_tiny_flow
 
 LATENTS, NOISE = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -140,6 +143,64 @@ def test_sampling_is_that_of_an_euler_solver(flow: Path) -> None:
             latents = latents + (following - now) * velocity
     levels = ((base.decode(latents[0]) + 1) * 127.5).round().to(torch.uint8)
     assert np.array_equal(np.asarray(image), levels.permute(1, 2, 0).numpy())
+
+
+@pytest.fixture(scope="module")
+def pipeline(flow: Path):
+    """diffusers' pipeline over the same parts; prompts come to it as embeddings."""
+    from diffusers import StableDiffusion3Pipeline
+
+    base = load_base(str(flow))
+    parts = dict.fromkeys(("text_encoder", "text_encoder_2", "text_encoder_3"))
+    parts |= dict.fromkeys(("tokenizer", "tokenizer_2", "tokenizer_3"))
+    pipeline = StableDiffusion3Pipeline(
+        transformer=base.denoiser, vae=base.vae, scheduler=base.scheduler, **parts
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in diffusers
+@pytest.mark.parametrize("name", [None, *FLOW_SAMPLERS])
+def test_samplers_by_name_equal_diffusers(flow: Path, pipeline, name: str | None) -> None:
+    base = load_base(str(flow))
+    request = GenerateRequest(
+        ("a dog",), (7,), num_inference_steps=4, guidance_scale=3.0, sampler=name
+    )
+    pipeline.scheduler = new_scheduler(base, 4, (32, 32), name)
+    generator = torch.Generator().manual_seed(7)
+    if name == "dpm++_2m_sde":  # the pipeline would let its scheduler draw from nowhere
+        pipeline.scheduler.step = partial(pipeline.scheduler.step, generator=generator)
+    prompt, negative = base.embed("a dog"), base.embed("")
+    expected = pipeline(
+        prompt_embeds=prompt.hidden,
+        pooled_prompt_embeds=prompt.pooled,
+        negative_prompt_embeds=negative.hidden,
+        negative_pooled_prompt_embeds=negative.pooled,
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        height=32,
+        width=32,
+        generator=generator,
+    ).images
+    assert distance(generate(base, request), expected) <= 1
+    assert pipeline.scheduler.config.get("flow_shift", 3.0) == 3.0  # the base's own
+
+
+@pytest.mark.parametrize(
+    ("name", "dynamic", "words"),
+    [
+        ("ddim", False, "`sampler` is ddim, which is for diffusion.*Use one of euler, heun"),
+        ("euler", True, "depends on the image's size"),
+    ],
+)
+def test_samplers_without_a_form_for_flows_are_refused(
+    flow: Path, name: str, dynamic: bool, words: str
+) -> None:
+    base = load_base(str(flow))
+    base.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=dynamic)
+    with pytest.raises(UserError, match=words):
+        new_scheduler(base, 4, (32, 32), name)
 
 
 def test_a_hint_encoder_needs_a_unet(flow: Path) -> None:

@@ -76,7 +76,7 @@ def test_samplers_read_the_base_s_prediction(tiny: Path, tmp_path: Path, name: s
     assert new_scheduler(base, STEPS, (32, 32), name).config.prediction_type == "v_prediction"
 
 
-@pytest.mark.parametrize("name", ["ddim", "euler", "euler_a", "dpm++_2m", "heun", "unipc"])
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("denoise", [0.6, 1.0])
 def test_img2img_equals_diffusers(base: Base, pipeline, name: str, denoise: float) -> None:
     from diffusers import StableDiffusionImg2ImgPipeline
@@ -91,7 +91,7 @@ def test_img2img_equals_diffusers(base: Base, pipeline, name: str, denoise: floa
     assert distance(generate(base, request), expected) <= 1
 
 
-@pytest.mark.parametrize("name", ["ddim", "euler", "dpm++_2m", "heun", "unipc"])
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("denoise", [0.6, 1.0])
 def test_inpainting_equals_diffusers(base: Base, pipeline, name: str, denoise: float) -> None:
     from diffusers import StableDiffusionInpaintPipeline

@@ -15,6 +15,7 @@ from orthodiff.batch.base_card import BaseCard, device_name
 from orthodiff.batch.encode import Encoder, Made, Missed
 from orthodiff.batch.ids import Hashes
 from orthodiff.batch.measure import Measurement, TimedImages, best_batch_size, step_seconds
+from orthodiff.batch.memory import release_freed
 from orthodiff.batch.plan import Chunk, Item
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Steering, overlay
@@ -26,7 +27,7 @@ from orthodiff.models import Base
 from orthodiff.options.control import ControlOptions
 from orthodiff.options.sampling import SamplingOptions
 from orthodiff.sampling import GenerateRequest, generate
-from orthodiff.schedulers import SAMPLERS, sampler_title
+from orthodiff.schedulers import sampler_title, scheduler_class
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Worker:
         if self.adapter_set is not None:
             self.adapter_set.detach()
             self.adapter_set = None
+            release_freed()
         self._on_base = ((), 1.0, False)
         options = self.options.model_copy(update={"strength": strength, "merge": merge})
         self.adapter_set = options.attach(self.base, [Path(folder) for folder in adapter])
@@ -158,7 +160,7 @@ class Worker:
             guidance_scale=request.guidance_scale or 0.0,
             width=request.width or 0,
             height=request.height or 0,
-            scheduler=SAMPLERS[row.sampler].scheduler if row.sampler else own,
+            scheduler=scheduler_class(self.base.objective, row.sampler) if row.sampler else own,
             sampler=sampler_title(row.sampler, self.base.scheduler),
             base=self.base.name,
             base_sha256=self.base.fingerprint(),

@@ -34,7 +34,8 @@ class EvaluateGeneratedOptions(BaseModel):
     """Score the images of a batch: subject, prompt, diversity, copying, drift, retrieval.
 
     Scorer sets: paper (DINO ViT-S/16, CLIP ViT-L/14, LPIPS), dreambench (DINO, CLIP ViT-B/32),
-    dinov2 (base), pocket. What cannot be loaded is named and left out.
+    dinov2 (base), pocket, offline (EfficientNet-Lite0). What cannot be loaded is named and left
+    out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from orthodiff.errors import UNUSABLE, UserError, first_line, nearest
+from orthodiff.evaluation.metrics import efficientnet
 from orthodiff.evaluation.metrics.scorer import load_scorer
 from orthodiff.io import hub
 from orthodiff.io.assets import assets
@@ -107,24 +108,39 @@ def load_lpips(source: str) -> Perceptual:
         raise UserError(f"its weights are not here ({first_line(error)})") from error
 
 
+def load_offline(source: str) -> efficientnet.EfficientNetLite0:
+    """Load the network whose weights a package brings.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    return efficientnet.load_efficientnet()
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A scorer of a set: where it is from, what loads it, and whether it compares whole images."""
+    """A scorer of a set: where it is from, what loads it, and whether it compares whole images.
+
+    One that `is_packaged` comes with a Python package and is looked for nowhere else.
+    """
 
     source: str
     load: Load
     is_distance: bool = False
+    is_packaged: bool = False
 
 
 DINO = Entry("facebook/dino-vits16", load_vision)
-LPIPS = Entry("LPIPS (alex)", load_lpips, is_distance=True)
+LPIPS = Entry("LPIPS (alex)", load_lpips, is_distance=True, is_packaged=True)
 SCORER_SETS: dict[str, tuple[Entry, ...]] = {
     "paper": (DINO, Entry("openai/clip-vit-large-patch14", load_scorer), LPIPS),
     "dreambench": (DINO, Entry("openai/clip-vit-base-patch32", load_scorer)),
     "dinov2": (Entry("facebook/dinov2-base", load_vision),),
     "pocket": (Entry("pocket scorer", load_scorer),),
+    "offline": (Entry(efficientnet.NAME, load_offline, is_packaged=True),),
 }
-"""`paper`: HRA and OFT; `dreambench`: arXiv:2208.12242; `dinov2`: PEFT's table; `pocket`: ours."""
+"""`paper`: HRA and OFT; `dreambench`: arXiv:2208.12242; `dinov2`: PEFT's table; `pocket`: ours;
+`offline`: an ImageNet classifier of others that needs no download, comparable with itself alone."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +178,11 @@ def check_sources(sources: Mapping[str, str]) -> None:
     Raises:
         UserError: one is wrong.
     """
-    known = [entry.source for entries in SCORER_SETS.values() for entry in entries]
+    every = [entry for entries in SCORER_SETS.values() for entry in entries]
+    known = [entry.source for entry in every if not entry.is_packaged]
     for name, place in sources.items():
+        if name in (entry.source for entry in every if entry.is_packaged):
+            raise UserError(f"{name} comes with a Python package, not from a folder. Leave it out.")
         if name not in known:
             raise UserError(f"`{name}` is no scorer of a set.{nearest(name, known)}")
         if not Path(place).is_dir():

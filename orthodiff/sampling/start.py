@@ -52,6 +52,9 @@ def start_of(
     noisy = _noised(scheduler, images, noise, timesteps[:1])
     if not request.masks:
         return Start(noisy, timesteps, lambda latents, step: latents)
+    # diffusers' pipeline now encodes the masked image too, which nothing here reads: its draws are
+    # taken as well, so that samplers that add noise at every step add the same
+    _noise(base, request, generators)
     painted = _masks([fit_size(m, size) for m in request.masks[batch]], noise)
     first = noise * scale if request.denoise == 1 else noisy
 
