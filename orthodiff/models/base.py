@@ -24,7 +24,8 @@ from orthodiff.models.prompts import cut_note, set_max_prompt_tokens
 from orthodiff.models.text_encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
-REMEMBERED_PROMPTS = 64
+REMEMBERED_PROMPTS, CHECKED_PROMPTS = 64, 4096
+"""How many prompts a base keeps as embeddings (a few megabytes each at most), or as looked at."""
 TILE_ABOVE, OFFLOADED_TILE_ABOVE, TILE = 1536**2, 768**2, 512
 """Pixels above which the autoencoder decodes tile by tile (at 1536 its features take some 5 GB),
 and the side of a tile where memory is short."""
@@ -208,6 +209,8 @@ class Base(ABC):
     def warn_of_cut(self, prompts: Sequence[str]) -> None:
         """Log, once for each prompt, which end of it the text encoders do not read."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.checked_prompts]
+        if len(self.checked_prompts) > CHECKED_PROMPTS:
+            self.checked_prompts.clear()
         self.checked_prompts.update(new)
         if note := cut_note(self.texts, new):
             logger.warning("%s", note)
