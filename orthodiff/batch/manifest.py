@@ -26,9 +26,9 @@ VERSION = 1
 
 
 class Line(NamedTuple):
-    """Where the last word on an image stands: `index` in the batch, byte `start` in the file."""
+    """Where the last word on an image stands: the image's `place` in the batch, byte `start` in the file."""
 
-    index: int
+    place: int
     start: int
 
 
