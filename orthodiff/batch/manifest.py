@@ -26,7 +26,7 @@ VERSION = 1
 
 
 class Line(NamedTuple):
-    """Where the last word on an image stands: the image's `place` in the batch, byte `start` in the file."""
+    """Where the last word on an image stands: `place` in the batch, byte `start` in the file."""
 
     place: int
     start: int
