@@ -15,10 +15,10 @@ from orthodiff.batch.base_card import BaseCard, device_name
 from orthodiff.batch.encode import Encoder, Made, Missed
 from orthodiff.batch.ids import Hashes
 from orthodiff.batch.measure import Measurement, TimedImages, best_batch_size, step_seconds
-from orthodiff.batch.memory import release_freed
 from orthodiff.batch.plan import Chunk, Item
 from orthodiff.components.adapter_set import AdapterSet
 from orthodiff.control import Steering, overlay
+from orthodiff.devices import release_freed
 from orthodiff.errors import UserError, first_line
 from orthodiff.io.images import open_control_image, open_image
 from orthodiff.io.png_metadata import ImageRecipe
