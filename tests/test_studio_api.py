@@ -24,6 +24,7 @@ from orthodiff.studio.api.app import make_app
 from orthodiff.studio.security.guard import Rules, allowed_hosts
 from orthodiff.studio.security.users import Users, token_digest
 from orthodiff.studio.serve import check_bind
+from orthodiff.studio.services.jobs.job import Job, new_id
 from orthodiff.studio.services.uploads.quota import Quota
 from orthodiff.studio.state import Studio
 from tests.photos import photo
@@ -539,6 +540,25 @@ def test_no_web_socket_is_opened(ask: Client) -> None:
 
     asyncio.run(connect())
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+def test_a_place_in_the_queue_counts_all_users(ask: Client, studio: Studio, tmp_path: Path) -> None:
+    """Who has one job waiting among somebody else's four is the second, not the first or fifth."""
+    store = studio.jobs.store
+    studio.jobs.scheduler.executors["training"].slots, slots = 0, 1
+    owners = ("ann", "ann", "bob", "ann")
+    rows = [
+        store.add(Job(new_id(), "dreambooth", o, f"q{n}", "queued", tmp_path, float(n)))
+        for n, o in enumerate(owners)
+    ]
+    listed = ask("GET", "/api/jobs", user="bob").json()["jobs"]
+    mine = [ask("GET", f"/api/jobs/{rows[n].id}").json()["place_in_queue"] for n in (0, 1, 3)]
+    for job in rows:
+        store.cancel_queued(job.id)
+        store.trash(job.id)
+    studio.jobs.scheduler.executors["training"].slots = slots
+    assert [job["place_in_queue"] for job in listed] == [2 if mine[0] == 1 else 1]
+    assert sorted([*mine, listed[0]["place_in_queue"]]) == [1, 2, 3, 4]
 
 
 def test_every_answer_has_its_headers(ask: Client) -> None:

@@ -43,9 +43,11 @@ async def events(
 async def _stream(
     studio: Studio, owner: str, job_id: str, place: int, request: Request
 ) -> AsyncIterator[str]:
-    status, silent = "", 0.0
+    job, version, status, silent = None, -1, "", 0.0
     while not await request.is_disconnected():
-        job = await run_in_threadpool(studio.jobs.get, owner, job_id)
+        if job is None or studio.jobs.store.version() != version:
+            version = studio.jobs.store.version()
+            job = await run_in_threadpool(studio.jobs.get, owner, job_id)
         events = await run_in_threadpool(events_of_job, job.folder)
         for number in range(place, len(events)):
             event = dict(events[number])

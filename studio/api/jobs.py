@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from ..services.jobs.job import Job
 from ..services.jobs.progress import log_tail
+from ..services.jobs.scheduler import start_order
 from ..services.jobs.store import Query as JobQuery
 from ..state import Studio
 from .answers import Built
@@ -217,6 +218,11 @@ def _out(studio: Studio, job: Job) -> JobOut:
 
 
 def _places(studio: Studio, owner: str) -> dict[str, int]:
-    """The places of a user's waiting jobs, counted from 1."""
-    waiting = [j for j in studio.jobs.store.in_status("queued") if j.owner == owner]
-    return {job.id: place for place, job in enumerate(waiting, start=1)}
+    """The places of a user's waiting jobs among those of all users, counted from 1 in each lane."""
+    store = studio.jobs.store
+    waiting, starts = store.in_status("queued"), store.last_starts()
+    places = {}
+    for lane in {job.lane for job in waiting}:
+        order = start_order([job for job in waiting if job.lane == lane], starts)
+        places |= {job.id: n for n, job in enumerate(order, start=1) if job.owner == owner}
+    return places

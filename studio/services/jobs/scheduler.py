@@ -130,3 +130,13 @@ def fair_choice(waiting: Sequence[Job], last_starts: Mapping[str, float]) -> Job
         key=lambda job: (last_starts.get(job.owner, 0.0), job.position),
         default=None,
     )
+
+
+def start_order(waiting: Sequence[Job], last_starts: Mapping[str, float]) -> list[Job]:
+    """The jobs of one lane in the order in which they will be started, as far as is known."""
+    left, starts, order = list(waiting), dict(last_starts), []
+    while (job := fair_choice(left, starts)) is not None:
+        left.remove(job)
+        order.append(job)
+        starts[job.owner] = max(starts.values(), default=0.0) + 1.0
+    return order
