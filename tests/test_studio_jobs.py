@@ -26,8 +26,9 @@ from orthodiff.studio.services.jobs.progress import (
     log_tail,
     read_batch,
     read_progress,
+    stage_of,
 )
-from orthodiff.studio.services.jobs.scheduler import fair_choice
+from orthodiff.studio.services.jobs.scheduler import fair_choice, start_order
 from orthodiff.studio.services.jobs.store import Query
 from orthodiff.studio.state import Studio
 from tests.photos import save
@@ -86,16 +87,12 @@ def has_steps(job: Job) -> bool:
 
 def test_users_take_turns(tmp_path: Path) -> None:
     waiting = [row(tmp_path, owner=o, position=p) for p, o in enumerate("aaabbc")]
-    starts: dict[str, float] = {}
-    order = []
-    while waiting:
-        job = fair_choice(waiting, starts)
-        assert job
-        waiting.remove(job)
-        order.append(job.owner)
-        starts[job.owner] = float(len(order))
-    assert "".join(order) == "abcaba"
+    order = start_order(waiting, {})
+    assert "".join(job.owner for job in order) == "abcaba"
+    assert order[0] == fair_choice(waiting, {})
+    assert "".join(job.owner for job in start_order(waiting, {"a": 5.0, "b": 9.0})) == "cababa"
     assert fair_choice([], {}) is None
+    assert len(waiting) == 6
 
 
 def test_three_jobs_and_the_second_fails(studio: Studio) -> None:
@@ -230,6 +227,32 @@ def write_events(folder: Path, *events: dict) -> Path:
     text = "".join(f"{json.dumps(event)}\n" for event in events)
     (folder / "events.jsonl").write_text(text + '{"event": "St')
     return folder
+
+
+def test_what_a_training_does_before_its_first_step_is_told(tmp_path: Path) -> None:
+    """From its own events; those of an earlier attempt say nothing about this one."""
+    begun = 1000.0
+    job = row(tmp_path, status="running", started=begun)
+    names = ("Started", "Sample", "Scored", "Step")
+    told, old = [stage_of(job)], []
+    for time_of in (begun - 500, begun + 1):
+        events = [
+            {"event": name, "time": time_of + n, "step": 0, "start_step": 0, "paths": []}
+            for n, name in enumerate(names)
+        ]
+        for count in range(1, 5):
+            write_events(tmp_path, *old, *events[:count])
+            told.append(stage_of(job))
+        old = events
+    assert told[:5] == ["Loading the base model"] * 5
+    assert told[5:8] == [
+        "Making samples before the first step", "Comparing samples", "Taking the first step",
+    ]  # fmt: skip
+    assert told[8] == ""
+    no_prompts = replace(job, request={"validation_prompts": []})
+    write_events(tmp_path, *old[:1])
+    assert stage_of(no_prompts) == "Taking the first step"
+    assert stage_of(replace(job, status="succeeded")) == ""
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from orthodiff.training.events.requests import pending_requests
 from ..services.adapters import BEST
 from ..services.jobs.folders import OUTPUT
 from ..services.jobs.job import RESUMABLE, TRAININGS, Job
-from ..services.jobs.progress import Progress, history_of_job, read_batch, read_progress
+from ..services.jobs.progress import Progress, history_of_job, read_batch, read_progress, stage_of
 from ..services.sampling.plan import Album
 from .schemas import Abilities, Image, JobOut
 
@@ -42,6 +42,7 @@ def job_out(job: Job, *, place: int | None = None) -> JobOut:
         seconds=progress.seconds or _seconds(job),
         error=job.error,
         wish=job.wish,
+        stage=stage_of(job),
         asked=list(pending_requests(job.folder)) if _trains(job) else [],
         method=str(request.get("method") or ""),
         base=str(request.get("base") or ""),

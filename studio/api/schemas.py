@@ -114,7 +114,11 @@ class Abilities(BaseModel):
 
 
 class JobOut(BaseModel):
-    """A job as it stands; `asked` is what a running training is still to do: sample, save."""
+    """A job as it stands.
+
+    `asked` is what a running training is still to do: sample, save. `stage` says in words what it
+    does before its first step.
+    """
 
     id: str
     kind: str
@@ -132,6 +136,7 @@ class JobOut(BaseModel):
     error: str = ""
     wish: str = ""
     asked: list[str] = []
+    stage: str = ""
     method: str = ""
     base: str = ""
     prompt: str = ""

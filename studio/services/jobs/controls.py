@@ -106,6 +106,7 @@ class JobControls:
                 f"`{job.name}` is no running training, so it cannot {request} now. Resume it first."
             )
         ask(job.folder, request)
+        self.store.touch()
         return job
 
     def _ask_to_end(self, owner: str, job_id: str, wish: Wish) -> Job:

@@ -80,6 +80,24 @@ def read_progress(folder: Path, *, since: float | None = None) -> Progress:
     )
 
 
+def stage_of(job: Job) -> str:
+    """What a running training does before its first step; empty for everything else."""
+    if job.status != "running" or job.kind not in TRAININGS:
+        return ""
+    history, since = history_of_job(job.folder), (job.started or 0) - 1
+
+    def has(events: Sequence[Mapping[str, Any]]) -> bool:
+        return bool(events) and bool(events[-1]) and float(events[-1]["time"]) >= since
+
+    if not has([history.started]):
+        return "Loading the base model"
+    if has(history.steps):
+        return ""
+    if has(history.scores) or job.request.get("validation_prompts") == []:
+        return "Taking the first step"
+    return "Comparing samples" if has(history.samples) else "Making samples before the first step"
+
+
 def read_batch(folder: Path) -> list[dict[str, Any]]:
     """The images of a batch that are there by now, in their order."""
     try:

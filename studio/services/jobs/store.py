@@ -40,13 +40,17 @@ class JobStore:
         """A number that grows with every change, so that what was read before can be kept."""
         return self._version
 
+    def touch(self) -> None:
+        """Say that something was changed that is told of a job and does not lie in its row."""
+        self._version = next(self._changes)
+
     def add(self, job: Job) -> Job:
         """Insert a job, at the end of the queue."""
         with self.engine.begin() as connection:
             last = connection.execute(select(func.max(JOBS.c.position))).scalar() or 0.0
             values = {**_values(job), "position": last + 1.0}
             connection.execute(JOBS.insert().values(**values, words=_words(job)))
-        self._version = next(self._changes)
+        self.touch()
         return self.get(job.id) or job
 
     def get(self, job_id: str) -> Job | None:
@@ -148,7 +152,7 @@ class JobStore:
         with self.engine.begin() as connection:
             gone = JOBS.delete().where(JOBS.c.id == job_id, JOBS.c.trashed.is_not(None))
             is_gone = bool(connection.execute(gone).rowcount)
-        self._version = next(self._changes)
+        self.touch()
         return is_gone
 
     def _change(self, job_id: str, values: dict[str, Any], *guards: ColumnElement[bool]) -> bool:
@@ -156,7 +160,7 @@ class JobStore:
             values = {name: _storable(value) for name, value in values.items()}
             changed = JOBS.update().where(JOBS.c.id == job_id, *guards).values(**values)
             is_changed = bool(connection.execute(changed).rowcount)
-        self._version = next(self._changes)
+        self.touch()
         return is_changed
 
     def _select(self, *conditions: ColumnElement[bool]) -> list[Job]:
