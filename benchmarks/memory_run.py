@@ -5,7 +5,8 @@
 The real command trains Stable Diffusion 1.5 or XL without weights (`benchmarks.hollow`) on a
 stand-in for a GPU whose tensors have shapes but no numbers (`training/tally`): it encodes, trains
 two steps and saves. Weights, activations, gradients and optimizer states are exact; what CUDA and
-its kernels take for themselves is not counted. `--generate` counts the making of one image.
+its kernels take for themselves is not counted. `--generate` counts the making of one image,
+`--presets` what `--plan` says of the recipes in `configs/`, whose headers have it.
 """
 
 from __future__ import annotations
@@ -14,20 +15,27 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image
 
 from benchmarks import hollow
 from orthodiff.models import load_base
 from orthodiff.sampling import GenerateRequest, generate
 from orthodiff.training.cli.main import main as train
+from orthodiff.training.options.config import parse_config
+from orthodiff.training.run.prepare import prepare
+from orthodiff.training.tally.estimate import Estimate, estimate
 from orthodiff.training.tally.stand_in import DEVICE, StandIn
+from orthodiff.training.tasks import TASKS
 
 GIB = 2**30
 LEAN = ("--mixed_precision", "bf16", "--gradient_checkpointing", "true")
@@ -43,6 +51,14 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SDXL, 1024, text encoders too": ("sdxl", (*LEAN, "--train_text_encoder", "true")),
 }
 """By what is said of it: the base and the flags; HRA of rank 8, batch 1 unless said."""
+WITHOUT_WEIGHT = ("pretrained_model_name_or_path", "max_train_steps",
+                  "checkpointing_steps", "checkpoints_total_limit", "seed")  # fmt: skip
+"""Settings that change neither memory nor a step's work."""
+PRESETS = tuple(
+    f"configs/{base}/{name}.yaml"
+    for base in ("sd15", "sdxl")
+    for name in ("quick", "balanced", "faithful")
+)
 
 
 def main() -> None:
@@ -53,6 +69,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures, which are added to it")
     parser.add_argument("--run", nargs="*", default=tuple(RUNS), help="some of them by name")
     parser.add_argument("--generate", action="store_true", help="also count one image, by offload")
+    parser.add_argument("--presets", action="store_true", help="count the recipes in `configs/`")
     options = parser.parse_args()
     hollow.register()
     for name in options.run:
@@ -61,6 +78,26 @@ def main() -> None:
     for offload in ("none", "model", "sequential") if options.generate else ():
         figures = count_image("sdxl", offload)
         report(f"one image of SDXL, --offload {offload}", figures, options.json)
+
+    for path in PRESETS if options.presets else ():
+        report(path, count_preset(path), options.json)
+
+
+def count_preset(path: str) -> dict[str, float]:
+    """What `--plan` counts for a recipe, on its base without weights."""
+    settings = yaml.safe_load(Path(path).read_text("utf-8"))
+    alike = {n: v for n, v in settings.items() if n not in WITHOUT_WEIGHT}
+    counted = _count_settings(Path(path).parent.name, yaml.safe_dump(alike))
+    return {"peak": round(counted.peak / GIB, 2), **asdict(counted)}
+
+
+@cache
+def _count_settings(kind: str, settings: str) -> Estimate:
+    with tempfile.TemporaryDirectory() as place:
+        folder, task = Path(place), TASKS["dreambooth"]
+        (folder / "recipe.yaml").write_text(settings, "utf-8")
+        words = [f"--config={folder / 'recipe.yaml'}", *_places(kind, folder), "--replay=false"]
+        return estimate(prepare(task, parse_config(words, task.config, prog="preset")))
 
 
 def count_run(kind: str, flags: Sequence[str]) -> dict[str, float]:
@@ -98,7 +135,20 @@ def report(name: str, figures: dict[str, float], file: Path | None) -> None:
 
 
 def _arguments(kind: str, folder: Path) -> list[str]:
-    """The flags of a run on one photo."""
+    """The command line of a run on one photo."""
+    flags = {
+        "max_train_steps": 2,
+        "train_batch_size": 1,
+        "validation_samples": 1,
+        "learning_rate": 1e-4,
+        "replay": False,
+        "rank": 8,
+    }
+    return ["dreambooth", *_places(kind, folder), *_flags(flags)]
+
+
+def _places(kind: str, folder: Path) -> list[str]:
+    """The flags that say where all is; the base and a photo are made."""
     base, photos = hollow.write_folder(kind, folder / "base"), folder / "photos"
     photos.mkdir()
     Image.new("RGB", (1024, 1024), "red").save(photos / "0.png")
@@ -108,15 +158,13 @@ def _arguments(kind: str, folder: Path) -> list[str]:
         "instance_prompt": "a photo of sks dog",
         "output_dir": folder / "run",
         "cache_dir": folder / "cache",
-        "max_train_steps": 2,
-        "train_batch_size": 1,
-        "validation_samples": 1,
-        "learning_rate": 1e-4,
         "report_to": "none",
-        "replay": False,
-        "rank": 8,
     }
-    return ["dreambooth", *(word for n, v in flags.items() for word in (f"--{n}", str(v)))]
+    return _flags(flags)
+
+
+def _flags(values: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in values.items()]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from orthodiff.errors import UserError
 from orthodiff.training.run.defaults import FAMILY_DEFAULTS, for_base
 from orthodiff.training.run.processes import start_accelerator
 from tests.test_config import read
@@ -47,10 +48,13 @@ def test_what_was_given_stays_and_is_not_said_to_be_chosen() -> None:
     assert prodigy.peak_lr == 1
 
 
-def test_another_family_has_the_plain_defaults() -> None:
-    config, line = for_base(read(), base("mine", 512), precision="no")
-    assert config == read()
-    assert "family mine" in line
+def test_a_family_without_a_preset_wants_to_be_told_its_learning_rate() -> None:
+    with pytest.raises(UserError, match=r"family mine, for which no preset .* --learning_rate"):
+        for_base(read(), base("mine", 512), precision="no")
+    for word in ("--learning_rate=0.5", "--optimizer=prodigy"):
+        config, line = for_base(read(word), base("mine", 512), precision="no")
+        assert config == read(word)
+        assert "family mine" in line
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,10 @@ def test_a_gpu_computes_in_what_it_does_best_unless_the_launcher_says_otherwise(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
     monkeypatch.setattr(
-        "accelerate.Accelerator", lambda **options: chosen.append(options["mixed_precision"])
+        "accelerate.Accelerator",
+        lambda **options: (
+            chosen.append(options["mixed_precision"]) or SimpleNamespace(num_processes=1)
+        ),
     )
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)

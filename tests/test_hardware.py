@@ -2,16 +2,18 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from torch import nn
 
 import orthodiff
 from orthodiff.errors import UserError
 from orthodiff.training.options import MemoryOptions
 from orthodiff.training.options.adapter import make_method
-from orthodiff.training.run.hardware import check_hardware
+from orthodiff.training.run.hardware import check_hardware, check_room
 from tests.runs import make_images, train
 from tests.test_loop import losses
 from tests.tiny import TINY_UNET
@@ -49,6 +51,54 @@ def test_compiling_is_refused_on_a_cpu() -> None:
     options = MemoryOptions(torch_compile=True)
     with pytest.raises(UserError, match="gradients"):
         check_hardware(options, torch.device("cpu"), torch.float32)
+
+
+def test_a_card_that_only_emulates_bf16_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    options, cuda = MemoryOptions(mixed_precision="bf16"), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")
+    for supported in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda s=supported, **_: s)
+        check_hardware(options, cuda, torch.float16)
+        if supported:
+            check_hardware(options, cuda, torch.bfloat16)
+    with pytest.raises(UserError, match=r"Tesla T4 does not compute itself.* --mixed_prec"):
+        check_hardware(options, cuda, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("part", "dtype", "bits", "remedy"),
+    [
+        ("text encoders", torch.float32, None, "--mixed_precision bf16"),
+        ("text encoders", torch.bfloat16, None, "End other programs"),
+        ("autoencoder", torch.float32, None, "End other programs"),
+        ("denoiser", torch.float32, None, "--mixed_precision bf16"),
+        ("denoiser", torch.bfloat16, None, "--quantize_base 4bit"),
+        ("denoiser", torch.bfloat16, "4bit", "a smaller base"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_refused_with_the_switch_that_helps(
+    part: str, dtype: torch.dtype, bits: str | None, remedy: str
+) -> None:
+    gib = {"text encoders": 1, "autoencoder": 1, "denoiser": 1, part: 3}
+    models = {
+        name: nn.Linear(size * 2**20, 2**30 // 2**20 // dtype.itemsize, bias=False,
+                        dtype=dtype, device="meta")
+        for name, size in gib.items()
+    }  # fmt: skip
+    base = SimpleNamespace(
+        name="big",
+        texts=[SimpleNamespace(model=models["text encoders"])],
+        vae=models["autoencoder"],
+        denoiser=models["denoiser"],
+        dtype=dtype,
+        device=torch.device("cuda"),
+    )
+    options = MemoryOptions(quantize_base=bits)
+    for free in (None, 3 * 2**30):
+        check_room(options, base, free)
+    with pytest.raises(UserError, match=f"{part} of `big` takes 3.0 GiB, but 2.0 GiB") as refused:
+        check_room(options, base, 2 * 2**30)
+    assert remedy in str(refused.value)
 
 
 @pytest.mark.slow

@@ -158,3 +158,24 @@ def test_offloading_lowers_the_peak_of_generation(tiny_xl: Path) -> None:
             generate(base, request)
             peaks[offload] = device.ledger.peak
     assert peaks["sequential"] < peaks["model"] < peaks["none"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"optimizer": "adamw8bit"},
+        {"optimizer": "muon"},
+        {"quantize_base": "8bit"},
+        {"quantize_base": "4bit"},
+        {"gradient_checkpointing": "true", "gradient_checkpointing_interval": 2},
+        {"gradient_accumulation_steps": 3, "use_ema": "true"},
+    ],
+    ids=lambda flags: " ".join(f"{name} {value}" for name, value in flags.items()),
+)
+def test_a_plan_knows_every_switch_of_memory(tiny: Path, tmp_path: Path, flags: dict) -> None:
+    context = context_of(tiny, tmp_path, mixed_precision="bf16", **flags)
+    counted = estimate(context)
+    parts = (context.base.denoiser,)
+    weights = sum(t.nbytes for part in parts for t in (*part.parameters(), *part.buffers()))
+    assert weights < counted.step < weights + 20 * 2**20
+    assert counted.flops > 0

@@ -79,7 +79,8 @@ def make_plan(context: RunContext[Config]) -> TrainingPlan:
         "time": f"{_clock(whole)} at {trial.pace:.3f} s a step ({spent})",
         "disk": _disk(context, trial),
         "peak memory": _peak(context.base.device),
-        **_on_a_gpu(counted, len(steps)),
+        "memory on a GPU": gpu_memory(counted),
+        "time on a GPU": gpu_time(counted, len(steps)),
     }
     return TrainingPlan(whole, lines | _not_counted(context))
 
@@ -192,17 +193,23 @@ def _peak_of_process() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _on_a_gpu(counted: Estimate, steps: int) -> dict[str, str]:
-    """What was counted without one, so that a plan can be made anywhere."""
+def gpu_memory(counted: Estimate) -> str:
+    """What was counted without a GPU, so that a plan can be made anywhere."""
     start, step, most = (
         f"{each / 2**30:.1f} GiB" for each in (counted.start, counted.step, counted.peak)
     )
-    return {
-        "memory on a GPU": f"{most}, counted: {start} until the first step, {step} in a step; "
-        "and what CUDA and its kernels take",
-        "time on a GPU": f"{_clock(counted.seconds * steps)} of steps on an {CARD}, an estimate: "
-        f"{counted.flops / 1e12:.1f} TFLOP and {counted.launches:,} kernels a step",
-    }
+    return (
+        f"{most} ({start} until the first step, {step} in a step), and what CUDA and its kernels "
+        "take"
+    )
+
+
+def gpu_time(counted: Estimate, steps: int) -> str:
+    """How long a named card takes, from what it would compute."""
+    return (
+        f"{counted.seconds * steps / 60:.1f} minutes of steps on an {CARD}, an estimate: "
+        f"{counted.flops / 1e12:.1f} TFLOP and {counted.launches:,} kernels a step"
+    )
 
 
 def _not_counted(context: RunContext[Config]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from orthodiff.adapters.compiled import compile_model
 from orthodiff.errors import UserError
+from orthodiff.models import Base
 from orthodiff.models.offload import Offload
 
 from ..options import MemoryOptions
@@ -31,6 +32,8 @@ def check_hardware(options: MemoryOptions, device: torch.device, dtype: torch.dt
             "`mixed_precision` is fp16, in which a CPU cannot train. Use --mixed_precision bf16 "
             "or no."
         )
+    if dtype == torch.bfloat16 and device.type == "cuda":
+        _check_bf16()
     if options.torch_compile and device.type == "cpu":
         raise UserError(
             "`torch_compile` is on, but on a CPU torch's compiler gets the gradients of diffusers' "
@@ -40,6 +43,44 @@ def check_hardware(options: MemoryOptions, device: torch.device, dtype: torch.dt
         _check_xformers(device)
     elif options.attention in KERNELS:
         _try_kernel(options.attention, device, dtype)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a GPU; None where nobody counts them."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def check_room(options: MemoryOptions, base: Base, free: int | None) -> None:
+    """Refuse a base of which one part alone does not fit into the `free` bytes of its device.
+
+    Raises:
+        UserError: naming the part, its size and a switch that makes it smaller.
+    """
+    if free is None:
+        return
+    parts = {
+        "text encoders": [text.model for text in base.texts],
+        "autoencoder": [base.vae],
+        "denoiser": [base.denoiser],
+    }
+    for name, models in parts.items():
+        if (size := sum(map(_bytes, models))) > free:
+            raise UserError(
+                f"The {name} of `{base.name}` takes {size / 2**30:.1f} GiB, but {free / 2**30:.1f} "
+                f"GiB of {base.device} are free. {_smaller(options, name, base.dtype)}"
+            )
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+
+
+def _smaller(options: MemoryOptions, part: str, dtype: torch.dtype) -> str:
+    if part != "autoencoder" and dtype == torch.float32:
+        return "Use --mixed_precision bf16 or fp16, or end other programs on it."
+    if part == "denoiser" and options.quantize_base != "4bit":
+        return "Use --quantize_base 4bit, or end other programs on it."
+    return "End other programs on it, or use a smaller base."
 
 
 def set_up(options: MemoryOptions, denoiser: Any) -> None:
@@ -91,6 +132,14 @@ def records(options: MemoryOptions, device: torch.device) -> bool:
 def attention_kernel(attention: str) -> AbstractContextManager[None]:
     """Within the block torch's attention uses only the kernel asked for."""
     return sdpa_kernel(KERNELS[attention]) if attention in KERNELS else nullcontext()
+
+
+def _check_bf16() -> None:
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError(
+            f"`mixed_precision` is bf16, which the {torch.cuda.get_device_name()} does not compute "
+            "itself. Use --mixed_precision fp16."
+        )
 
 
 def _check_xformers(device: torch.device) -> None:

@@ -30,7 +30,7 @@ from ..validation.scores import open_scorer
 from .agreement import check_same, from_main, in_all
 from .context import RunContext
 from .defaults import for_base
-from .hardware import check_hardware, stages
+from .hardware import check_hardware, check_room, free_memory, stages
 from .processes import start_accelerator
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def _gather(
         offload=stages(accelerator.device),
         quantize=config.quantize_base,
     )
+    check_room(config, base, free_memory(accelerator.device))
     config, chosen = for_base(config, base, precision=accelerator.mixed_precision)
     if checkpoint:
         _check_same_run(config, checkpoint)

@@ -16,9 +16,9 @@ from .stand_in import DEVICE, StandIn
 CARD, CARD_FLOPS = "RTX 4090", 165e12
 """The card that minutes are told for, and its multiplications and additions a second in bf16, as
 its data sheet has them."""
-USED, LAUNCH = 0.4, 10e-6
+USED, LAUNCH = 0.4, 14e-6
 """Of these a training reaches about so much; and Python takes about so many seconds to launch a
-kernel. Both are assumptions."""
+kernel. Both are assumptions: no GPU was at hand."""
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,23 @@ from torch import Tensor, nn
 from orthodiff.models import Base
 from orthodiff.models.offload import Lending
 
+from .packed import PackedLinear, is_packed
+
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def hollow(model: Model) -> Model:
     """A copy on the CPU with the same layers, whose weights were never written and take no memory.
 
-    Packed weights, whose class is not torch's own, are copied as they are.
+    Quantized layers are stood in for by others of their size.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    plain = [t for t in tensors if type(t) in (nn.Parameter, Tensor)]
-    return copy.deepcopy(model, {id(tensor): _empty(tensor) for tensor in plain})
+    copies: dict[int, object] = {
+        id(module): PackedLinear(module)  # type: ignore[arg-type]
+        for module in model.modules()
+        if is_packed(module)
+    }
+    copies |= {id(tensor): _empty(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, copies)
 
 
 def hollow_base(base: Base, device: torch.device) -> Base:
@@ -47,5 +53,5 @@ def hollow_base(base: Base, device: torch.device) -> Base:
 
 
 def _empty(tensor: Tensor) -> Tensor:
-    empty = torch.empty_like(tensor, device="cpu")
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
     return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
