@@ -93,6 +93,7 @@ async def measure(server: Server, options: argparse.Namespace) -> dict[str, Any]
         "clients": [options.pollers, options.makers],
         **summary(tally),
         "server_share_of_a_core": round(spent / seconds, 3),
+        "server_ms_per_answer": round(1000 * spent / sum(map(len, tally.times.values())), 1),
         "training": {"status": last["status"], "steps": [first, last["step"]]},
     }
 

@@ -28,7 +28,9 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
-PROGRESS = "(document.querySelector('.card.run .bar')?.ariaValueNow || 0) > 0"
+STAGE = "/Making samples|Comparing|first step|[1-9]\\d* \\//.test(TEXT)"
+STEP = "/[1-9]\\d* \\//.test(TEXT)"
+TEXT = "document.querySelector('.card.run')?.textContent || ''"
 PATIENCE = 300_000
 """Milliseconds."""
 
@@ -61,7 +63,7 @@ def measure(server: Server, *, idle_seconds: float) -> dict[str, Any]:
             "usable_s": round(statistics.median(load[1] for load in loads), 2),
             "usable_each_s": [round(load[1], 2) for load in loads],
             **idle,
-            "start_to_progress_s": round(start_to_progress(browser, server.url), 2),
+            **start(browser, server.url),
         }
 
 
@@ -142,17 +144,23 @@ def same_niceness() -> Iterator[None]:
     thread.join()
 
 
-def start_to_progress(browser: Browser, url: str) -> float:
-    """Seconds from a press on Start to a bar that moves, on a page that has been open a while."""
+def start(browser: Browser, url: str) -> dict[str, float]:
+    """Seconds from a press on Start to progress, on a page that has been open a while.
+
+    First the page says that model and data are loaded and what is done before the first step: the
+    training itself has told so. Then the first step is counted.
+    """
     with page_of(browser, url) as page:
         page.wait_for_timeout(15_000)  # as long as choosing a subject takes
         begun = time.monotonic()
         page.locator("#start").click()
-        page.wait_for_function(PROGRESS)
-        seconds = time.monotonic() - begun
+        page.wait_for_function(STAGE.replace("TEXT", TEXT))
+        stage = time.monotonic() - begun
+        page.wait_for_function(STEP.replace("TEXT", TEXT))
+        step = time.monotonic() - begun
         page.locator("#runs [data-action=cancel]").click()
         page.wait_for_selector(".card.run[data-status='cancelled']")
-    return seconds
+    return {"start_to_progress_s": round(stage, 2), "start_to_first_step_s": round(step, 2)}
 
 
 if __name__ == "__main__":
