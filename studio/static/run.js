@@ -64,6 +64,7 @@ class Run extends Part {
     if (card.lastChild !== actions) card.lastChild.replaceWith(actions);
     this.facts.replaceChildren(el("div", { class: "top" }, el("h2", {}, job.name), pill(job)),
       el("p", { class: "subtitle" }, subtitle), bar(job),
+      job.stage ? el("p", { class: "quiet", role: "status" }, `${t(job.stage)} …`) : "",
       el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
       this.load, reason || "");
     const gone = job.status === "failed" || job.status === "interrupted";

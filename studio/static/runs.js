@@ -130,7 +130,7 @@ class Runs extends Part {
       : el("span", { class: "no-image", "aria-hidden": "true" });
     const facts = job.method ? t("{0} on {1}", job.method.toUpperCase(), job.base) : job.base;
     const score = job.subject_similarity ? ` · ${t("likeness {0}", decimal(job.subject_similarity, 2))}` : "";
-    const time = job.status === "running" && job.eta_seconds !== null ? t("{0} % · {1} left", share, duration(job.eta_seconds))
+    const time = job.stage ? `${t(job.stage)} …` : job.status === "running" && job.eta_seconds !== null ? t("{0} % · {1} left", share, duration(job.eta_seconds))
       : job.status === "queued" ? t("place {0} in the queue", job.place_in_queue || "?") : when(job.created);
     const card = this.anchor(job.id);
     const key = JSON.stringify(job);
