@@ -62,7 +62,8 @@ def label_of(model: type[BaseModel], name: str) -> str:
 def _sentence(model: type[JobSettings], problem: Any) -> FieldError:
     name = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "value_error":
-        return FieldError(name, str(problem["ctx"]["error"]))
+        error = problem["ctx"]["error"]
+        return error if isinstance(error, FieldError) else FieldError(name, str(error))
     if problem["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields)
         return FieldError(name, f"`{name}` is not a setting. There are {known}.")
