@@ -8,8 +8,12 @@ import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orthodiff.errors import UserError
+
+if TYPE_CHECKING:
+    from .services.jobs.ray import RayCluster
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,9 +47,20 @@ def _run(options: argparse.Namespace) -> int:
             users=options.users,
             allow_hosts=options.allow_host or (),
             database=options.database,
+            cluster=_cluster(options),
         )
     )
     return 0
+
+
+def _cluster(options: argparse.Namespace) -> RayCluster | None:
+    from .services.jobs.ray import RayCluster
+
+    if options.executor == "local":
+        return None
+    if not options.ray_address:
+        raise UserError("Say where the cluster's dashboard is: --ray_address http://HOST:8265.")
+    return RayCluster(options.ray_address, jobs=options.ray_jobs, gpus=options.ray_gpus)
 
 
 def _add_user(options: argparse.Namespace) -> int:
@@ -74,6 +89,21 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("ORTHODIFF_DATABASE"),
         help="URL of a PostgreSQL database, this studio's own [ORTHODIFF_DATABASE, else SQLite]",
     )
+    add("--executor", choices=("local", "ray"), default="local", help="where trainings run [local]")
+    add("--ray_address", "--ray-address", help="dashboard of the Ray cluster, http://HOST:8265")
+    add("--ray_jobs", "--ray-jobs", type=_count, default=1, help="jobs at a time on it [1]")
+    add("--ray_gpus", "--ray-gpus", type=_count, default=0, help="GPUs of each of them [0]")
     add("--make_token", "--make-token", action="store_true", help="print a random token, and end")
     add("--add_user", "--add-user", metavar="NAME", help="add a user to --users, print the token")
     return parser
+
+
+def _count(text: str) -> int:
+    """A number that counts something.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"`{text}` is no number of things; give 0, 1, 2, ...")
+    return int(text)

@@ -17,6 +17,7 @@ from orthodiff.errors import UserError
 from orthodiff.io.assets import shipped
 
 from .security.users import VARIABLE, Users, read_users
+from .services.jobs.ray import RayCluster
 
 DEFAULT_DATA = Path("~/.local/share/orthodiff")
 DEFAULT_BASE = "pocket"
@@ -37,6 +38,7 @@ class Serving:
     users: Path | None = None
     allow_hosts: Sequence[str] = ()
     database: str | None = None
+    cluster: RayCluster | None = None
 
 
 def serve(options: Serving) -> None:
@@ -68,7 +70,8 @@ def serve(options: Serving) -> None:
         runs=runs_folder(options),
         database=options.database,
         adopter=users.first,
-        warm=True,
+        warm=options.cluster is None,
+        cluster=options.cluster,
     )
     rules = Rules(hosts=allowed_hosts(options.host, options.allow_hosts))
     app = make_app(studio, users=users, rules=rules)

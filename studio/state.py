@@ -17,9 +17,11 @@ from orthodiff.control import CONFIG, read_metadata
 from orthodiff.errors import UserError
 
 from .services.adapters import Adapters
+from .services.jobs.executor import Executor
 from .services.jobs.folders import RunFolders
 from .services.jobs.job import Job, Kind
 from .services.jobs.local import ROOT, LocalExecutor
+from .services.jobs.ray import RayCluster, RayExecutor
 from .services.jobs.service import JobService
 from .services.jobs.store import JobStore
 from .services.jobs.tables import open_database, sqlite_url
@@ -64,8 +66,11 @@ class Studio:
         database: str | None = None,
         adopter: str = "local",
         warm: bool = False,
+        cluster: RayCluster | None = None,
     ) -> Studio:
         """A studio over its folders, at work; `warm` gets workers ready before there are jobs.
+
+        Trainings, batches and evaluations run on the `cluster` where there is one, else here.
 
         Raises:
             UserError: another studio uses the same data, or a folder or the database cannot be
@@ -81,8 +86,10 @@ class Studio:
         store = JobStore(engine)
         sampling = SamplingExecutor(warm=warm)
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        executors = {
-            "training": LocalExecutor(data / "tickets", gpus=gpus, warm=warm),
+        tickets = data / "tickets"
+        local = LocalExecutor(tickets, gpus=gpus, warm=warm)
+        executors: dict[str, Executor] = {
+            "training": RayExecutor(tickets, cluster) if cluster else local,
             "images": sampling,
         }
         jobs = JobService(

@@ -19,6 +19,7 @@ from .work import PLACE, WAIT
 
 ROOT = Path(orthodiff.__file__).resolve().parents[1]
 COMMAND = ("-m", "orthodiff.studio.services.jobs.work")
+SECRETS = ("ORTHODIFF_TOKEN", "ORTHODIFF_DATABASE")
 NICENESS = 5
 """How far a training gives way to the page and to images that somebody waits for."""
 
@@ -91,14 +92,18 @@ class LocalExecutor:
         return self._spawn(WAIT, slot, stdin=subprocess.PIPE, output=subprocess.DEVNULL)
 
     def _environment(self, slot: int) -> dict[str, str]:
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        environment = {
-            **os.environ,
-            PLACE: str(self.tickets),
-            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-            "PYTHONUNBUFFERED": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-        for secret in ("ORTHODIFF_TOKEN", "ORTHODIFF_DATABASE"):
+        environment = {**os.environ, **worker_environment(self.tickets)}
+        for secret in SECRETS:
             environment.pop(secret, None)
         return {**environment, "CUDA_VISIBLE_DEVICES": str(slot)} if self.gpus else environment
+
+
+def worker_environment(tickets: Path) -> dict[str, str]:
+    """What a worker must know, wherever it is started."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {
+        PLACE: str(tickets),
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }

@@ -19,6 +19,8 @@ from .job import JOB_ID
 
 PLACE = "ORTHODIFF_STUDIO_TICKETS"
 """Names the folder in which each id links to the folder of its job."""
+OWN_LOG = "ORTHODIFF_STUDIO_OWN_LOG"
+"""Set where whoever started the worker does not lead what it prints to the job's log."""
 CRASHED = 70
 WAIT = "--wait"
 PATIENCE = 900.0
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ticket = Ticket.load(Path(os.environ[PLACE]) / job_id)
     folder = Path(ticket.folder)
     os.umask(0o077)
-    if is_spare:
+    if is_spare or os.environ.get(OWN_LOG):
         redirect(folder / LOG)
     os.chdir(ticket.working_dir)
     code = CRASHED
