@@ -265,3 +265,35 @@ def test_the_form_s_figures_are_those_of_the_recipes(family: str, file: str) -> 
     assert ours.pop("method_settings") == {"rank": recipe["rank"]}
     assert ours == {name: recipe[name] for name in ours}
     assert CONTROL_SHARES["balanced"] == 1
+
+
+def test_a_training_is_evaluated_through_the_api(ask: Client) -> None:
+    files = [("photos", (f"{n}.png", png(seed=n))) for n in range(2)]
+    subject = ask("POST", "/api/subjects", files=files).json()["id"]
+    config = {
+        "class_word": "dog", "method_settings": {"rank": 4}, "max_train_steps": 1,
+        "train_batch_size": 1, "validation_prompts": [],
+    }  # fmt: skip
+    body = {"kind": "dreambooth", "subject": subject, "config": config}
+    trained = follow(ask, ask("POST", "/api/jobs", json=body).json()["id"])
+    assert trained["status"] == "succeeded", trained["error"]
+    body = {"kind": "evaluate", "config": {"adapter": trained["id"], "num_images": 1}}
+    made = ask("POST", "/api/jobs", json=body)
+    assert made.status_code == 201, made.text
+    job = follow(ask, made.json()["id"])
+    assert job["status"] == "succeeded", job["error"]
+    place = f"/api/jobs/{job['id']}/files"
+    report = ask("GET", f"{place}/report.json").json()
+    assert "dog" in report["subject"]
+    assert report["parameters"] > 0
+    grid = Image.open(io.BytesIO(ask("GET", f"{place}/grid.png").content))
+    assert min(grid.size) > 32
+    assert job["thumbnail"]
+    again = ask("POST", f"/api/jobs/{job['id']}/duplicate", json={"config": {"num_images": 2}})
+    assert again.status_code == 201, again.text
+    copied = ask("GET", f"/api/jobs/{again.json()['id']}/config").json()
+    assert (copied["num_images"], copied["adapter"]) == (2, trained["id"])
+    ask("POST", f"/api/jobs/{again.json()['id']}/cancel")
+    assert ask("DELETE", f"/api/jobs/{job['id']}").status_code == 204
+    assert ask("GET", "/api/jobs?group=trash").json()["jobs"][0]["id"] == job["id"]
+    assert ask("POST", f"/api/jobs/{job['id']}/restore").json()["trashed"] is False
