@@ -17,7 +17,7 @@ class Upload extends HTMLElement {
   build() {
     const most = Number(this.getAttribute("most") || 50);
     this.input = el("input", {
-      type: "file", multiple: most > 1, accept: "image/*,.heic,.heif", class: "file-input",
+      type: "file", multiple: most > 1, accept: this.hasAttribute("pairs") ? "image/*,.zip" : "image/*,.heic,.heif", class: "file-input",
       "aria-label": t(this.getAttribute("label") || "Add photos"), onchange: () => this.send(this.input.files),
     });
     this.drop = el("label", { class: "drop" }, this.input,
@@ -91,12 +91,13 @@ class Upload extends HTMLElement {
   // Between the photos as they are and as the training will cut and mask them.
   switch() {
     const box = el("input", { type: "checkbox", checked: this.seen, onchange: () => { this.seen = box.checked; this.draw(this.shown); } });
-    return el("label", { class: "switch" }, box, t("Show what the training will see"));
+    return el("label", { class: "switch" }, box, this.hasAttribute("pairs") ? t("Show the control images") : t("Show what the training will see"));
   }
 
   source(photo) {
     if (!this.seen) return `/${photo.thumbnail}`;
     const value = (id) => document.querySelector(`#${id} input`)?.value.trim();
+    if (this.hasAttribute("pairs")) return `/api/subjects/${this.shown.id}/control/${photo.file}?kind=${encodeURIComponent(value("train-condition_type") || "canny")}&size=320`;
     const query = new URLSearchParams({ alpha_mask: Boolean(document.querySelector("#train-alpha_mask input")?.checked) });
     if (/^\d+$/.test(value("train-resolution") || "")) query.set("resolution", value("train-resolution"));
     if (value("train-base")) query.set("base", value("train-base"));

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -18,12 +18,17 @@ from ..services.settings.limits import check_base
 from ..services.settings.presets import preset_family
 from ..services.settings.subject import MEMORY, PRIOR, SAMPLES, STEPS, SubjectSettings
 from ..state import Studio
+from ..widgets.control_data import ControlData
 from ..widgets.fields import Form, method_fields
 from ..widgets.parts import part, upload_field
 from ..words import say
 
-EXAMPLE, OWN = "An example", "My own photos"
+EXAMPLE, OWN, PAIRS = "An example", "My own photos", "Control data"
 PREFIX = "train"
+CONTROL_PLAN = (
+    "The steps and rates of the base's recipe, unless you set others. Measure how long that takes "
+    "on this computer before you start."
+)
 DEMO = (
     "The pocket model is a demo that knows small rendered objects only: of real photos it learns "
     "blobs. For photos start the studio with a real model, for example "
@@ -59,7 +64,7 @@ class TrainTab:
         first = examples[0] if examples else None
         gr.HTML(html.heading(1, "Your subject", "one thing, or one style"), padding=False)
         self.source = gr.Radio(
-            [(say(one), one) for one in (EXAMPLE, OWN)],
+            [(say(one), one) for one in (EXAMPLE, OWN, PAIRS)],
             value=EXAMPLE if first else OWN,
             label=say("Photos"),
             elem_id="source",
@@ -78,8 +83,13 @@ class TrainTab:
                 elem_id=f"{PREFIX}-subject", label="Drop photos here, or choose files", hint=HINT,
                 captions=True,
             )  # fmt: skip
+        with gr.Column(visible=False) as self.pairs_group:
+            self.pairs = ControlData(PREFIX)
+        with gr.Column() as self.words_group:
+            self._words(first.class_word if first else "dog")
+
+    def _words(self, word: str) -> None:
         with gr.Row():
-            word = first.class_word if first else "dog"
             self.form.add("class_word", placeholder=word, min_width=150)
             self.form.add("trigger", min_width=150)
         with gr.Accordion(say("Prompt, style and mask"), open=False):
@@ -143,7 +153,7 @@ class TrainTab:
         private: dict[str, Any] = {
             "api_visibility": "private", "show_progress": "hidden", "queue": False,
         }  # fmt: skip
-        groups = [self.example_group, self.own_group]
+        groups = [self.example_group, self.own_group, self.pairs_group, self.words_group]
         self.source.input(self._choose_source, self.source, groups, **private)
         words = [self.form.fields["class_word"], self.form.fields["prompt"]]
         self.example.input(self._choose_example, self.example, [self.strip, *words], **private)
@@ -160,7 +170,7 @@ class TrainTab:
             "trigger_mode": "always_last",
             **private,
         }
-        changes = [one.change for one in (self.base, self.method, *shown)]
+        changes = [one.change for one in (self.base, self.method, self.source, *shown)]
         gr.on(changes, **self.planning)
         measured = {**private, "show_progress": "full", "queue": True, "concurrency_limit": 1}
         self.measuring.click(self._measure, self._inputs(), self.plan, **measured)
@@ -171,7 +181,8 @@ class TrainTab:
     def _inputs(self) -> set[Any]:
         of_methods = (field for fields in self.settings.values() for field in fields.values())
         return {
-            self.source, self.example, self.photos, self.name, *self.form.fields.values(),
+            self.source, self.example, self.photos, self.pairs.photos, self.pairs.kind, self.name,
+            *self.form.fields.values(),
             *of_methods,
         }  # fmt: skip
 
@@ -180,7 +191,7 @@ class TrainTab:
         try:
             job = self.studio.submit(
                 str(request.username),
-                "dreambooth",
+                self._kind(data),
                 self._values(data),
                 subject=self._subject_of(data),
                 name=data[self.name] or "",
@@ -193,22 +204,34 @@ class TrainTab:
         """What `--plan` says about this training."""
         try:
             owner, subject = str(request.username), self._subject_of(data)
-            lines = self.studio.measure_training(owner, self._values(data), subject=subject)
+            lines = self.studio.measure_training(
+                owner, self._values(data), subject=subject, kind=self._kind(data)
+            )
         except UserError as error:
             return html.problem(error, prefix=PREFIX)
         return html.facts(lines, title="Measured on its first steps")
 
     def _subject_of(self, data: Data) -> str | None:
+        if data[self.source] == PAIRS:
+            return data[self.pairs.photos] or None
         return (data[self.photos] if data[self.source] == OWN else data[self.example]) or None
+
+    def _kind(self, data: Data) -> Literal["dreambooth", "control"]:
+        return "control" if data[self.source] == PAIRS else "dreambooth"
 
     def _values(self, data: Data) -> dict[str, Any]:
         """What is filled in, with the settings of the chosen method alone."""
         values = self.form.values(data)
         fields = self.settings.get(data[self.method] or "", {})
-        return {**values, "method_settings": {name: data[one] for name, one in fields.items()}}
+        values["method_settings"] = {name: data[one] for name, one in fields.items()}
+        if self._kind(data) == "control":
+            return self.pairs.values(values, data[self.pairs.kind])
+        return values
 
     def _plan(self, data: Data) -> str:
         """What Start would do, from what this computer has shown."""
+        if self._kind(data) == "control":
+            return html.note(CONTROL_PLAN)
         try:
             settings = read_settings(SubjectSettings, self._values(data))
             base = check_base(settings.base, self.studio.bases)
@@ -225,7 +248,8 @@ class TrainTab:
         return html.warning(DEMO) if is_demo else ""
 
     def _choose_source(self, source: str) -> list[Any]:
-        return [gr.Group(visible=source == EXAMPLE), gr.Column(visible=source == OWN)]
+        shown = (source == OWN, source == PAIRS, source != PAIRS)
+        return [gr.Group(visible=source == EXAMPLE), *(gr.Column(visible=one) for one in shown)]
 
     def _choose_example(self, name: str) -> list[Any]:
         """Only hints change: what Start does never depends on whether they have arrived."""

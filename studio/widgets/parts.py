@@ -114,7 +114,8 @@ def prompt_file(*, elem_id: str) -> gr.HTML:
 
 def read_list(value: Any) -> list[dict[str, Any]]:
     """The adapters in the value of `adapters`; nothing else gets through."""
-    entries = read_object(value).get("adapters")
+    content = _json(value)
+    entries = content.get("adapters") if isinstance(content, dict) else content
     return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
 
 
@@ -127,8 +128,12 @@ def read_adapters(value: Any) -> dict[str, Any]:
 
 def read_object(value: Any) -> Mapping[str, Any]:
     """The value of `bridge`."""
+    content = _json(value)
+    return content if isinstance(content, dict) else {}
+
+
+def _json(value: Any) -> Any:
     try:
-        content = json.loads(value or "{}")
+        return json.loads(value or "{}")
     except (TypeError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
