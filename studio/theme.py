@@ -53,6 +53,8 @@ def make_theme() -> gr.themes.Base:
         checkbox_label_border_width="1px",
         checkbox_label_border_color="*neutral_200",
         checkbox_label_border_color_selected="*primary_700",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         input_border_width="1px",
         input_border_color="*neutral_300",
         input_border_color_dark="*neutral_700",
