@@ -462,6 +462,34 @@ def test_another_user_gets_nothing(ask: Client) -> None:
     assert ask("POST", "/api/generate", user="bob", json={"config": adapter}).status_code == 422
 
 
+def test_no_route_answers_without_a_login(ask: Client) -> None:
+    """Whatever routes there are, those of tomorrow too."""
+    for path, operations in ask("GET", "/openapi.json").json()["paths"].items():
+        for method in operations:
+            if path != "/api/health":
+                answer = ask(method.upper(), path.replace("{", "").replace("}", ""), user=None)
+                assert answer.status_code == 401, (method, path)
+
+
+def test_no_route_gives_one_user_s_things_to_another(ask: Client) -> None:
+    """Every route that takes an id, asked with the id of somebody else's job, upload or adapter."""
+    (job,) = [j for j in ask("GET", "/api/jobs").json()["jobs"] if j["name"] == "vase"]
+    ids = {
+        "job_id": job["id"], "adapter_id": job["id"], "subject_id": upload(ask, png()).json()["id"],
+        "name": "config.yaml", "file": "00.png",
+    }  # fmt: skip
+    routes = [
+        (method.upper(), path.format_map(ids))
+        for path, operations in ask("GET", "/openapi.json").json()["paths"].items()
+        for method in operations
+        if "_id}" in path
+    ]
+    assert len(routes) > 20
+    answers = [(r, ask(*r, user="bob", json=None if r[0] == "GET" else {})) for r in routes]
+    assert [(r, a.status_code) for r, a in answers if a.status_code not in (404, 422)] == []
+    assert job["id"] in [one["id"] for one in ask("GET", "/api/jobs").json()["jobs"]]
+
+
 def test_what_is_kept_in_memory_is_kept_for_one_user(ask: Client) -> None:
     """Answers and pages are handed out again, but never to somebody else or under another name."""
     mine = ask("GET", "/api/jobs")
