@@ -75,7 +75,7 @@ class BatchTab:
     def start(self, data: Data, request: gr.Request) -> tuple[str, str]:
         """Check and queue a batch; a message, and the job's id."""
         try:
-            values = {**self.form.read(data), "adapters": read_list(data[self.adapters])}
+            values = {**self.form.values(data), "adapters": read_list(data[self.adapters])}
             values |= {k: v for k, v in read_object(data[self.file]).items() if k in FROM_FILE}
             name = data[self.name] or ""
             owner = str(request.username)

@@ -136,7 +136,7 @@ class GenerateTab:
     def start(self, data: Data, request: gr.Request) -> str:
         """Check and queue images; the message beside the button."""
         try:
-            values = self.form.read(data)
+            values = self.form.values(data)
             values |= read_adapters(data[self.adapters])
             values["strengths"] = _numbers(data[self.strengths])
             values["checkpoints"] = _words(data[self.checkpoints])
