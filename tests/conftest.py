@@ -21,7 +21,7 @@ HEAVY = {
     "samples", "sd15", "segmenter", "studio", "studio_browser", "studio_control", "studio_data",
     "studio_jobs", "studio_library",
     "text_training", "training_cli", "training_faults", "world",
-    "compiled", "heartbeat", "shares",
+    "compiled", "heartbeat", "shares", "lean_training", "tally",
 }  # fmt: skip
 """Modules `test_...` that start processes or train for long: `make check` leaves them out."""
 

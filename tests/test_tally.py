@@ -164,7 +164,6 @@ def test_offloading_lowers_the_peak_of_generation(tiny_xl: Path) -> None:
     "flags",
     [
         {"optimizer": "adamw8bit"},
-        {"optimizer": "muon"},
         {"quantize_base": "8bit"},
         {"quantize_base": "4bit"},
         {"gradient_checkpointing": "true", "gradient_checkpointing_interval": 2},
