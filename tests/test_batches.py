@@ -283,6 +283,16 @@ def test_validation_reads_every_caption_even_where_training_drops_them() -> None
     assert set(prompts) <= {f"prompt {n}" for n in range(4)}
 
 
+def test_validation_has_noises_of_its_own_the_same_every_time() -> None:
+    """What a run has trained on would tell nothing of what it has learned."""
+    trained = stream([sample(n, (8, 8)) for n in range(4)], unit=2)
+    made = [fixed_batches(trained, 8, batch_size=4, objective=OBJECTIVE) for _ in range(2)]
+    first, again = (torch.cat([batch.noise for batch in batches]) for batches in made)
+    assert torch.equal(first, again)
+    seen = torch.cat([trained.at(place, objective=OBJECTIVE).noise for place in range(8)])
+    assert not (first[:, None] == seen[None]).flatten(2).all(2).any()
+
+
 def test_batches_built_ahead_are_the_same_in_any_order_of_steps() -> None:
     streams = [stream([sample(n, SHAPES[n % 2], extras=True) for n in range(5)], unit=2)]
     plain = StepBatches(streams, 2, 2, 0, 1, OBJECTIVE, torch.device("cpu"), torch.float32)
