@@ -52,6 +52,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     options = ["--node-ip-address", "127.0.0.1", "--port", str(free_port()), "--num-cpus", "2"]
     options += ["--include-dashboard", "true", "--dashboard-host", "127.0.0.1"]
     options += ["--dashboard-port", address.rpartition(":")[2], "--disable-usage-stats", "--block"]
+    options += ["--ray-client-server-port", "0"]  # none: a server more to wait for
     options += ["--temp-dir", f"/tmp/ray-studio-{os.getpid()}"]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
