@@ -52,7 +52,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     options = ["--node-ip-address", "127.0.0.1", "--port", str(free_port()), "--num-cpus", "2"]
     options += ["--include-dashboard", "true", "--dashboard-host", "127.0.0.1"]
     options += ["--dashboard-port", address.rpartition(":")[2], "--disable-usage-stats", "--block"]
-    options += ["--ray-client-server-port", "0"]  # none: a server more to wait for
+    options += ["--ray-client-server-port", str(free_port())]
     options += ["--temp-dir", f"/tmp/ray-studio-{os.getpid()}"]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
@@ -66,10 +66,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
             await_dashboard(address, node, place / "log")
             yield RayCluster(address)
         finally:
-            for process in psutil.Process(node.pid).children(recursive=True):
-                process.kill()
-            node.kill()
-            node.wait(60)
+            if node.poll() is None:
+                for process in psutil.Process(node.pid).children(recursive=True):
+                    process.kill()
+                node.kill()
+                node.wait(60)
 
 
 def await_dashboard(address: str, node: subprocess.Popen[bytes], log: Path) -> None:
