@@ -43,19 +43,16 @@ class RayExecutor:
 
     def start(self, job: Job, slot: int) -> dict[str, Any]:
         """Submit the job, or find it where an earlier page has submitted it."""
-        handle = {"submission": job.id, "slot": slot}
-        status = self._status(job.id)
-        if status in ALIVE:
+        handle = {"submission": submission_of(job), "slot": slot}
+        if self._status(submission_of(job)) in ALIVE:
             return handle
         link = self.tickets / job.id
         if not link.is_symlink():
             link.symlink_to(job.folder, target_is_directory=True)
         (job.folder / EXIT_CODE).unlink(missing_ok=True)
-        if status is not None:  # of an earlier attempt
-            self.client.delete_job(job.id)
         self.client.submit_job(
             entrypoint=shlex.join([sys.executable, *COMMAND, job.id]),
-            submission_id=job.id,
+            submission_id=submission_of(job),
             entrypoint_num_gpus=self.gpus,
             runtime_env={"env_vars": self._environment()},
         )
@@ -64,7 +61,7 @@ class RayExecutor:
     def ending(self, job: Job) -> Ending | None:
         """How the job ended; None also while the cluster cannot be asked, as the job may live."""
         try:
-            status = self._status(job.id)
+            status = self._status(submission_of(job))
         except ConnectionError:
             return None
         return None if status in ALIVE else Ending(read_exit_code(job.folder))
@@ -78,8 +75,8 @@ class RayExecutor:
         if hard:
             return
         try:
-            if self._status(job.id) in ALIVE:
-                self.client.stop_job(job.id)
+            if self._status(submission_of(job)) in ALIVE:
+                self.client.stop_job(submission_of(job))
         except (ConnectionError, RuntimeError) as error:
             raise UserError(
                 f"The Ray cluster does not answer ({first_line(error)}). Try again when it does."
@@ -107,6 +104,11 @@ class RayExecutor:
     def _environment(self) -> dict[str, str]:
         grace = {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE), OWN_LOG: "1"}
         return {**worker_environment(self.tickets), **grace}
+
+
+def submission_of(job: Job) -> str:
+    """The id of this attempt: Ray takes an id once, and may end a later job with it by mistake."""
+    return job.id if job.attempt <= 1 else f"{job.id}-{job.attempt}"
 
 
 def _connect(address: str) -> Any:
