@@ -152,6 +152,18 @@ def test_the_library_prints_nothing() -> None:
             assert not is_print, f"{name}:{node.lineno} prints"
 
 
+def test_every_class_has_a_name_of_its_own() -> None:
+    """A reader who meets `Plan` or `Recipe` need not ask which one."""
+    names = Counter(
+        node.name
+        for name, path in modules().items()
+        if lies_in(name, "orthodiff")
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def test_no_junk_drawer() -> None:
     assert not [path for path in modules().values() if path.name == "utils.py"]
 

@@ -33,7 +33,7 @@ DONE = 1 << 40
 FAILED = "failed"
 
 
-class Store(Protocol):
+class KeyValueStore(Protocol):
     """What is used of torch's stores."""
 
     def add(self, key: str, amount: int, /) -> int:
@@ -49,7 +49,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        store: Store,
+        store: KeyValueStore,
         rank: int,
         count: int,
         *,
@@ -142,7 +142,7 @@ def leave(*, done: bool) -> None:
         _current.leave(done=done)
 
 
-def _connect() -> Store:
+def _connect() -> KeyValueStore:
     """A connection of its own: that of the process group is busy while an operation waits."""
     from torch.distributed import PrefixStore, TCPStore
 
