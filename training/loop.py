@@ -92,7 +92,7 @@ class Trainer:
             if saves:
                 self.save(step)
             is_validated = True
-            if number is None or step == last:
+            if number is None or step == last:  # a last step is worth its validation, signal or not
                 is_validated = self.validate(step, stop)
                 if saves or self.intervals.validates(step):
                     number = stop.agreed(self.accelerator)

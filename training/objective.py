@@ -82,4 +82,6 @@ def sample_errors(
     if mask is None:
         return error.flatten(1).mean(1)
     weights = (unmasked_weight + (1 - unmasked_weight) * mask.float()).expand_as(error).flatten(1)
-    return (error.flatten(1) * weights).sum(1) / weights.sum(1).clamp(min=1e-6)
+    return (error.flatten(1) * weights).sum(1) / weights.sum(1).clamp(
+        min=1e-6
+    )  # no weight at all: 0 / 1e-6 is no error

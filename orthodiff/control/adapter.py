@@ -231,6 +231,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UserError(f"{path} cannot be read. Save the control again.") from None
+    # a foreign file must not make us allocate whatever it says
     if not all(0 < c <= 4096 for c in (*channels, width)) or not 1 <= len(channels) <= 6:
         raise UserError(f"{path} describes no hint encoder we can build. Save it again.")
     return {**config, "channels": channels, "width": width, "condition": condition}

@@ -27,6 +27,7 @@ def compact_wy(U: Tensor) -> tuple[Tensor, Tensor]:
     A = _Transposed.apply(U)
     gram = A @ A.mT
     squares = gram.diagonal(dim1=-2, dim2=-1)
+    # without a column to reflect along, any divisor will do: its row of A is 0 as well
     squares = torch.where(squares == 0, torch.ones_like(squares), squares)
     S_inverse = torch.triu(gram, diagonal=1) + torch.diag_embed(0.5 * squares)
     return A, torch.linalg.solve_triangular(S_inverse, A, upper=True)

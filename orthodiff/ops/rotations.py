@@ -18,6 +18,7 @@ def rotation_power(M: Tensor, exponent: float) -> Tensor:
     C, K = 0.5 * (M + M.mT), 0.5 * (M - M.mT)
     cosine, E = torch.linalg.eigh(C)
     angle = torch.arccos(cosine.clamp(-1, 1))
+    # there sin is 0 and the plane cannot be read from K; eigh is exact to some 1e-15 in float64
     half_turn = cosine < -1 + 1e-12
     limit = torch.full_like(angle, exponent).masked_fill(half_turn, 0)
     open_angle = (angle > 0) & ~half_turn
@@ -57,7 +58,7 @@ def reflections(M: Tensor, count: int) -> Tensor:
     for axis in range(size):
         u = left[:, axis].clone()
         u[axis] -= 1
-        if (length := u.norm()) > 1e-12:
+        if (length := u.norm()) > 1e-12:  # else the column lies on its axis: nothing to reflect
             u = u / length
             left = left - 2 * torch.outer(u, u @ left)
             vectors.append(u)

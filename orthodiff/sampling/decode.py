@@ -53,5 +53,6 @@ def _to_image(pixels: Tensor) -> Image.Image:
             f"The autoencoder's output is non-finite in {str(pixels.dtype).removeprefix('torch.')}"
             ", so the image would be black. Its weights may be damaged."
         )
+    # rounded, not cut off, which would darken every image by half a level
     levels = ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())

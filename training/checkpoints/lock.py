@@ -93,7 +93,7 @@ def _lease(path: Path) -> Iterator[None]:
     finally:
         left.set()
         thread.join()
-        if _read(path) == owner:
+        if _read(path) == owner:  # after a long pause it may be somebody else's by now
             path.unlink(missing_ok=True)
 
 
@@ -145,7 +145,7 @@ def _clear(path: Path, holder: dict[str, Any], token: str) -> None:
     aside = path.with_name(f"{path.name}-{token}")
     with suppress(FileNotFoundError):
         path.rename(aside)
-        if _read(aside) != holder:
+        if _read(aside) != holder:  # between our look and the rename it was made anew
             with suppress(FileExistsError):
                 os.link(aside, path)
         aside.unlink()

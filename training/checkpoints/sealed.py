@@ -32,6 +32,7 @@ from orthodiff.io.atomic import (
 
 logger = logging.getLogger(__name__)
 SCHEMA = 2
+"""Of the manifest: raise it when an earlier version could not read what is written."""
 STATE, MANIFEST, EVENTS = "training_state.pt", "manifest.json", "events.jsonl"
 ANNOUNCING = ("adapter_config.json", "control.json")
 """The file by which a folder is known as an adapter."""
@@ -66,7 +67,7 @@ def save_checkpoint(
         packed = io.BytesIO()  # a full disk then fails in `write_bytes`, which says so
         torch.save({**state, "step": step}, packed)
         (new / STATE).write_bytes(packed.getbuffer())
-        _seal(new)
+        _seal(new)  # last: a checkpoint with a manifest has everything that this names
         if (output_dir / EVENTS).exists():  # no checkpoint outlives the steps that led to it
             sync(output_dir / EVENTS)
     _rotate(output_dir, limit, step=step, spare=spare)

@@ -25,6 +25,7 @@ from orthodiff.io.safetensors import read_tensors
 KEYS, SUMS = "keys", "sums"
 FORMAT = "1"
 SHARD_BYTES = 1 << 27
+"""128 MB: few files for a million images, and little to write again where one is damaged."""
 MAX_OPEN = 256
 """Shards mapped at the same time."""
 CHECKED_AT_ONCE = 1 << 28

@@ -88,9 +88,11 @@ class OptimizerStep:
             check_finite("gradient's norm", size, step=step, learning_rate=self.peak_learning_rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.averaged_weights.step()
-        self.adapter_set.changed()
-        learning_rate = learning_rate_of(self.optimizer)
+        self.averaged_weights.step()  # averages what the optimizer has just written
+        self.adapter_set.changed()  # merged and solved matrices are of the old parameters
+        learning_rate = learning_rate_of(
+            self.optimizer
+        )  # of this step, before the schedule goes on
         self.lr_scheduler.step()
         received = [number for number, flag in zip(STOPPERS, flagged, strict=True) if flag]
         return Update(mean, learning_rate, int(received[0]) if received else None)

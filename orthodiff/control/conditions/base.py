@@ -157,6 +157,7 @@ def refuse_other_levels(given: Image.Image, name: str) -> None:
         UserError: more than half is grey or white, or nothing is bright.
     """
     levels = np.asarray(given.convert("L"))
+    # edges softened by JPEG or resizing stay under a half; photos are grey almost everywhere
     grey, bright = ((levels > 31) & (levels < 224)).mean(), (levels > 127).mean()
     if grey > 0.5:
         observed, remedy = f"{grey:.0%} of this one is grey", OF_A_PHOTO
@@ -178,7 +179,7 @@ def refuse_colour(given: Image.Image, name: str) -> None:
     """
     pixels = np.asarray(given.convert("RGB")).astype(np.int16)
     share = float((pixels.max(-1) - pixels.min(-1) > COLOURFUL).mean())
-    if share > 0.01:
+    if share > 0.01:  # JPEG tints single pixels of a grey image
         raise UserError(
             f"A {name} control image is grey, but {share:.0%} of this one is coloured. {OF_A_PHOTO}"
         )

@@ -21,6 +21,7 @@ class Canny(Lines):
 
     low: int = 100
     high: int = 200
+    """The defaults of ControlNet's annotator (arXiv:2302.05543)."""
 
     name: ClassVar[str] = "canny"
 

@@ -72,4 +72,4 @@ class Depth(Condition):
 
 def _stretched(nearness: np.ndarray) -> np.ndarray:
     low, high = nearness.min(), nearness.max()
-    return (nearness - low) / max(high - low, 1e-12)
+    return (nearness - low) / max(high - low, 1e-12)  # all alike: zeros rather than nan

@@ -29,6 +29,7 @@ class Landmarks(Lines):
     """
 
     stroke: float = 0.006
+    """Of the side: 3 pixels at 512, thin enough to keep the lids of an eye apart."""
 
     name: ClassVar[str] = "landmarks"
 

@@ -35,6 +35,7 @@ class Scribble(Lines):
 
         side = min(image.size)
         smooth = cv2.GaussianBlur(np.asarray(image.convert("RGB")), (0, 0), self._blur(side))
+        # below Canny's usual thresholds: blurring has flattened every gradient
         lines = cv2.Canny(smooth, 60, 120)
         width = max(2, round(self.stroke * side))
         brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))

@@ -20,9 +20,11 @@ from .job import TRAININGS, Job, Status
 
 EVENTS, MANIFEST = "events.jsonl", "out/manifest.jsonl"
 LOG_LINES = 14
+"""Enough for an error and what led to it."""
 REMEMBERED = 64
 """Folders whose events are held in memory."""
 STOPPED_BY = (128 + 15, 128 + 2)
+"""Exit codes of a training that SIGTERM or SIGINT ended: it was stopped, and did not fail."""
 NOTHING = History.of([])
 
 

@@ -22,6 +22,7 @@ PLACE = "ORTHODIFF_STUDIO_TICKETS"
 OWN_LOG = "ORTHODIFF_STUDIO_OWN_LOG"
 """Set where whoever started the worker does not lead what it prints to the job's log."""
 CRASHED = 70
+"""The exit code of an error that nobody foresaw (EX_SOFTWARE of sysexits.h)."""
 WAIT = "--wait"
 PATIENCE = 900.0
 """Seconds after which a worker that nobody needed ends and gives its memory back."""
