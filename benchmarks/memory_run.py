@@ -33,7 +33,7 @@ from orthodiff.sampling import GenerateRequest, generate
 from orthodiff.training.cli.main import main as train
 from orthodiff.training.options.config import parse_config
 from orthodiff.training.run.prepare import prepare
-from orthodiff.training.tally.estimate import Estimate, estimate
+from orthodiff.training.tally.estimate import RunEstimate, estimate
 from orthodiff.training.tally.stand_in import DEVICE, StandIn
 from orthodiff.training.tasks import TASKS
 
@@ -92,7 +92,7 @@ def count_preset(path: str) -> dict[str, float]:
 
 
 @cache
-def _count_settings(kind: str, settings: str) -> Estimate:
+def _count_settings(kind: str, settings: str) -> RunEstimate:
     with tempfile.TemporaryDirectory() as place:
         folder, task = Path(place), TASKS["dreambooth"]
         (folder / "recipe.yaml").write_text(settings, "utf-8")

@@ -12,7 +12,7 @@ from benchmarks.memory_run import PRESETS, count_preset
 from orthodiff.studio.services.settings.presets import advise
 from orthodiff.training.cli.plan import gpu_memory, gpu_time
 from orthodiff.training.run.defaults import FAMILY_DEFAULTS
-from orthodiff.training.tally.estimate import Estimate
+from orthodiff.training.tally.estimate import RunEstimate
 from tests.runs import ROOT
 
 FAMILIES = {"sd15": "sd", "sdxl": "sdxl"}
@@ -44,8 +44,8 @@ def test_a_preset_tells_what_plan_counts(path: str) -> None:
     counted = json.loads(RESULTS.read_text())["runs"][path]
     del counted["peak"]
     said = header(path)
-    assert said["Memory"] == gpu_memory(Estimate(**counted))
-    assert said["Minutes"] == gpu_time(Estimate(**counted), steps)
+    assert said["Memory"] == gpu_memory(RunEstimate(**counted))
+    assert said["Minutes"] == gpu_time(RunEstimate(**counted), steps)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from ..events.log import Event
 from ..options.config import Config
 from ..run.assemble import build_trainer, intervals
 from ..run.context import RunContext
-from ..tally.estimate import CARD, Estimate, estimate
+from ..tally.estimate import CARD, RunEstimate, estimate
 
 WARM_UP, STEPS = 2, 3
 """First steps, which take longer (they are recorded), and those that are timed."""
@@ -193,7 +193,7 @@ def _peak_of_process() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def gpu_memory(counted: Estimate) -> str:
+def gpu_memory(counted: RunEstimate) -> str:
     """What was counted without a GPU, so that a plan can be made anywhere."""
     start, step, most = (
         f"{each / 2**30:.1f} GiB" for each in (counted.start, counted.step, counted.peak)
@@ -204,7 +204,7 @@ def gpu_memory(counted: Estimate) -> str:
     )
 
 
-def gpu_time(counted: Estimate, steps: int) -> str:
+def gpu_time(counted: RunEstimate, steps: int) -> str:
     """How long a named card takes, from what it would compute."""
     return (
         f"{counted.seconds * steps / 60:.1f} minutes of steps on an {CARD}, an estimate: "

@@ -22,7 +22,7 @@ kernel. Both are assumptions: no GPU was at hand."""
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """Bytes on the device until the first step (`start`) and in a step, and a step's work."""
 
     start: int
@@ -41,7 +41,7 @@ class Estimate:
         return max(self.flops / (CARD_FLOPS * USED), self.launches * LAUNCH)
 
 
-def estimate(context: RunContext[Config]) -> Estimate:
+def estimate(context: RunContext[Config]) -> RunEstimate:
     """Count what the run of `context` needs; its base is left as it is."""
     with TemporaryDirectory() as scratch, StandIn() as device:
         trainer = build_trainer(_small(context, Path(scratch)), _ignore)
@@ -52,7 +52,7 @@ def estimate(context: RunContext[Config]) -> Estimate:
         step = device.ledger.restart() + states
     batches = context.config.gradient_accumulation_steps
     times = batches / min(batches, 2)
-    return Estimate(start, step, int(device.flops * times), int(device.launches * times))
+    return RunEstimate(start, step, int(device.flops * times), int(device.launches * times))
 
 
 def _small(context: RunContext[Config], scratch: Path) -> RunContext[Config]:
