@@ -223,7 +223,8 @@ def _stopped(done: Summary) -> str:
 def summary_of(summary: Summary, folder: Path) -> str:
     """What became of a batch, for people."""
     there = f", {summary.before} were there already" if summary.before else ""
-    lines = [f"{summary.made} images and contact_sheet.png written to {folder}{there}"]
+    images = "1 image" if summary.made == 1 else f"{summary.made} images"
+    lines = [f"{images} and contact_sheet.png written to {folder}{there}"]
     if summary.failed:
         lines.append(
             f"{summary.failed} of {summary.total} failed, the first because: {summary.first_error}"
