@@ -363,3 +363,12 @@ def test_what_a_training_sees_is_cut_as_it_cuts(ask: Client) -> None:
     assert whole[32, 32].min() > 180, "transparent is not shown on white"
     assert masked[32, 32].max() < 90, "what is not learned is not dark"
     assert ask("GET", place, user="bob").status_code == 422
+
+
+@pytest.mark.parametrize("ending", ["JPEG", "WEBP"])
+def test_a_recipe_is_read_of_an_image_in_another_format(ask: Client, ending: str) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = '{"prompt": "a red cat", "seed": 7}'
+    packed = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(packed, ending, exif=exif.tobytes())
+    assert upload(ask, packed.getvalue()).json()["recipe"] == {"prompt": "a red cat", "seed": 7}

@@ -114,7 +114,7 @@ def _decode(file: IO[bytes], place: Path) -> dict[str, Any]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=_allowed()) as image:
                 image.load()
-                recipe = image.info.get("orthodiff") if image.format == "PNG" else None
+                recipe = _recipe(image)
                 upright = ImageOps.exif_transpose(image)
         return {**_write(upright, place), "recipe": recipe}
     except UnidentifiedImageError:
@@ -129,6 +129,14 @@ def _decode(file: IO[bytes], place: Path) -> dict[str, Any]:
 
 def _short(error: Exception) -> str:
     return str(error)[:80] or type(error).__name__
+
+
+def _recipe(image: Image.Image) -> str | None:
+    """How we made an image: a text chunk of PNG, JSON as the description of JPEG and WebP."""
+    exif = image.format in ("JPEG", "WEBP")
+    text = image.getexif().get(DESCRIPTION) if exif else image.info.get("orthodiff")
+    is_ours = isinstance(text, str) and text.startswith("{") and len(text) <= MOST_RECIPE
+    return text if is_ours else None
 
 
 def _write(image: Image.Image, place: Path) -> dict[str, Any]:
