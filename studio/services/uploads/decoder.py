@@ -27,6 +27,8 @@ LONGEST_SIDE, THUMBNAIL = 2048, 320
 MODES = ("L", "RGB", "RGBA")
 ZIP, TEXTS, LONGEST_TEXT = b"PK\x03\x04", (".txt", ".jsonl"), 1 << 20
 ENCRYPTED, MEBI = 1, 1 << 20
+DESCRIPTION, MOST_RECIPE = 0x010E, 20_000
+"""EXIF's tag of the description, and the most letters of a recipe."""
 
 
 def main(words: list[str]) -> int:
