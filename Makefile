@@ -6,15 +6,15 @@ PIP    := $(PY) -m pip install --quiet --constraint constraints.txt
 # Pillow 13 closes critical holes in decoders; gradio declares pillow<13 but works with it, and pip
 # has no way to override what a package declares. So Pillow is installed by itself afterwards.
 PILLOW := $(PY) -m pip install --quiet --no-deps --requirement overrides.txt
-# pytest-randomly shuffles the tests and says the seed; chance inside of tests stays what it is.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q --randomly-dont-reset-seed
+# Files in their own order, the heavy ones first; `make test-random` shuffles and says the seed.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -p no:randomly
 DEMO   := runs/demo
 BASE   := assets/pocket
 SUBJECT := assets/subjects/robot
 CONTROL := assets/pocket-canny
 PHOTOS  := $(wildcard assets/subjects/teapot/*.png)
 
-.PHONY: help install demo demo-control test test-slow test-gpu check lint audit mutants docs wheel studio clean
+.PHONY: help install demo demo-control test test-slow test-random test-gpu check lint audit mutants docs wheel studio clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ studio: $(VENV)/.runtime ## open the web page on 127.0.0.1:7860
 
 test: install lint ## install what is needed and run every test but the slow ones
 	$(PYTEST) -n 2 --dist loadfile
+
+test-random: install ## the tests of `make test` in a random order, whose seed is said at the end
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q --randomly-dont-reset-seed -n 2 --dist loadfile
 
 check: install lint ## style, types and the fast half of the tests: under 3 minutes
 	$(PYTEST) -n 2 --dist loadfile -m "not slow and not heavy and not gpu"

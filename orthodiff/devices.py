@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import torch
 from torch import Tensor
@@ -43,8 +43,13 @@ def check_device(device: str) -> None:
         ) from error
 
 
-def autocast_like(tensor: Tensor) -> torch.autocast:
-    """Within, products of float32 parameters are computed in the half precision of `tensor`."""
+def autocast_like(tensor: Tensor) -> AbstractContextManager[object]:
+    """Within, products of float32 parameters are computed in the half precision of `tensor`.
+
+    An autocast that the caller has chosen stays as it is.
+    """
+    if torch.is_autocast_enabled(tensor.device.type):
+        return nullcontext()
     is_half = tensor.dtype in HALF
     return torch.autocast(tensor.device.type, tensor.dtype if is_half else None, enabled=is_half)
 

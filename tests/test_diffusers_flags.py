@@ -164,6 +164,7 @@ def test_every_flag_is_known() -> None:
     assert not {*SWITCHES, *VALUES} - known
 
 
+@pytest.mark.slow
 def test_the_task_s_name_may_be_left_out_also_under_accelerate(tmp_path: Path) -> None:
     words = command(tmp_path, method="lora", lora_dropout=0.5, seed=3, num_processes_check=None)
     words = words[: words.index("--num_processes_check")]

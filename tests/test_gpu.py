@@ -22,6 +22,7 @@ SAME_PATH = {"SD 1.5 batch 4", "SD 1.5 batch 8 checkpointing", "SDXL batch 1"}
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKS if name not in SAME_PATH])
+@pytest.mark.filterwarnings("ignore")  # torch.compile looks at all attributes, deprecated ones too
 def test_every_check_runs_at_tiny_sizes_on_a_cpu(name: str) -> None:
     figures = CHECKS[name](TINY)
     assert figures.pop("is_right", True)

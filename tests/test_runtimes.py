@@ -65,6 +65,7 @@ def test_traces_without_a_break(name: str, strength: float) -> None:
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiles_to_machine_code_without_a_break() -> None:
     if not _has_compiler():
         pytest.skip("torch.compile's inductor needs a C++ compiler: apt-get install g++")
@@ -90,6 +91,7 @@ def _has_compiler() -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_whole_unet_is_compiled_without_a_break() -> None:
     torch.compiler.reset()
     unet = tiny_unet()

@@ -218,7 +218,7 @@ def test_images_are_cancelled_where_they_are_shown(page: Page, server: Server) -
     page.locator("#tab-generate-button").click()
     page.locator(f"{NEWEST} [data-action=cancel]").click()
     wait_for(lambda: server.ask("api/jobs?kind=generate")["jobs"][0]["status"] == "cancelled")
-    playwright.expect(page.locator("#gallery [data-action=cancel]")).to_have_count(0)
+    playwright.expect(page.locator(f"{NEWEST} [data-action=cancel]")).to_have_count(0)
 
 
 def test_a_page_at_rest_asks_for_nothing(page: Page) -> None:

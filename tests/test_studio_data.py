@@ -267,6 +267,7 @@ def test_the_form_s_figures_are_those_of_the_recipes(family: str, file: str) -> 
     assert CONTROL_SHARES["balanced"] == 1
 
 
+@pytest.mark.slow
 def test_a_training_is_evaluated_through_the_api(ask: Client) -> None:
     files = [("photos", (f"{n}.png", png(seed=n))) for n in range(2)]
     subject = ask("POST", "/api/subjects", files=files).json()["id"]

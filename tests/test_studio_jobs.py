@@ -189,6 +189,7 @@ def test_another_user_s_job_does_not_exist(studio: Studio) -> None:
             service.get("ann", name)
 
 
+@pytest.mark.slow
 def test_a_duplicate_has_its_changes_and_its_own_photos(studio: Studio) -> None:
     job = submit(studio)
     wait(studio, job, ended)
@@ -358,8 +359,6 @@ def test_free_names_are_valid_and_free(tmp_path: Path) -> None:
 
 def test_a_running_training_samples_and_saves_when_asked(studio: Studio) -> None:
     job = submit(studio, steps=100_000, validation_prompts=["a dog"], validation_steps=100_000)
-    with pytest.raises(UserError, match="no running training, so it cannot sample"):
-        studio.jobs.sample("ann", job.id)
     wait(studio, job, has_steps)
     studio.jobs.sample("ann", job.id)
     studio.jobs.save("ann", job.id)
@@ -373,6 +372,8 @@ def test_a_running_training_samples_and_saves_when_asked(studio: Studio) -> None
     wait(studio, job, ended)
     with pytest.raises(UserError, match="cannot save now"):
         studio.jobs.save("ann", job.id)
+    with pytest.raises(UserError, match="no running training, so it cannot sample"):
+        studio.jobs.sample("ann", job.id)
     with pytest.raises(NoSuchJobError):
         studio.jobs.sample("bob", job.id)
 

@@ -40,6 +40,7 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "seed": (5, {"seed": 5}),
     "resolution": (64, {"resolution": 64}),
     "mixed_precision": ("bf16", {"mixed_precision": "bf16"}),
+    "alpha_mask": (True, {"alpha_mask": True}),
     "gradient_checkpointing": (True, {"gradient_checkpointing": True}),
     "validation_prompts": (("{trigger} x",), {"validation_prompt": ("sks x",)}),
     "validation_steps": (20, {"validation_steps": 20, "checkpointing_steps": 20}),

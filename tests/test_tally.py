@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from orthodiff.models import load_base
@@ -20,6 +21,14 @@ from orthodiff.training.tasks import TASKS
 from tests.runs import arguments, make_images
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator() -> Iterator[None]:
+    """Accelerate remembers device and precision of another test's run."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

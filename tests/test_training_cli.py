@@ -16,7 +16,7 @@ def images(tmp_path: Path) -> Path:
     return make_images(tmp_path / "pictures")
 
 
-@pytest.mark.parametrize("launcher", ["python", "accelerate"])
+@pytest.mark.parametrize("launcher", ["python", pytest.param("accelerate", marks=pytest.mark.slow)])
 def test_command_line_trains(tiny: Path, images: Path, tmp_path: Path, launcher: str) -> None:
     words = arguments(tiny, images, tmp_path / "cli")
     if launcher == "accelerate":
