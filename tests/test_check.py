@@ -265,6 +265,7 @@ def test_a_mask_that_is_cut_away_is_refused(
     assert not (tmp_path / "run").exists()
     assert train(tiny, images, tmp_path / "run", crop="none") == 0
     held = {"validation_data_dir": images, "overwrite_output_dir": "true"}
+    held["cache_dir"] = tmp_path / "nothing known yet"
     assert train(tiny, three(tmp_path / "three"), tmp_path / "run", **held) == 2
     assert (tmp_path / "run" / "adapter_model.safetensors").exists()
     three(images)  # replaces two, whose masks stay

@@ -1,5 +1,6 @@
 """A dry run says what the run would take, and leaves nothing behind."""
 
+import os
 import re
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ def test_a_plan_tells_all_and_writes_nothing(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, run = make_images(tmp_path / "pictures", count=5), tmp_path / "run"
+    for image in images.iterdir():
+        os.utime(image, (0, 0))  # old enough to be remembered by a run that is no plan
     before = sorted(tmp_path.rglob("*"))
     flags = {"max_train_steps": 50, "checkpointing_steps": 10, "gradient_accumulation_steps": 2}
     prior = {"with_prior_preservation": "true", "class_prompt": "a dog", "num_class_images": 9}

@@ -44,12 +44,13 @@ def usable_examples(
     conclude: Callable[[], Sequence[str]] = tuple,
     about: str = "",
     cache_dir: Path | None = None,
+    remember: bool = True,
 ) -> Examples:
     """The examples to train on, as many as fit memory opened to see that they can be.
 
     `inspect` looks at each that is opened, and `conclude` says what is worth a remark after all.
     What was found out is kept in `cache_dir` for the next start, under what `inspect` is `about`:
-    while no file of the place changes, none is opened again.
+    while no file of the place changes, none is opened again. Without `remember` it is only read.
 
     Raises:
         UserError: there are none, or some cannot be used and shall not be skipped (all are named).
@@ -67,7 +68,7 @@ def usable_examples(
         inspect=inspect,
     )
     examples.remarks = [*examples.remarks, *conclude()]
-    if path and before and before.is_settled and can_be_written(path.parent):
+    if remember and path and before and before.is_settled and can_be_written(path.parent):
         save_table(replace(examples.table, remarks=tuple(examples.remarks)), path, before.sum)
     return examples
 

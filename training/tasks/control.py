@@ -173,6 +173,7 @@ class ControlTask(Task[ControlConfig]):
             conclude=control_images.conclude,
             about=f"{condition} {config.trigger_phrase}",
             cache_dir=config.cache_dir or default_cache(),
+            remember=not config.plan,
         )
 
     def condition(self, config: ControlConfig) -> Condition:

@@ -168,6 +168,7 @@ def _usable(config: DreamBoothConfig, source: DataRequest) -> Examples:
         source,
         skip_bad_files=config.skip_bad_files,
         cache_dir=config.cache_dir or default_cache(),
+        remember=not config.plan,
     )
 
 
