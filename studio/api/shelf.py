@@ -104,17 +104,17 @@ def _sheet(scope: Any, headers: Headers, body: bytes) -> Sheet:
     given = {name.lower(): value for name, value in headers}
     kind = given.get(b"content-type", b"").decode("latin-1")
     accepted = dict(scope["headers"]).get(b"accept-encoding", b"")
-    kept = [(name, given[name]) for name in (b"content-type",) if name in given]
+    sent = [(name, given[name]) for name in (b"content-type",) if name in given]
     if scope["path"] == "/":
         body = body.replace(b"<head>", EARLY, 1)
     if b"gzip" in accepted and kind.startswith(PACKED):
         body = gzip.compress(body, 6, mtime=0)
-        kept.append((b"content-encoding", b"gzip"))
+        sent.append((b"content-encoding", b"gzip"))
     tag = b'"%s"' % hashlib.blake2s(body, digest_size=12).hexdigest().encode()
     age = b"private, max-age=31536000, immutable"
     control = age if scope["path"].startswith(HASHED) else b"private, no-cache"
-    kept += [(b"etag", tag), (b"cache-control", control), (b"vary", b"accept-encoding, cookie")]
-    return Sheet(kept, body, tag)
+    sent += [(b"etag", tag), (b"cache-control", control), (b"vary", b"accept-encoding, cookie")]
+    return Sheet(sent, body, tag)
 
 
 async def _answer(sheet: Sheet, scope: Any, send: Any) -> None:

@@ -40,13 +40,13 @@ def turns(folder: Path) -> tuple[Turn, ...]:
 
 @lru_cache(maxsize=64)
 def _turns(folder: Path, changed: int) -> tuple[Turn, ...]:
-    found = []
+    turns = []
     for layer, angles in saved_angles(folder).items():
         degrees = angles.double() * (180 / math.pi)
         typical = float(degrees.square().mean().sqrt()) if len(degrees) else 0.0
         largest = float(degrees.max()) if len(degrees) else 0.0
-        found.append(Turn(layer, round(largest, 3), round(typical, 3)))
-    return tuple(sorted(found, key=lambda turn: _place(turn.layer)))
+        turns.append(Turn(layer, round(largest, 3), round(typical, 3)))
+    return tuple(sorted(turns, key=lambda turn: _place(turn.layer)))
 
 
 def _place(layer: str) -> tuple[int, list[tuple[int, str]]]:

@@ -34,8 +34,8 @@ class StreamedRows:
     def __len__(self) -> int:
         if self._length is None:
             splits = self._rows.info.splits or {}
-            told = getattr(splits.get(str(self._rows.split)), "num_examples", None)
-            self._length = told or sum(1 for _ in self._rows.select_columns(self._smallest()))
+            declared = getattr(splits.get(str(self._rows.split)), "num_examples", None)
+            self._length = declared or sum(1 for _ in self._rows.select_columns(self._smallest()))
         return self._length
 
     @property
