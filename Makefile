@@ -14,7 +14,7 @@ SUBJECT := assets/subjects/robot
 CONTROL := assets/pocket-canny
 PHOTOS  := $(wildcard assets/subjects/teapot/*.png)
 
-.PHONY: help install demo demo-control test test-slow test-random test-gpu check lint audit mutants docs wheel studio clean
+.PHONY: help install demo demo-control test test-slow test-heavy test-random test-gpu check lint audit mutants docs wheel studio clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -48,8 +48,11 @@ demo-control: $(VENV)/.runtime ## steer the pocket model by the edges of photos:
 studio: $(VENV)/.runtime ## open the web page on 127.0.0.1:7860
 	$(PY) app.py
 
-test: install lint ## install what is needed and run every test but the slow ones
-	$(PYTEST) -n 2 --dist loadfile
+test: install lint ## install what is needed and run every test but the heavy and slow ones
+	$(PYTEST) -n 2 --dist loadfile -m "not slow and not heavy and not gpu"
+
+test-heavy: install ## the tests that start processes or train: about 15 minutes
+	$(PYTEST) -n 2 --dist loadfile -m "heavy and not slow and not gpu"
 
 test-random: install ## the tests of `make test` in a random order, whose seed is said at the end
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q --randomly-dont-reset-seed -n 2 --dist loadfile
