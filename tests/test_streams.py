@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from orthodiff.cli.streams import SurvivingStream
 from orthodiff.training.checkpoints.sealed import list_checkpoints
 from orthodiff.training.events.history import read_history
